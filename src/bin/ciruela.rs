@@ -1,0 +1,3 @@
+//! The client's entry point.
+
+fn main() {}

@@ -1,0 +1,5 @@
+//! `ciruela-server`: flags, configuration folder, status pages, logs.
+
+pub mod args;
+pub mod configuration;
+pub mod status;

@@ -1,0 +1,12 @@
+//! I/O without decisions: sockets, disk, database, clock, DNS. What it decides belongs in an engine.
+
+pub mod agent;
+pub mod clock;
+pub mod db;
+pub mod disk;
+pub mod index_store;
+pub mod node_loop;
+pub mod pool;
+pub mod resolve;
+pub mod scan;
+pub mod ws;

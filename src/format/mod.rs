@@ -1,0 +1,10 @@
+//! Bytes ↔ nouns: index text, CBOR messages, keys and signatures, configuration, database records. No I/O.
+
+pub mod change;
+pub mod config;
+pub mod hash;
+pub mod index;
+pub mod record;
+pub mod signature;
+pub mod ssh;
+pub mod wire;

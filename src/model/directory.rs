@@ -1,0 +1,68 @@
+//! Directory configs and the node's configuration, as checked values. Reading them from files is `format/config`'s.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::key::{NamedKey, PublicKey};
+use super::vpath::VPath;
+
+/// One `configs/NAME.yaml`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DirectoryConfig {
+    /// The file's name without `.yaml`: the first component of virtual paths.
+    pub name: Box<str>,
+    /// Where its directories are, absolute.
+    pub directory: PathBuf,
+    /// Components after the key; with 0 the directory is replaced as a whole.
+    pub num_levels: usize,
+    /// First wins; a different image for the same path is refused.
+    pub append_only: bool,
+    /// Names of key files whose keys may upload here (besides the master keys).
+    pub upload_keys: Vec<Box<str>>,
+    /// Also accept signatures over `[path, image, timestamp]` alone.
+    pub legacy_signatures: bool,
+    /// The retention rules; `None`: nothing is ever removed.
+    pub retention: Option<Retention>,
+}
+
+/// The `keep-*` rules of a directory with `auto-clean: true`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Retention {
+    /// Keep at least this many.
+    pub keep_min_directories: usize,
+    /// Keep at most this many.
+    pub keep_max_directories: usize,
+    /// Keep what was signed within this time.
+    pub keep_recent: Duration,
+    /// Keep what this file names, one path per line, absolute.
+    pub keep_list_file: Option<PathBuf>,
+}
+
+/// All that a node's configuration folder says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NodeConfig {
+    /// By name.
+    pub directories: BTreeMap<Box<str>, Arc<DirectoryConfig>>,
+    /// Keys of `master.key`: accepted for every directory.
+    pub master_keys: Vec<NamedKey>,
+    /// Keys of `keys/NAME.key`, by NAME.
+    pub keys: BTreeMap<Box<str>, Vec<NamedKey>>,
+    /// Lines of `peers.txt`: `host`, `host:port`, `address`, `[address]:port`.
+    pub peers: Vec<Box<str>>,
+}
+
+impl NodeConfig {
+    /// The config of the path's key.
+    pub fn directory_of(&self, path: &VPath) -> Option<&Arc<DirectoryConfig>> {
+        self.directories.get(path.key())
+    }
+
+    /// Every key which `directory` accepts: the master keys and those of `upload-keys`, each once.
+    pub fn accepted_keys<'a>(&'a self, directory: &'a DirectoryConfig) -> Vec<&'a NamedKey> {
+        let mut seen = std::collections::BTreeSet::<PublicKey>::new();
+        let named = directory.upload_keys.iter().filter_map(|name| self.keys.get(name)).flatten();
+        named.chain(&self.master_keys).filter(|named| seen.insert(named.key)).collect()
+    }
+}

@@ -1,0 +1,385 @@
+//! An image as a value: directories in index order, their files and links, and every block's hash.
+//!
+//! Built only through [`ImageBuilder`], which refuses whatever the index format forbids: so a parsed index and a scanned
+//! directory obey the same rules. Its text form is `format/index`'s, its bytes are the disk driver's.
+
+use std::cmp::Ordering;
+
+use super::hash_kind::HashKind;
+use super::ids::BlockHash;
+use super::limits;
+use super::vpath::component_error;
+
+/// A checked image. Blocks are numbered through all files in index order; the block size is [`limits::BLOCK_BYTES`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Image {
+    kind: HashKind,
+    directories: Vec<Directory>,
+    hashes: Vec<BlockHash>,
+    /// (first block, directory, entry) of each file that has blocks, ascending.
+    files_by_block: Vec<(u64, u32, u32)>,
+    total_bytes: u64,
+    entry_count: usize,
+}
+
+/// One directory of an image and what is directly in it, directories excepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Directory {
+    /// Relative to the image's root, components separated by `/`; empty for the root itself.
+    pub path: Box<str>,
+    /// Files and links, sorted by the bytes of their names.
+    pub entries: Vec<Entry>,
+}
+
+/// A file or link.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// One component, never `.` or `..`.
+    pub name: Box<str>,
+    /// What it is.
+    pub kind: EntryKind,
+}
+
+/// What an entry is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EntryKind {
+    /// A regular file: `size` bytes, its hashes are `ceil(size / BLOCK_BYTES)` of the image's from `first_block` on.
+    File { size: u64, executable: bool, first_block: u64 },
+    /// A symbolic link.
+    Symlink { target: Box<str> },
+}
+
+/// Where a block lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BlockPlace<'a> {
+    /// The file's directory.
+    pub directory: &'a Directory,
+    /// The file's name.
+    pub name: &'a str,
+    /// Bytes before it in the file.
+    pub offset: u64,
+    /// Bytes of the block.
+    pub len: usize,
+}
+
+/// A file with its place, as [`Image::files`] gives it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileRef<'a> {
+    /// The file's directory.
+    pub directory: &'a Directory,
+    /// The file's name.
+    pub name: &'a str,
+    /// Bytes.
+    pub size: u64,
+    /// Whether anybody may execute it.
+    pub executable: bool,
+    /// The number of its first block (also of an empty file: that which a block there would have).
+    pub first_block: u64,
+}
+
+/// Why an image can't be built. The paths are escaped as in the index text.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ImageError {
+    /// A name or path that no image may contain.
+    #[error("bad name {path:?}: {reason}")]
+    BadName { path: String, reason: &'static str },
+    /// Not in the order of the format, or twice the same.
+    #[error("{path:?} is out of order or there twice")]
+    Unsorted { path: String },
+    /// A directory whose parent is missing, or is a file or a link.
+    #[error("directory {path:?} has no parent directory in the image")]
+    NoParent { path: String },
+    /// A directory has the name of a file or link.
+    #[error("{path:?} is both a directory and a file or link")]
+    Clash { path: String },
+    /// The number of hashes isn't `ceil(size / BLOCK_BYTES)`.
+    #[error("{path:?} has {hashes} hashes, but its size of {size} bytes needs {expected}")]
+    HashCount { path: String, size: u64, hashes: usize, expected: u64 },
+    /// Over a bound of `model/limits.rs`.
+    #[error("image is too large: more than {max} {what}")]
+    TooLarge { what: &'static str, max: u64 },
+}
+
+/// The order of directories in an index: component by component (`/a`, `/a/c`, `/a/c-d`, `/a-b`).
+pub fn directory_order(a: &str, b: &str) -> Ordering {
+    match (a.is_empty(), b.is_empty()) {
+        (true, true) => Ordering::Equal,
+        (true, false) => Ordering::Less,
+        (false, true) => Ordering::Greater,
+        (false, false) => a.split('/').map(str::as_bytes).cmp(b.split('/').map(str::as_bytes)),
+    }
+}
+
+/// Number of blocks of a file of `size` bytes.
+pub const fn blocks_of(size: u64) -> u64 {
+    size.div_ceil(limits::BLOCK_BYTES as u64)
+}
+
+impl Image {
+    /// The hash function of its blocks and of its id.
+    pub fn hash_kind(&self) -> HashKind {
+        self.kind
+    }
+
+    /// All directories in index order; the first is the root.
+    pub fn directories(&self) -> &[Directory] {
+        &self.directories
+    }
+
+    /// Every block's hash, in index order.
+    pub fn hashes(&self) -> &[BlockHash] {
+        &self.hashes
+    }
+
+    /// Number of blocks.
+    pub fn block_count(&self) -> u64 {
+        self.hashes.len() as u64
+    }
+
+    /// Sum of all file sizes.
+    pub fn total_bytes(&self) -> u64 {
+        self.total_bytes
+    }
+
+    /// Directories, files and links.
+    pub fn entry_count(&self) -> usize {
+        self.entry_count
+    }
+
+    /// All files in index order, empty ones too.
+    pub fn files(&self) -> impl Iterator<Item = FileRef<'_>> {
+        self.directories.iter().flat_map(|directory| {
+            directory.entries.iter().filter_map(move |entry| match entry.kind {
+                EntryKind::File { size, executable, first_block } => {
+                    Some(FileRef { directory, name: &entry.name, size, executable, first_block })
+                }
+                EntryKind::Symlink { .. } => None,
+            })
+        })
+    }
+
+    /// The file at `path` (components separated by `/`, no leading slash), if there is one.
+    pub fn file(&self, path: &str) -> Option<FileRef<'_>> {
+        let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
+        let at = self.directories.binary_search_by(|d| directory_order(&d.path, parent)).ok()?;
+        let directory = &self.directories[at];
+        let at = directory.entries.binary_search_by(|e| e.name.as_bytes().cmp(name.as_bytes())).ok()?;
+        let entry = &directory.entries[at];
+        match entry.kind {
+            EntryKind::File { size, executable, first_block } => {
+                Some(FileRef { directory, name: &entry.name, size, executable, first_block })
+            }
+            EntryKind::Symlink { .. } => None,
+        }
+    }
+
+    /// Hashes of one file's blocks.
+    pub fn file_hashes(&self, file: &FileRef<'_>) -> &[BlockHash] {
+        let first = usize::try_from(file.first_block).expect("block numbers fit memory: the hashes are in it");
+        let count = usize::try_from(blocks_of(file.size)).expect("as above");
+        &self.hashes[first..first + count]
+    }
+
+    /// Where block number `block` lies; `None` beyond the last one.
+    pub fn place(&self, block: u64) -> Option<BlockPlace<'_>> {
+        if block >= self.block_count() {
+            return None;
+        }
+        let at = self.files_by_block.partition_point(|(first, _, _)| *first <= block).checked_sub(1)?;
+        let (first, directory, entry) = self.files_by_block[at];
+        let directory = &self.directories[directory as usize];
+        let entry = &directory.entries[entry as usize];
+        let EntryKind::File { size, .. } = entry.kind else { return None };
+        let offset = (block - first) * limits::BLOCK_BYTES as u64;
+        let len = usize::try_from((size - offset).min(limits::BLOCK_BYTES as u64)).ok()?;
+        Some(BlockPlace { directory, name: &entry.name, offset, len })
+    }
+}
+
+impl Directory {
+    /// The path of an entry in it, relative to the image's root.
+    pub fn join(&self, name: &str) -> String {
+        if self.path.is_empty() { name.to_owned() } else { format!("{}/{name}", self.path) }
+    }
+}
+
+/// Builds an [`Image`] from directories and entries given in index order.
+#[derive(Debug)]
+pub struct ImageBuilder {
+    image: Image,
+}
+
+impl ImageBuilder {
+    /// Starts an image; its first directory must be the root, `""`.
+    pub fn new(kind: HashKind) -> Self {
+        let (directories, hashes, files_by_block) = (Vec::new(), Vec::new(), Vec::new());
+        Self { image: Image { kind, directories, hashes, files_by_block, total_bytes: 0, entry_count: 0 } }
+    }
+
+    /// Opens the next directory: `path` relative to the root without a leading slash.
+    pub fn directory(&mut self, path: &str) -> Result<(), ImageError> {
+        let error = || path.escape_default().to_string();
+        self.count_entry()?;
+        let Some(last) = self.image.directories.last() else {
+            if !path.is_empty() {
+                return Err(ImageError::NoParent { path: error() });
+            }
+            self.push_directory(path);
+            return Ok(());
+        };
+        if path.len() > limits::PATH_BYTES_MAX {
+            return Err(ImageError::BadName { path: error(), reason: "the path is longer than 4096 bytes" });
+        }
+        if directory_order(&last.path, path) != Ordering::Less {
+            return Err(ImageError::Unsorted { path: error() });
+        }
+        let mut depth = 0;
+        for component in path.split('/') {
+            depth += 1;
+            if let Some(reason) = component_error(component) {
+                return Err(ImageError::BadName { path: error(), reason });
+            }
+        }
+        if depth > limits::DEPTH_MAX {
+            return Err(ImageError::TooLarge { what: "nested directories", max: limits::DEPTH_MAX as u64 });
+        }
+        let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
+        let at = self.image.directories.binary_search_by(|d| directory_order(&d.path, parent));
+        let Ok(at) = at else { return Err(ImageError::NoParent { path: error() }) };
+        let entries = &self.image.directories[at].entries;
+        if entries.binary_search_by(|e| e.name.as_bytes().cmp(name.as_bytes())).is_ok() {
+            return Err(ImageError::Clash { path: error() });
+        }
+        self.push_directory(path);
+        Ok(())
+    }
+
+    /// Adds a file of `size` bytes to the directory opened last.
+    pub fn file(&mut self, name: &str, executable: bool, size: u64, hashes: &[BlockHash]) -> Result<(), ImageError> {
+        let expected = blocks_of(size);
+        if hashes.len() as u64 != expected {
+            let path = self.entry_path(name);
+            return Err(ImageError::HashCount { path, size, hashes: hashes.len(), expected });
+        }
+        let first_block = self.image.hashes.len() as u64;
+        if first_block + expected > limits::IMAGE_BLOCKS_MAX {
+            return Err(ImageError::TooLarge { what: "blocks", max: limits::IMAGE_BLOCKS_MAX });
+        }
+        self.entry(name, EntryKind::File { size, executable, first_block })?;
+        if size > 0 {
+            let directory = self.image.directories.len() - 1;
+            let entry = self.image.directories[directory].entries.len() - 1;
+            let narrow = |n: usize| u32::try_from(n).expect("IMAGE_ENTRIES_MAX fits in 32 bits");
+            self.image.files_by_block.push((first_block, narrow(directory), narrow(entry)));
+        }
+        self.image.hashes.extend_from_slice(hashes);
+        self.image.total_bytes += size;
+        Ok(())
+    }
+
+    /// Adds a link to the directory opened last. The target is only text: it may point anywhere.
+    pub fn symlink(&mut self, name: &str, target: &str) -> Result<(), ImageError> {
+        let reason = if target.is_empty() {
+            Some("the link's target is empty")
+        } else if target.len() > limits::SYMLINK_TARGET_BYTES_MAX {
+            Some("the link's target is longer than 4095 bytes")
+        } else if target.contains('\0') {
+            Some("the link's target contains NUL")
+        } else {
+            None
+        };
+        if let Some(reason) = reason {
+            return Err(ImageError::BadName { path: self.entry_path(name), reason });
+        }
+        self.entry(name, EntryKind::Symlink { target: target.into() })
+    }
+
+    /// The finished image; an image has at least its root directory.
+    pub fn finish(mut self) -> Result<Image, ImageError> {
+        if self.image.directories.is_empty() {
+            return Err(ImageError::NoParent { path: "/".into() });
+        }
+        self.image.hashes.shrink_to_fit();
+        Ok(self.image)
+    }
+
+    fn push_directory(&mut self, path: &str) {
+        self.image.directories.push(Directory { path: path.into(), entries: Vec::new() });
+    }
+
+    fn entry(&mut self, name: &str, kind: EntryKind) -> Result<(), ImageError> {
+        self.count_entry()?;
+        if let Some(reason) = component_error(name) {
+            return Err(ImageError::BadName { path: self.entry_path(name), reason });
+        }
+        let path = self.entry_path(name);
+        let Some(directory) = self.image.directories.last_mut() else {
+            return Err(ImageError::NoParent { path });
+        };
+        if directory.path.len() + 1 + name.len() > limits::PATH_BYTES_MAX {
+            return Err(ImageError::BadName { path, reason: "the path is longer than 4096 bytes" });
+        }
+        if directory.entries.last().is_some_and(|last| last.name.as_bytes() >= name.as_bytes()) {
+            return Err(ImageError::Unsorted { path });
+        }
+        directory.entries.push(Entry { name: name.into(), kind });
+        Ok(())
+    }
+
+    fn count_entry(&mut self) -> Result<(), ImageError> {
+        self.image.entry_count += 1;
+        if self.image.entry_count > limits::IMAGE_ENTRIES_MAX {
+            return Err(ImageError::TooLarge { what: "entries", max: limits::IMAGE_ENTRIES_MAX as u64 });
+        }
+        Ok(())
+    }
+
+    fn entry_path(&self, name: &str) -> String {
+        let directory = self.image.directories.last().map_or("", |d| &d.path);
+        format!("{directory}/{name}").escape_default().to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hashes(count: u8) -> Vec<BlockHash> {
+        (0..count).map(|i| BlockHash::new([i; 32])).collect()
+    }
+
+    #[test]
+    fn blocks_have_places() {
+        let mut builder = ImageBuilder::new(HashKind::default());
+        builder.directory("").expect("root");
+        builder.file("a", false, 40_000, &hashes(2)).expect("file");
+        builder.file("empty", false, 0, &[]).expect("file");
+        builder.directory("sub").expect("directory");
+        builder.file("b", true, 1, &hashes(1)).expect("file");
+        let image = builder.finish().expect("complete");
+        let place = image.place(1).expect("second block");
+        assert_eq!((place.name, place.offset, place.len), ("a", 32_768, 7_232));
+        let place = image.place(2).expect("third block");
+        assert_eq!((&*place.directory.path, place.name, place.offset, place.len), ("sub", "b", 0, 1));
+        assert_eq!(image.place(3), None);
+        assert_eq!(image.file("sub/b").map(|f| f.first_block), Some(2));
+        assert_eq!((image.file("sub/c"), image.file("sub")), (None, None));
+        assert_eq!((image.block_count(), image.total_bytes(), image.entry_count()), (3, 40_001, 5));
+    }
+
+    #[test]
+    fn forbidden_shapes() {
+        let mut builder = ImageBuilder::new(HashKind::default());
+        assert!(builder.directory("a").is_err(), "no root");
+        builder.directory("").expect("root");
+        builder.symlink("link", "/etc").expect("a target is only text");
+        assert!(matches!(builder.file("a", false, 1, &[]), Err(ImageError::HashCount { .. })));
+        assert!(matches!(builder.file("a", false, 0, &[]), Err(ImageError::Unsorted { .. })));
+        assert!(matches!(builder.directory("link"), Err(ImageError::Clash { .. })));
+        assert!(matches!(builder.directory("link/below"), Err(ImageError::NoParent { .. })));
+        assert!(matches!(builder.directory("../x"), Err(ImageError::BadName { .. })));
+        assert!(matches!(builder.symlink("z", ""), Err(ImageError::BadName { .. })));
+        builder.directory("z").expect("directory");
+        assert!(matches!(builder.directory("z"), Err(ImageError::Unsorted { .. })));
+    }
+}
