@@ -14,10 +14,10 @@ pub const SYMLINK_TARGET_BYTES_MAX: usize = 4_095;
 pub const DEPTH_MAX: usize = 1_024;
 /// Directories, files and links of one image.
 pub const IMAGE_ENTRIES_MAX: usize = 20_000_000;
-/// Blocks of one image: 8 TiB.
-pub const IMAGE_BLOCKS_MAX: u64 = 1 << 28;
+/// Blocks of one image: 512 GiB, whose index is about 1 GiB.
+pub const IMAGE_BLOCKS_MAX: u64 = 1 << 24;
 /// Bytes of one index text.
-pub const INDEX_BYTES_MAX: usize = 4 << 30;
+pub const INDEX_BYTES_MAX: usize = 5 << 28;
 /// Bytes of an index that an inbound message may carry whole; larger ones come in parts.
 pub const INDEX_PART_BYTES_MAX: usize = 768 << 10;
 /// The staging directory, next to the directories that it becomes.
@@ -46,6 +46,10 @@ pub const RUN_BYTES_MAX: usize = 1 << 20;
 pub const RUN_BLOCKS_MAX: u32 = 256;
 /// Block runs asked for and not yet stored, per source and deployment.
 pub const RUNS_IN_FLIGHT_MAX: usize = 8;
+/// Blocks asked for and not yet stored, per `ciruela.v1` source, which gives single blocks.
+pub const BLOCKS_IN_FLIGHT_V1_MAX: usize = 64;
+/// Questions for blocks asked and not yet stored, over all deployments of a node.
+pub const QUESTIONS_IN_FLIGHT_MAX: usize = 128;
 /// Sources asked at once, per deployment.
 pub const SOURCES_MAX: usize = 10;
 /// Images which one connection may offer.
@@ -57,8 +61,10 @@ pub const DEPLOYS_ACTIVE_MAX: usize = 8;
 
 /// A stamp may be this far ahead of the node's own clock.
 pub const STAMP_AHEAD_MAX: Duration = Duration::from_mins(10);
-/// A source that has not answered a request for this long is dropped for that image.
-pub const SOURCE_ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// A source that was asked and has said nothing for this long is dropped for that image.
+pub const SOURCE_ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+/// A source that answers within this gets one more request at once; one that takes four times as long gets fewer.
+pub const SOURCE_ANSWER_QUICK: Duration = Duration::from_secs(1);
 /// First pause before a failed disk step is tried again; it doubles up to [`RETRY_PAUSE_MAX`].
 pub const RETRY_PAUSE_MIN: Duration = Duration::from_millis(500);
 /// Longest pause before a failed disk step is tried again.
@@ -83,3 +89,11 @@ pub const NUM_LEVELS_MAX: usize = 16;
 pub const INITIAL_CONNECTIONS: usize = 3;
 /// The port, TCP and UDP, unless told otherwise.
 pub const DEFAULT_PORT: u16 = 24_783;
+/// First pause before the client connects again to a node that it lost; it doubles up to [`RECONNECT_PAUSE_MAX`].
+pub const RECONNECT_PAUSE_MIN: Duration = Duration::from_millis(250);
+/// Longest pause before the client connects again.
+pub const RECONNECT_PAUSE_MAX: Duration = Duration::from_secs(5);
+/// A node that can't be reached for this long, and as often as [`DOWN_AFTER_ATTEMPTS`], counts as down.
+pub const DOWN_AFTER: Duration = Duration::from_secs(10);
+/// See [`DOWN_AFTER`].
+pub const DOWN_AFTER_ATTEMPTS: u32 = 3;
