@@ -4,6 +4,7 @@
 
 pub mod change;
 pub mod directory;
+pub mod escape;
 pub mod failure;
 pub mod hash_kind;
 pub mod ids;
