@@ -6,6 +6,7 @@ pub mod block_set;
 pub mod change;
 pub mod directory;
 pub mod disk_task;
+pub mod escape;
 pub mod failure;
 pub mod fingerprint;
 pub mod hash_kind;
