@@ -21,7 +21,8 @@ mod tests {
     use super::*;
 
     fn bytes<const N: usize>(hex: &str) -> [u8; N] {
-        let digits: Vec<u8> = hex.chars().map(|c| u8::try_from(c.to_digit(16).expect("digit")).expect("small")).collect();
+        let digits: Vec<u8> =
+            hex.chars().map(|c| u8::try_from(c.to_digit(16).expect("digit")).expect("small")).collect();
         let pairs: Vec<u8> = digits.chunks(2).map(|pair| pair[0] * 16 + pair[1]).collect();
         pairs.try_into().expect("length")
     }

@@ -235,7 +235,8 @@ impl Fields {
     /// A list of names, each once.
     fn names(&mut self, name: &'static str) -> Vec<Box<str>> {
         let mut names = Vec::<Box<str>>::new();
-        for Text { text, line } in self.fields.iter().filter(|field| field.name == name).flat_map(|field| &field.values) {
+        for Text { text, line } in self.fields.iter().filter(|field| field.name == name).flat_map(|field| &field.values)
+        {
             let problem = if names.len() >= limits::KEYS_PER_DIRECTORY_MAX {
                 Err(Problem::TooMany { what: "names of keys", max: limits::KEYS_PER_DIRECTORY_MAX })
             } else {
@@ -315,13 +316,15 @@ fn absolute(text: &str, cwd: &Path) -> Result<PathBuf, Option<Problem>> {
 }
 
 fn is_peer(peer: &str) -> bool {
-    if peer.parse::<std::net::IpAddr>().is_ok() || peer.parse::<std::net::SocketAddr>().is_ok_and(|addr| addr.port() > 0)
+    if peer.parse::<std::net::IpAddr>().is_ok()
+        || peer.parse::<std::net::SocketAddr>().is_ok_and(|addr| addr.port() > 0)
     {
         return true;
     }
     let (host, port) = peer.split_once(':').map_or((peer, None), |(host, port)| (host, Some(port)));
     let label = |label: &str| {
-        (1..=63).contains(&label.len()) && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+        let good = (1..=63).contains(&label.len()) && !label.starts_with('-');
+        good && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
     };
     let name = host.strip_suffix('.').unwrap_or(host);
     let numeric = name.bytes().all(|b| b.is_ascii_digit() || b == b'.');

@@ -42,9 +42,14 @@ mod tests {
     #[test]
     fn distances() {
         let of = |a: &str, b: &str| distance(&fold(a), &fold(b));
-        for (a, b, expected) in
-            [("", "", 0), ("", "abc", 3), ("abc", "", 3), ("kitten", "sitting", 3), ("ab", "ba", 1), ("abcd", "acbd", 1)]
-        {
+        for (a, b, expected) in [
+            ("", "", 0),
+            ("", "abc", 3),
+            ("abc", "", 3),
+            ("kitten", "sitting", 3),
+            ("ab", "ba", 1),
+            ("abcd", "acbd", 1),
+        ] {
             assert_eq!(of(a, b), expected, "{a} → {b}");
         }
         assert_eq!(of("append_only", "append-only"), 0);

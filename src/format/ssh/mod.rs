@@ -91,7 +91,8 @@ pub fn printable(text: &str) -> String {
 
 /// No control, no line break, nothing invisible that turns or hides the text around it.
 pub(super) fn is_printable(c: char) -> bool {
-    let invisible = matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
+    let invisible =
+        matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
     !c.is_control() && !invisible
 }
 
