@@ -39,6 +39,22 @@ pub const TEXT_BYTES_MAX: usize = 8_192;
 pub const REQUESTS_IN_FLIGHT_MAX: usize = 256;
 /// Messages queued to be written on one connection.
 pub const SEND_QUEUE_MESSAGES_MAX: usize = 1_024;
+/// Bytes queued to be written on one connection; what every active deployment may ask of one source fits.
+pub const SEND_QUEUE_BYTES_MAX: usize = DEPLOYS_ACTIVE_MAX * RUNS_IN_FLIGHT_MAX * RUN_BYTES_MAX;
+/// Bytes written to a connection before it is flushed, and read from it at once.
+pub const SOCKET_BUFFER_BYTES: usize = 128 << 10;
+/// Bytes of a change's canonical CBOR.
+pub const CHANGE_BYTES_MAX: usize = 8_192;
+/// Keys of one CBOR map with named fields, known or not.
+pub const MAP_FIELDS_MAX: usize = 64;
+/// Bytes of a message type's name, of a field's name and of other such words.
+pub const WORD_BYTES_MAX: usize = 64;
+/// Names of keys that would have been accepted, in one answer.
+pub const ACCEPTED_KEYS_MAX: usize = 64;
+/// Bytes of an HTTP request's or response's head.
+pub const HTTP_HEAD_BYTES_MAX: usize = 16 << 10;
+/// Connections over the maximum that are told so at the same time; further ones are only closed.
+pub const CONNECTIONS_REFUSED_AT_ONCE_MAX: usize = 64;
 
 /// Bytes of the blocks that one `GetBlocks` may ask for: one message.
 pub const RUN_BYTES_MAX: usize = 1 << 20;
@@ -73,6 +89,10 @@ pub const RETRY_PAUSE_MAX: Duration = Duration::from_secs(30);
 pub const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 /// A connection that says nothing and has nothing to do is closed.
 pub const CONNECTION_IDLE_TIMEOUT: Duration = Duration::from_mins(2);
+/// How often a side shows that it is alive, and looks whether the other is.
+pub const PING_INTERVAL: Duration = Duration::from_secs(30);
+/// Saying goodbye takes no longer.
+pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// A handshake takes no longer.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
