@@ -89,10 +89,15 @@ pub const RETRY_PAUSE_MAX: Duration = Duration::from_secs(30);
 pub const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 /// A connection that says nothing and has nothing to do is closed.
 pub const CONNECTION_IDLE_TIMEOUT: Duration = Duration::from_mins(2);
+<<<<<<< HEAD
 /// How often a side shows that it is alive, and looks whether the other is.
 pub const PING_INTERVAL: Duration = Duration::from_secs(30);
 /// Saying goodbye takes no longer.
 pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+=======
+/// Looking up one name takes no longer.
+pub const NAME_LOOKUP_TIMEOUT: Duration = Duration::from_secs(15);
+>>>>>>> house
 /// A handshake takes no longer.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 

@@ -2,6 +2,7 @@
 //!
 //! Pure values which can't be built wrong: constructors check, and nothing here does I/O or knows the time.
 
+pub mod address;
 pub mod block_set;
 pub mod change;
 pub mod directory;
