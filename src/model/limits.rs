@@ -78,7 +78,7 @@ pub const DEPLOYS_ACTIVE_MAX: usize = 8;
 /// A stamp may be this far ahead of the node's own clock.
 pub const STAMP_AHEAD_MAX: Duration = Duration::from_mins(10);
 /// A source that was asked and has said nothing for this long is dropped for that image.
-pub const SOURCE_ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+pub const SOURCE_ANSWER_TIMEOUT: Duration = Duration::from_mins(1);
 /// A source that answers within this gets one more request at once; one that takes four times as long gets fewer.
 pub const SOURCE_ANSWER_QUICK: Duration = Duration::from_secs(1);
 /// First pause before a failed disk step is tried again; it doubles up to [`RETRY_PAUSE_MAX`].
@@ -89,15 +89,12 @@ pub const RETRY_PAUSE_MAX: Duration = Duration::from_secs(30);
 pub const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 /// A connection that says nothing and has nothing to do is closed.
 pub const CONNECTION_IDLE_TIMEOUT: Duration = Duration::from_mins(2);
-<<<<<<< HEAD
 /// How often a side shows that it is alive, and looks whether the other is.
 pub const PING_INTERVAL: Duration = Duration::from_secs(30);
 /// Saying goodbye takes no longer.
 pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
-=======
 /// Looking up one name takes no longer.
 pub const NAME_LOOKUP_TIMEOUT: Duration = Duration::from_secs(15);
->>>>>>> house
 /// A handshake takes no longer.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 

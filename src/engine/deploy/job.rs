@@ -322,7 +322,17 @@ impl Job {
                 self.report(committed.bytes_reused, committed.bytes_fetched, false, outbox);
                 self.enter(now, Step::Collect, outbox);
             }
-            step => self.poison(now, step.name(), outbox),
+            Step::Recover(_)
+            | Step::Check
+            | Step::Index { .. }
+            | Step::Adopt { .. }
+            | Step::Stage { .. }
+            | Step::Discard { .. }
+            | Step::Fetch { .. }
+            | Step::Seal { .. }
+            | Step::Aim { .. }
+            | Step::Swap { .. }
+            | Step::Collect => self.poison(now, "write", outbox),
         }
     }
 
@@ -341,7 +351,12 @@ impl Job {
             Step::Fetch { image } | Step::Seal { image, .. } => Step::Stage { image },
             Step::Adopt { .. } | Step::Aim { .. } | Step::Intend { .. } => Step::Check,
             Step::Swap { intent } => Step::Recover(intent),
-            step => step,
+            step @ (Step::Recover(_)
+            | Step::Check
+            | Step::Index { .. }
+            | Step::Stage { .. }
+            | Step::Discard { .. }
+            | Step::Record { .. }) => step,
         };
         if self.next.is_some() && step.abandonable() {
             return self.take_next(outbox);

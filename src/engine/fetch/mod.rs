@@ -138,10 +138,10 @@ impl Fetches {
             }
         });
         if let Err(reason) = taken {
-            if let (Question::Run { path, .. } | Question::Block { path, .. }, run) = (question, question.run()) {
-                if let Some(job) = self.jobs.get_mut(path) {
-                    job.put_back(run);
-                }
+            if let Question::Run { path, .. } | Question::Block { path, .. } = question
+                && let Some(job) = self.jobs.get_mut(path)
+            {
+                job.put_back(question.run());
             }
             self.drop_source(connection, image, reason, outbox);
         }

@@ -69,7 +69,7 @@ impl Node {
         self.connections.by_id.insert(connection, fresh);
         if version == ProtocolVersion::V2 {
             let hello = Hello { host: self.host.clone(), version: self.version.to_owned() };
-            self.notify(connection, Notification::Hello(hello), outbox);
+            notify(connection, Notification::Hello(hello), outbox);
         }
     }
 
@@ -166,8 +166,8 @@ impl Node {
             outbox.push(Effect::Send { connection, message: Message::Response { id, response } });
         }
     }
+}
 
-    pub(super) fn notify(&mut self, connection: ConnectionId, notification: Notification, outbox: &mut Outbox<Effect>) {
-        outbox.push(Effect::Send { connection, message: Message::Notification(notification) });
-    }
+pub(super) fn notify(connection: ConnectionId, notification: Notification, outbox: &mut Outbox<Effect>) {
+    outbox.push(Effect::Send { connection, message: Message::Notification(notification) });
 }

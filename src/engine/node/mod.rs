@@ -232,12 +232,12 @@ impl Node {
                 deploy::Effect::Superseded { path, change, image } => {
                     let reason = "a newer change took its place".to_owned();
                     outbox.push(Effect::Note(Note::Ended { path: path.clone(), image, reason: reason.clone() }));
-                    self.outcome(&path, change, image, "superseded", Some(reason), (0, 0), outbox);
+                    self.outcome(&path, change, image, "superseded", Some(&reason), (0, 0), outbox);
                 }
                 deploy::Effect::Failed { path, change, image, reason } => {
                     outbox.push(Effect::Note(Note::Ended { path: path.clone(), image, reason: reason.clone() }));
                     self.withdraw(&path, change, outbox);
-                    self.outcome(&path, change, image, "failed", Some(reason), (0, 0), outbox);
+                    self.outcome(&path, change, image, "failed", Some(&reason), (0, 0), outbox);
                 }
                 deploy::Effect::Paused { path, failure } => {
                     self.watch.touch(&path);
@@ -273,9 +273,12 @@ impl Node {
             Some(Purpose::Deploy(path)) => self.deploy(now, deploy::Input::Disk { path, result }, outbox),
             Some(Purpose::Store(path, run)) => {
                 self.watch.touch(&path);
-                let result = result.and_then(|result| match result {
-                    DiskResult::Stored { bad } => Ok(bad),
-                    other => Err(Failure { kind: FailureKind::Io, text: format!("internal error: {other:?} for a store") }),
+                let result = result.and_then(|result| {
+                    let DiskResult::Stored { bad } = result else {
+                        let text = format!("internal error: {result:?} for a store");
+                        return Err(Failure { kind: FailureKind::Io, text });
+                    };
+                    Ok(bad)
                 });
                 self.fetch(now, fetch::Input::Stored { path, run, result }, outbox);
             }

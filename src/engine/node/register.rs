@@ -73,14 +73,13 @@ pub(super) struct Heads {
 /// What this node made visible at a path.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Committed {
-    pub(super) change: ChangeId,
     pub(super) image: ImageId,
     pub(super) root: FileIdentity,
 }
 
 impl From<CommittedRecord> for Committed {
     fn from(record: CommittedRecord) -> Self {
-        Self { change: record.change, image: record.image, root: record.root }
+        Self { image: record.image, root: record.root }
     }
 }
 
@@ -260,7 +259,7 @@ impl Node {
         let reject_reason = verdict.reject_word().map(str::to_owned);
         let hosts = match verdict {
             Verdict::Refused(Refusal::NoConfig { .. }) => BTreeMap::new(),
-            _ => self.this_host(),
+            Verdict::Accept | Verdict::Have | Verdict::Superseded(_) | Verdict::Refused(_) => self.this_host(),
         };
         let response = match waiter.form {
             Form::AppendDir => Response::AppendDir(ChangeAnswer { accepted, reject_reason, hosts }),
@@ -299,14 +298,10 @@ impl Node {
                 (Some(detail), Vec::new(), newer.change.image, Some(newer.change.stamp))
             }
             Verdict::Refused(refusal) => {
-                let keys = match refusal {
-                    Refusal::SignatureMismatch { accepted, .. } => accepted.clone(),
-                    _ => Vec::new(),
-                };
-                let stamp = match refusal {
-                    Refusal::StampInFuture { node_clock } => Some(*node_clock),
-                    _ => stamp,
-                };
+                let keys =
+                    if let Refusal::SignatureMismatch { accepted, .. } = refusal { accepted.clone() } else { Vec::new() };
+                let stamp = if let Refusal::StampInFuture { node_clock } = refusal { Some(*node_clock) } else { stamp };
+                // Who didn't prove a key isn't told what is there.
                 let known = !matches!(refusal, Refusal::NoConfig { .. } | Refusal::SignatureMismatch { .. });
                 (Some(refusal.to_string()), keys, image.filter(|_| known), stamp.filter(|_| known))
             }

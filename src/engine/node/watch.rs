@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::connections::notify;
 use super::{Effect, Node};
 use crate::engine::contract::Outbox;
 use crate::format::wire::{ImageEvent, Notification, Outcome, Progress};
@@ -55,7 +56,7 @@ impl Node {
         change: ChangeId,
         image: ImageId,
         result: &'static str,
-        reason: Option<String>,
+        reason: Option<&str>,
         (bytes_reused, bytes_fetched): (u64, u64),
         outbox: &mut Outbox<Effect>,
     ) {
@@ -71,19 +72,19 @@ impl Node {
                     change,
                     host,
                     result: result.to_owned(),
-                    reason: reason.clone(),
+                    reason: reason.map(str::to_owned),
                     bytes_reused,
                     bytes_fetched,
                 }),
                 ProtocolVersion::V1 => {
                     let event = ImageEvent { id: image, path, host, forwarded: false };
-                    match &reason {
+                    match reason {
                         None => Notification::ReceivedImage(event),
-                        Some(reason) => Notification::AbortedImage { event, reason: reason.clone() },
+                        Some(reason) => Notification::AbortedImage { event, reason: reason.to_owned() },
                     }
                 }
             };
-            self.notify(connection, notification, outbox);
+            notify(connection, notification, outbox);
         }
     }
 
@@ -98,7 +99,7 @@ impl Node {
             let followers: Vec<_> = self.watch.of(&path).collect();
             for connection in followers {
                 if self.connections.version(connection) == Some(ProtocolVersion::V2) {
-                    self.notify(connection, Notification::Progress(progress.clone()), outbox);
+                    notify(connection, Notification::Progress(progress.clone()), outbox);
                 }
             }
         }

@@ -294,7 +294,13 @@ impl Uploads {
                 let path = self.uploads[upload].path.clone();
                 outbox.push(Effect::Event(Event::Refused { host, path, word: "error".to_owned(), detail: text }));
             }
-            _ => {}
+            Response::AppendDir(_)
+            | Response::ReplaceDir(_)
+            | Response::GetIndex { .. }
+            | Response::GetIndexAt { .. }
+            | Response::GetBlock { .. }
+            | Response::GetBlocks { .. }
+            | Response::GetIndexPart { .. } => {}
         }
     }
 
@@ -355,11 +361,10 @@ impl Uploads {
             }
             Notification::Outcome(outcome) => {
                 let Some(image) = outcome.image else { return };
-                if let Some(stage) = self.stage_of(outcome.host.machine_id, &outcome.path, image) {
-                    if matches!(stage, Stage::Asked { .. } | Stage::Accepted { .. }) {
-                        *stage = Stage::Ended(outcome.clone());
-                        outbox.push(Effect::Event(Event::Ended(outcome)));
-                    }
+                let stage = self.stage_of(outcome.host.machine_id, &outcome.path, image);
+                if let Some(stage @ (Stage::Asked { .. } | Stage::Accepted { .. })) = stage {
+                    *stage = Stage::Ended(outcome.clone());
+                    outbox.push(Effect::Event(Event::Ended(outcome)));
                 }
             }
             Notification::PublishImage { .. } | Notification::ReceivedImage(_) | Notification::AbortedImage { .. } => {}

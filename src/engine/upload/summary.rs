@@ -117,7 +117,7 @@ impl Summary {
         let late = now >= engine.started + engine.rules.deadline;
         if engine.resolving.is_empty() {
             if self.nodes.is_empty() || self.nodes.iter().all(|node| node.down.is_some() && !node.is_final()) {
-                return (!engine.names.is_empty() && engine.started_resolving()).then_some(Ending::Unreachable);
+                return Some(Ending::Unreachable);
             }
             let settled = |node: &NodeResult| node.is_final() || (node.down.is_some() && !engine.rules.require_all);
             if self.nodes.iter().all(settled) {
@@ -146,13 +146,13 @@ impl Summary {
 fn node(engine: &Uploads, peer: &Peer) -> NodeResult {
     let trouble = peer.trouble().map(str::to_owned);
     let down = peer.is_down().then(|| trouble.clone().unwrap_or_else(|| "it doesn't answer".to_owned()));
-    let uploads = engine.uploads.iter().zip(&peer.stages).map(|(upload, stage)| (upload.path.clone(), result(stage, &trouble)));
+    let uploads = engine.uploads.iter().zip(&peer.stages).map(|(upload, stage)| (upload.path.clone(), result(stage, trouble.as_deref())));
     NodeResult { address: peer.address, host: peer.host.clone(), down, uploads: uploads.collect(), trouble: trouble.clone() }
 }
 
-fn result(stage: &Stage, trouble: &Option<String>) -> UploadResult {
+fn result(stage: &Stage, trouble: Option<&str>) -> UploadResult {
     let waiting = |state: &str, waiting: Option<String>| {
-        let waiting = waiting.or_else(|| trouble.clone());
+        let waiting = waiting.or_else(|| trouble.map(str::to_owned));
         UploadResult::Waiting { state: state.to_owned(), waiting, bytes_done: 0, bytes_total: 0 }
     };
     match stage {
