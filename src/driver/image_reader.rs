@@ -347,7 +347,7 @@ mod tests {
         let reader = reader(dir.path());
         for _ in 0..2 {
             let run = Run { first: 0, count: u32::try_from(reader.image().block_count()).expect("few") };
-            assert_eq!(reader.read_run(run).expect("readable").len(), reader.image().block_count() as usize * 8);
+            assert_eq!(reader.read_run(run).expect("readable").len() as u64, reader.image().total_bytes());
         }
         assert_eq!(reader.open_files().len(), limits::READER_OPEN_FILES_MAX);
     }

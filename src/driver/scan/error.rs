@@ -76,12 +76,15 @@ impl SpecialFile {
     }
 }
 
+/// What the system says when a file, directory or link is taken for one of the others, or for a FIFO or socket.
+const OTHER_TYPE: [Errno; 5] = [Errno::LOOP, Errno::NOTDIR, Errno::ISDIR, Errno::SPIPE, Errno::NXIO];
+
 impl ScanError {
     /// For an entry that the walk saw a moment ago: if it is gone, or of another type, the tree is being changed.
     pub(super) fn of_entry(path: String, doing: &'static str, errno: Errno) -> Self {
         if errno == Errno::NOENT {
             Self::Changed { path, how: "it is gone" }
-        } else if errno == Errno::LOOP || errno == Errno::NOTDIR || errno == Errno::INVAL {
+        } else if OTHER_TYPE.contains(&errno) {
             Self::Changed { path, how: "its type is another one" }
         } else {
             Self::Io { path, doing, source: errno.into() }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RawDir, openat, readlinkat, statx};
-use rustix::io::retry_on_intr;
+use rustix::io::{Errno, retry_on_intr};
 
 use super::error::{ScanError, SpecialFile, shown};
 use super::fingerprint::{FIELDS, Fingerprint};
@@ -227,7 +227,10 @@ impl Walk<'_> {
             },
             (_, FileType::Symlink) => {
                 let target = readlinkat(directory, name, Vec::new());
-                let target = target.map_err(|errno| ScanError::of_entry(shown(), "read the link", errno))?;
+                let target = target.map_err(|errno| match errno {
+                    Errno::INVAL => ScanError::Changed { path: shown(), how: "its type is another one" },
+                    errno => ScanError::of_entry(shown(), "read the link", errno),
+                })?;
                 match target.into_string() {
                     Ok(target) => WalkedKind::Symlink { target: target.into() },
                     Err(bad) => {
