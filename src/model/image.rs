@@ -106,9 +106,13 @@ pub enum ImageError {
 
 /// The order of directories in an index: component by component (`/a`, `/a/c`, `/a/c-d`, `/a-b`).
 pub fn directory_order(a: &str, b: &str) -> Ordering {
+    path_order(a.as_bytes(), b.as_bytes())
+}
+
+/// [`directory_order`] for paths of anything, also such that aren't UTF-8.
+pub fn path_order(a: &[u8], b: &[u8]) -> Ordering {
     // Bytewise, with the separator below every byte that a component may contain.
     let rank = |byte: u8| if byte == b'/' { 0 } else { u16::from(byte) + 1 };
-    let (a, b) = (a.as_bytes(), b.as_bytes());
     match a.iter().zip(b).find(|(a, b)| a != b) {
         Some((a, b)) => rank(*a).cmp(&rank(*b)),
         None => a.len().cmp(&b.len()),

@@ -20,6 +20,18 @@ pub const IMAGE_BLOCKS_MAX: u64 = 1 << 24;
 pub const INDEX_BYTES_MAX: usize = 5 << 28;
 /// Bytes of an index that an inbound message may carry whole; larger ones come in parts.
 pub const INDEX_PART_BYTES_MAX: usize = 768 << 10;
+/// Threads that one scan uses at most.
+pub const SCAN_THREADS_MAX: usize = 64;
+/// Bytes that a scanning thread reads before it hashes them: the size of its buffer.
+pub const SCAN_BATCH_BYTES: usize = 512 << 10;
+/// Blocks that a scanning thread hashes at once; small files have small blocks.
+pub const SCAN_BATCH_BLOCKS_MAX: usize = 256;
+/// Bytes, of one file or many, that a scanning thread takes on at once: larger files are shared between threads.
+pub const SCAN_CLAIM_BYTES: u64 = 4 << 20;
+/// Files that a scanning thread takes on at once.
+pub const SCAN_CLAIM_FILES_MAX: usize = 256;
+/// Files that an image's reader keeps open.
+pub const READER_OPEN_FILES_MAX: usize = 32;
 /// The staging directory, next to the directories that it becomes.
 pub const STAGING_DIR_NAME: &str = ".ciruela-staging";
 
