@@ -83,3 +83,11 @@ pub const NUM_LEVELS_MAX: usize = 16;
 pub const INITIAL_CONNECTIONS: usize = 3;
 /// The port, TCP and UDP, unless told otherwise.
 pub const DEFAULT_PORT: u16 = 24_783;
+
+/// Files of at least this many bytes get their space reserved when the tree is staged; smaller ones are made when their
+/// first block comes.
+pub const PREALLOCATE_BYTES_MIN: u64 = 1 << 20;
+/// Entries which one step of garbage collection removes.
+pub const COLLECT_STEP_ENTRIES_MAX: usize = 10_000;
+/// Bytes of a file that are read and hashed at once when a staged or visible tree is checked.
+pub const CHECK_BYTES_MAX: usize = 4 << 20;
