@@ -153,3 +153,11 @@ pub const RECONNECT_PAUSE_MAX: Duration = Duration::from_secs(5);
 pub const DOWN_AFTER: Duration = Duration::from_secs(10);
 /// See [`DOWN_AFTER`].
 pub const DOWN_AFTER_ATTEMPTS: u32 = 3;
+
+/// Files of at least this many bytes get their space reserved when the tree is staged; smaller ones are made when their
+/// first block comes.
+pub const PREALLOCATE_BYTES_MIN: u64 = 1 << 20;
+/// Entries which one step of garbage collection removes.
+pub const COLLECT_STEP_ENTRIES_MAX: usize = 10_000;
+/// Bytes of a file that are read and hashed at once when a staged or visible tree is checked.
+pub const CHECK_BYTES_MAX: usize = 4 << 20;

@@ -1,0 +1,132 @@
+//! Removing what is left behind: old trees, abandoned stages, what nobody knows.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
+
+use super::error::{self, is};
+use super::fs::{FileSystem, Kind};
+use super::place::Place;
+use crate::model::failure::Failure;
+use crate::model::limits::{COLLECT_STEP_ENTRIES_MAX, STAGING_DIR_NAME};
+
+/// What [`sweep`] did.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Swept {
+    /// Staging directories that were removed.
+    pub removed: usize,
+    /// Staging directories in which an old tree waits for its swap to be finished; they were left alone.
+    pub left: Vec<String>,
+}
+
+/// Removes what is in the path's staging directory, and the directory: at most [`COLLECT_STEP_ENTRIES_MAX`] entries.
+/// Says whether nothing is left; call again until then.
+///
+/// An old tree that waits between two renames, with nothing visible at the target, is put back rather than removed.
+pub fn collect<F: FileSystem>(fs: &F, place: &Place) -> Result<bool, Failure> {
+    let root = fs.open_root(place.base()).map_err(|e| error::base(place.base(), &e))?;
+    put_back(fs, &root, place)?;
+    super::commit::unseal(fs, &root, place)?;
+    let mut budget = COLLECT_STEP_ENTRIES_MAX;
+    let staging = place.staging();
+    clear(fs, &root, &staging, &mut budget).map_err(|e| error::at(place, "remove", &staging, &e))
+}
+
+/// Puts the old tree back if a swap in two renames was left between them; says whether it did.
+pub(super) fn put_back<F: FileSystem>(fs: &F, root: &F::Root, place: &Place) -> Result<bool, Failure> {
+    let old = place.old();
+    match fs.stat(root, &old) {
+        Err(e) if is(&e, Errno::NOENT) => return Ok(false),
+        Err(e) => return Err(error::at(place, "look at", &old, &e)),
+        Ok(_) => {}
+    }
+    match fs.stat(root, place.target()) {
+        Err(e) if is(&e, Errno::NOENT) => {}
+        Err(e) => return Err(error::at(place, "look at", place.target(), &e)),
+        Ok(_) => return Ok(false),
+    }
+    fs.rename(root, &old, place.target()).map_err(|e| error::at(place, "put back", place.target(), &e))?;
+    super::commit::sync_names(fs, root, place)?;
+    Ok(true)
+}
+
+/// Removes every staging directory below `base` but those in `keep`. For the start, when nothing is under way.
+pub fn sweep<F: FileSystem>(fs: &F, base: &Path, keep: &BTreeSet<String>) -> Result<Swept, Failure> {
+    let root = fs.open_root(base).map_err(|e| error::base(base, &e))?;
+    let staging = Path::new(STAGING_DIR_NAME);
+    let fail = |path: &Path, e: io::Error| Failure {
+        kind: error::kind_of(&e),
+        text: format!("can't clean {}: {e}", base.join(path).display()),
+    };
+    let entries = match fs.read_dir(&root, staging) {
+        Err(e) if is(&e, Errno::NOENT) => return Ok(Swept::default()),
+        other => other.map_err(|e| fail(staging, e))?,
+    };
+    let mut swept = Swept::default();
+    for entry in entries {
+        let path = staging.join(&entry.name);
+        let name = entry.name.to_string_lossy().into_owned();
+        if keep.contains(&name) {
+            continue;
+        }
+        let inside = if entry.kind == Kind::Directory {
+            fs.read_dir(&root, &path).map_err(|e| fail(&path, e))?
+        } else {
+            Vec::new()
+        };
+        if ["tree", "old"].iter().all(|name| inside.iter().any(|entry| entry.name == *name)) {
+            swept.left.push(name);
+            continue;
+        }
+        while !clear(fs, &root, &path, &mut COLLECT_STEP_ENTRIES_MAX.clone()).map_err(|e| fail(&path, e))? {}
+        swept.removed += 1;
+    }
+    Ok(swept)
+}
+
+/// Removes whatever is at `path`, links not followed, as far as the budget of entries goes; says whether it is gone.
+/// The links that describe a stage go before its trees, so that half a tree is never taken for a staged one.
+pub(super) fn clear<F: FileSystem>(fs: &F, root: &F::Root, path: &Path, budget: &mut usize) -> io::Result<bool> {
+    let gone = |result: io::Result<()>| match result {
+        Err(e) if is(&e, Errno::NOENT) => Ok(()),
+        other => other,
+    };
+    match fs.stat(root, path) {
+        Err(e) if is(&e, Errno::NOENT) => return Ok(true),
+        Err(e) => return Err(e),
+        Ok(stat) if stat.kind != Kind::Directory => return gone(fs.unlink(root, path)).map(|()| true),
+        Ok(_) => {}
+    }
+    let mut todo = vec![path.to_owned()];
+    while let Some(directory) = todo.last().cloned() {
+        let mut inner = Vec::<PathBuf>::new();
+        for entry in fs.read_dir(root, &directory)? {
+            if *budget == 0 {
+                return Ok(false);
+            }
+            let path = directory.join(&entry.name);
+            if entry.kind == Kind::Directory {
+                inner.push(path);
+            } else {
+                gone(fs.unlink(root, &path))?;
+                *budget -= 1;
+            }
+        }
+        if inner.is_empty() {
+            gone(fs.rmdir(root, &directory))?;
+            *budget = budget.saturating_sub(1);
+            todo.pop();
+        } else {
+            todo.append(&mut inner);
+        }
+    }
+    Ok(true)
+}
+
+/// [`clear`] without a budget.
+pub(super) fn clear_all<F: FileSystem>(fs: &F, root: &F::Root, path: &Path) -> io::Result<()> {
+    while !clear(fs, root, path, &mut COLLECT_STEP_ENTRIES_MAX.clone())? {}
+    Ok(())
+}

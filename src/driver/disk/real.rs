@@ -1,0 +1,244 @@
+//! The real file system, through directory handles: `openat2` with `RESOLVE_BENEATH` and `NO_SYMLINKS` (Linux 5.6).
+//!
+//! No handle is kept between two calls: resolving a path anew costs about a microsecond, and a kept one would go on
+//! pointing to where a directory was before it was swapped.
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Component, Path};
+
+use rustix::fs::{
+    AtFlags, CWD, Dir, FallocateFlags, FileType, FlockOperation, Mode, OFlags, RenameFlags, ResolveFlags,
+};
+use rustix::io::{Errno, retry_on_intr};
+
+use super::fs::{Access, DirEntry, FileSystem, Kind, Space, Stat};
+
+/// Bytes of a path that one system call takes; a longer one (an image's, below the staging directory's) goes in parts.
+const PATH_PART_BYTES_MAX: usize = 4_000;
+
+/// The operating system's file systems.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RealFileSystem;
+
+/// Opens `path` below `root`; the empty path is the root itself.
+fn open_beneath(root: &OwnedFd, path: &Path, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    let open = |at: &OwnedFd, path: &OsStr, flags: OFlags, mode: Mode| {
+        retry_on_intr(|| rustix::fs::openat2(at, path, flags | OFlags::CLOEXEC, mode, resolve))
+    };
+    let mut rest = path.as_os_str();
+    let mut handle = None;
+    while rest.len() > PATH_PART_BYTES_MAX {
+        let cut = rest.as_bytes()[..PATH_PART_BYTES_MAX].iter().rposition(|b| *b == b'/').ok_or(Errno::NAMETOOLONG)?;
+        let (part, tail) = rest.as_bytes().split_at(cut);
+        let at = handle.as_ref().unwrap_or(root);
+        handle = Some(open(at, OsStr::from_bytes(part), OFlags::PATH | OFlags::DIRECTORY, Mode::empty())?);
+        rest = OsStr::from_bytes(&tail[1..]);
+    }
+    let rest = if rest.is_empty() { OsStr::new(".") } else { rest };
+    Ok(open(handle.as_ref().unwrap_or(root), rest, flags, mode)?)
+}
+
+fn open_directory(root: &OwnedFd, path: &Path) -> io::Result<OwnedFd> {
+    open_beneath(root, path, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())
+}
+
+/// The handle of the directory that `path` is in, and its name there.
+fn open_parent<'a>(root: &OwnedFd, path: &'a Path) -> io::Result<(OwnedFd, &'a OsStr)> {
+    let Some(Component::Normal(name)) = path.components().next_back() else { return Err(Errno::INVAL.into()) };
+    let parent = path.parent().unwrap_or(Path::new(""));
+    Ok((open_beneath(root, parent, OFlags::PATH | OFlags::DIRECTORY, Mode::empty())?, name))
+}
+
+fn rename_with(root: &OwnedFd, from: &Path, to: &Path, flags: RenameFlags) -> io::Result<()> {
+    let ((from_dir, from), (to_dir, to)) = (open_parent(root, from)?, open_parent(root, to)?);
+    Ok(rustix::fs::renameat_with(&from_dir, from, &to_dir, to, flags)?)
+}
+
+fn kind(file_type: FileType) -> Kind {
+    if file_type.is_file() {
+        Kind::File
+    } else if file_type.is_dir() {
+        Kind::Directory
+    } else if file_type.is_symlink() {
+        Kind::Symlink
+    } else {
+        Kind::Other
+    }
+}
+
+fn stat_of(handle: &OwnedFd) -> io::Result<Stat> {
+    let stat = rustix::fs::fstat(handle)?;
+    // The types of these fields differ between architectures; beyond 2262 a time is only compared with itself.
+    let nanoseconds = |seconds: i64, fraction: u64| {
+        seconds.wrapping_mul(1_000_000_000).wrapping_add(i64::try_from(fraction).unwrap_or_default())
+    };
+    #[allow(clippy::unnecessary_cast, clippy::cast_lossless, clippy::useless_conversion, reason = "see above")]
+    Ok(Stat {
+        kind: kind(FileType::from_raw_mode(stat.st_mode)),
+        dev: stat.st_dev as u64,
+        ino: stat.st_ino as u64,
+        links: stat.st_nlink as u64,
+        mode: stat.st_mode as u32 & 0o7777,
+        size: u64::try_from(stat.st_size).unwrap_or_default(),
+        mtime_ns: nanoseconds(stat.st_mtime as i64, stat.st_mtime_nsec as u64),
+        ctime_ns: nanoseconds(stat.st_ctime as i64, stat.st_ctime_nsec as u64),
+    })
+}
+
+impl FileSystem for RealFileSystem {
+    type Root = OwnedFd;
+    type File = OwnedFd;
+    type Lock = OwnedFd;
+
+    fn open_root(&self, base: &Path) -> io::Result<OwnedFd> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(rustix::fs::openat(CWD, base, flags, Mode::empty())?)
+    }
+
+    fn mkdir(&self, root: &OwnedFd, path: &Path, mode: u32) -> io::Result<()> {
+        let (parent, name) = open_parent(root, path)?;
+        rustix::fs::mkdirat(&parent, name, Mode::from_raw_mode(mode))?;
+        // What the process's umask, a default ACL or the parent's set-group-id bit made of the mode is undone.
+        let made = open_beneath(&parent, Path::new(name), OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())?;
+        Ok(rustix::fs::fchmod(&made, Mode::from_raw_mode(mode))?)
+    }
+
+    fn create_file(&self, root: &OwnedFd, path: &Path, mode: u32) -> io::Result<OwnedFd> {
+        let mode = Mode::from_raw_mode(mode);
+        let file = open_beneath(root, path, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL, mode)?;
+        rustix::fs::fchmod(&file, mode)?;
+        Ok(file)
+    }
+
+    fn open_file(&self, root: &OwnedFd, path: &Path, access: Access) -> io::Result<OwnedFd> {
+        // NONBLOCK: a FIFO that somebody put there must not hold up a thread.
+        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        let access = match access {
+            Access::Read => OFlags::RDONLY,
+            Access::Write => OFlags::WRONLY,
+        };
+        open_beneath(root, path, flags | access, Mode::empty())
+    }
+
+    fn write_at(&self, file: &OwnedFd, mut offset: u64, mut data: &[u8]) -> io::Result<()> {
+        while !data.is_empty() {
+            let written = retry_on_intr(|| rustix::io::pwrite(file, data, offset))?;
+            if written == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+            offset += written as u64;
+            data = &data[written..];
+        }
+        Ok(())
+    }
+
+    fn read_at(&self, file: &OwnedFd, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut filled = 0;
+        while filled < buffer.len() {
+            let rest = &mut buffer[filled..];
+            let read = retry_on_intr(|| rustix::io::pread(file, &mut *rest, offset + filled as u64))?;
+            if read == 0 {
+                break;
+            }
+            filled += read;
+        }
+        Ok(filled)
+    }
+
+    fn preallocate(&self, file: &OwnedFd, len: u64) -> io::Result<()> {
+        match retry_on_intr(|| rustix::fs::fallocate(file, FallocateFlags::empty(), 0, len)) {
+            Err(Errno::NOTSUP | Errno::NOSYS | Errno::INVAL) => Ok(rustix::fs::ftruncate(file, len)?),
+            other => Ok(other?),
+        }
+    }
+
+    fn file_stat(&self, file: &OwnedFd) -> io::Result<Stat> {
+        stat_of(file)
+    }
+
+    fn symlink(&self, root: &OwnedFd, target: &OsStr, path: &Path) -> io::Result<()> {
+        let (parent, name) = open_parent(root, path)?;
+        Ok(rustix::fs::symlinkat(target, &parent, name)?)
+    }
+
+    fn read_link(&self, root: &OwnedFd, path: &Path) -> io::Result<OsString> {
+        let (parent, name) = open_parent(root, path)?;
+        Ok(OsString::from_vec(rustix::fs::readlinkat(&parent, name, Vec::new())?.into_bytes()))
+    }
+
+    fn stat(&self, root: &OwnedFd, path: &Path) -> io::Result<Stat> {
+        stat_of(&open_beneath(root, path, OFlags::PATH | OFlags::NOFOLLOW, Mode::empty())?)
+    }
+
+    fn read_dir(&self, root: &OwnedFd, path: &Path) -> io::Result<Vec<DirEntry>> {
+        let handle = open_directory(root, path)?;
+        let mut entries = Vec::new();
+        for entry in Dir::read_from(&handle)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            if [&b"."[..], b".."].contains(&name.to_bytes()) {
+                continue;
+            }
+            let mut file_type = entry.file_type();
+            if file_type == FileType::Unknown {
+                let stat = rustix::fs::statat(&handle, name, AtFlags::SYMLINK_NOFOLLOW)?;
+                file_type = FileType::from_raw_mode(stat.st_mode);
+            }
+            let name = OsStr::from_bytes(name.to_bytes()).to_owned();
+            entries.push(DirEntry { name, kind: kind(file_type) });
+        }
+        entries.sort_unstable();
+        Ok(entries)
+    }
+
+    fn rename_noreplace(&self, root: &OwnedFd, from: &Path, to: &Path) -> io::Result<()> {
+        rename_with(root, from, to, RenameFlags::NOREPLACE)
+    }
+
+    fn rename_exchange(&self, root: &OwnedFd, a: &Path, b: &Path) -> io::Result<()> {
+        rename_with(root, a, b, RenameFlags::EXCHANGE)
+    }
+
+    fn rename(&self, root: &OwnedFd, from: &Path, to: &Path) -> io::Result<()> {
+        rename_with(root, from, to, RenameFlags::empty())
+    }
+
+    fn unlink(&self, root: &OwnedFd, path: &Path) -> io::Result<()> {
+        let (parent, name) = open_parent(root, path)?;
+        Ok(rustix::fs::unlinkat(&parent, name, AtFlags::empty())?)
+    }
+
+    fn rmdir(&self, root: &OwnedFd, path: &Path) -> io::Result<()> {
+        let (parent, name) = open_parent(root, path)?;
+        Ok(rustix::fs::unlinkat(&parent, name, AtFlags::REMOVEDIR)?)
+    }
+
+    fn fsync_file(&self, file: &OwnedFd) -> io::Result<()> {
+        Ok(rustix::fs::fsync(file)?)
+    }
+
+    fn fsync_dir(&self, root: &OwnedFd, path: &Path) -> io::Result<()> {
+        Ok(rustix::fs::fsync(open_directory(root, path)?)?)
+    }
+
+    fn syncfs(&self, root: &OwnedFd) -> io::Result<()> {
+        Ok(rustix::fs::syncfs(root)?)
+    }
+
+    fn free_space(&self, root: &OwnedFd) -> io::Result<Space> {
+        let space = rustix::fs::fstatvfs(root)?;
+        // Some file systems make inodes as needed and say that they have none.
+        let inodes = if space.f_files == 0 { u64::MAX } else { space.f_favail };
+        Ok(Space { bytes: space.f_bavail.saturating_mul(space.f_frsize), inodes })
+    }
+
+    fn lock_dir(&self, root: &OwnedFd, path: &Path) -> io::Result<OwnedFd> {
+        let handle = open_directory(root, path)?;
+        rustix::fs::flock(&handle, FlockOperation::NonBlockingLockExclusive)?;
+        Ok(handle)
+    }
+}
