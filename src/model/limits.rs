@@ -161,3 +161,5 @@ pub const PREALLOCATE_BYTES_MIN: u64 = 1 << 20;
 pub const COLLECT_STEP_ENTRIES_MAX: usize = 10_000;
 /// Bytes of a file that are read and hashed at once when a staged or visible tree is checked.
 pub const CHECK_BYTES_MAX: usize = 4 << 20;
+/// Disk jobs that wait for a thread.
+pub const DISK_JOBS_QUEUED_MAX: usize = 65_536;

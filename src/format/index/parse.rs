@@ -21,6 +21,18 @@ pub fn parse(text: &[u8]) -> Result<(ImageId, Image), IndexError> {
 
 /// Parses an index text which must be that of `expected`. The hash is checked first, so that nothing forged is looked into.
 pub fn parse_for(expected: ImageId, text: &[u8]) -> Result<Image, IndexError> {
+    let (kind, lines) = genuine(expected, text)?;
+    let (_, image) = body(kind, lines, Some(expected))?;
+    Ok(image)
+}
+
+/// Whether the text is the one which hashes to `expected`, whatever else is wrong with it.
+pub fn is_genuine(expected: ImageId, text: &[u8]) -> bool {
+    genuine(expected, text).is_ok()
+}
+
+/// Compares the closing hash with the text and with `expected`; gives the lines after the header.
+fn genuine(expected: ImageId, text: &[u8]) -> Result<(HashKind, Lines<'_>), IndexError> {
     let mut lines = Lines::new(text)?;
     let kind = header(&mut lines)?;
     let last_line = || (text.split(|byte| *byte == b'\n').count() - 1).max(1) as u64;
@@ -36,8 +48,7 @@ pub fn parse_for(expected: ImageId, text: &[u8]) -> Result<Image, IndexError> {
     if computed != stated {
         return Err(fail(IndexErrorKind::Footer { stated, computed }));
     }
-    let (_, image) = body(kind, lines, Some(expected))?;
-    Ok(image)
+    Ok((kind, lines))
 }
 
 /// Everything after the header; `checked` is the closing hash if it was compared already.
