@@ -67,8 +67,10 @@ pub const RETRY_PAUSE_MAX: Duration = Duration::from_secs(30);
 pub const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 /// A connection that says nothing and has nothing to do is closed.
 pub const CONNECTION_IDLE_TIMEOUT: Duration = Duration::from_mins(2);
-/// Looking up one name takes no longer.
+/// Looking up one name takes no longer until it has addresses.
 pub const NAME_LOOKUP_TIMEOUT: Duration = Duration::from_secs(15);
+/// When a name's A records are there, its AAAA records must be there this much later, and the other way round.
+pub const NAME_LOOKUP_GRACE: Duration = Duration::from_secs(2);
 /// A handshake takes no longer.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
