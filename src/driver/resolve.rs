@@ -1,18 +1,20 @@
 //! Names → addresses: literals, the hosts file, DNS (all A and AAAA records). Which of them to use is decided elsewhere
 //! (`model/address::sample`).
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::time::Duration;
 
 use hickory_resolver::Hosts;
-use hickory_resolver::config::{
-    ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts,
-};
+use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts};
+use hickory_resolver::lookup::Lookup;
 use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::proto::ProtoError;
 use hickory_resolver::proto::op::Query;
 use hickory_resolver::proto::rr::{Name, RecordType};
 use hickory_resolver::system_conf::read_system_conf;
@@ -28,13 +30,20 @@ pub struct ResolveOptions {
     pub name_servers: Vec<SocketAddr>,
     /// Read before any name server is asked; a name that it has is looked up nowhere else. A missing file is an empty one.
     pub hosts_file: PathBuf,
-    /// The longest time that one name may take.
+    /// The longest time until the first answer with addresses.
     pub timeout: Duration,
+    /// How much longer to wait for the other record type.
+    pub grace: Duration,
 }
 
 impl Default for ResolveOptions {
     fn default() -> Self {
-        Self { name_servers: Vec::new(), hosts_file: PathBuf::from("/etc/hosts"), timeout: limits::NAME_LOOKUP_TIMEOUT }
+        Self {
+            name_servers: Vec::new(),
+            hosts_file: PathBuf::from("/etc/hosts"),
+            timeout: limits::NAME_LOOKUP_TIMEOUT,
+            grace: limits::NAME_LOOKUP_GRACE,
+        }
     }
 }
 
@@ -44,6 +53,14 @@ pub enum ResolveError {
     /// What was asked for isn't a host.
     #[error(transparent)]
     Target(#[from] TargetError),
+    /// No domain name: the rules for names in other scripts than Latin, for example.
+    #[error("{name} can't be a host name; check its spelling")]
+    BadName {
+        /// What was asked for.
+        name: String,
+        /// Which rule it breaks.
+        source: Box<ProtoError>,
+    },
     /// The hosts file is there and can't be read.
     #[error("can't read {} to look up {name}", .file.display())]
     HostsFile {
@@ -96,7 +113,8 @@ pub enum ResolveError {
 
 /// All addresses of `name` (`host`, `host:port` or a literal, see [`Target`]), sorted, without repetition, at least one.
 ///
-/// Takes at most `options.timeout`. If only one of the two record types could be had, that one is returned.
+/// Takes at most `options.timeout` and `options.grace` together. If only one of the two record types could be had in time,
+/// that one is returned.
 pub async fn resolve(name: &str, default_port: u16, options: &ResolveOptions) -> Result<Vec<SocketAddr>, ResolveError> {
     let target: Target = name.parse()?;
     let port = target.port.unwrap_or(default_port);
@@ -104,41 +122,74 @@ pub async fn resolve(name: &str, default_port: u16, options: &ResolveOptions) ->
         Host::Address(address) => return Ok(vec![SocketAddr::new(address, port)]),
         Host::Name(host) => host,
     };
-    let mut addresses = look_up_in_hosts(&host, port, &options.hosts_file)?;
+    let parsed = Name::from_utf8(&host)
+        .map_err(|source| ResolveError::BadName { name: host.to_string(), source: Box::new(source) })?;
+    let mut addresses = look_up_in_hosts(&host, &parsed, &options.hosts_file)?;
     if addresses.is_empty() {
-        addresses = look_up_in_dns(&host, port, options).await?;
+        addresses = look_up_in_dns(&host, parsed, options).await?;
     }
+    let mut addresses: Vec<_> = addresses.into_iter().map(|address| SocketAddr::new(address, port)).collect();
     addresses.sort_unstable();
     addresses.dedup();
     Ok(addresses)
 }
 
-fn look_up_in_hosts(name: &str, port: u16, file: &Path) -> Result<Vec<SocketAddr>, ResolveError> {
+fn look_up_in_hosts(name: &str, parsed: &Name, file: &Path) -> Result<Vec<IpAddr>, ResolveError> {
     let mut hosts = Hosts::default();
     match File::open(file).and_then(|opened| hosts.read_hosts_conf(opened.take(limits::CONFIG_FILE_BYTES_MAX))) {
         Ok(()) => {}
         Err(source) if source.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(source) => return Err(ResolveError::HostsFile { name: name.into(), file: file.into(), source }),
     }
-    // A name that DNS can't express isn't in the file either; DNS will say what is wrong with it.
-    let Ok(parsed) = Name::from_utf8(name.to_lowercase()) else { return Ok(Vec::new()) };
     let mut addresses = Vec::new();
     for record_type in [RecordType::A, RecordType::AAAA] {
-        if let Some(lookup) = hosts.lookup_static_host(&Query::query(parsed.clone(), record_type)) {
+        if let Some(lookup) = hosts.lookup_static_host(&Query::query(parsed.to_lowercase(), record_type)) {
             addresses.extend(lookup.answers().iter().filter_map(|record| record.data.ip_addr()));
         }
     }
-    Ok(addresses.into_iter().map(|address| SocketAddr::new(address, port)).collect())
+    Ok(addresses)
 }
 
-async fn look_up_in_dns(name: &str, port: u16, options: &ResolveOptions) -> Result<Vec<SocketAddr>, ResolveError> {
+/// Asks for both record types at once. When one of them brought addresses, the other one has only `options.grace` left:
+/// some networks swallow questions for AAAA records.
+async fn look_up_in_dns(name: &str, parsed: Name, options: &ResolveOptions) -> Result<Vec<IpAddr>, ResolveError> {
     let (resolver, servers) = resolver(name, options)?;
-    let Ok(answer) = tokio::time::timeout(options.timeout, resolver.lookup_ip(name)).await else {
-        return Err(ResolveError::NoAnswer { name: name.into(), servers });
+    let mut v4 = pin!(resolver.lookup(parsed.clone(), RecordType::A));
+    let mut v6 = pin!(resolver.lookup(parsed, RecordType::AAAA));
+    let mut deadline = pin!(tokio::time::sleep(options.timeout));
+    let (mut answers, mut errors) = (BTreeMap::new(), Vec::new());
+    let (mut v4_open, mut v6_open) = (true, true);
+    while v4_open || v6_open {
+        let (record_type, answer) = tokio::select! {
+            answer = &mut v4, if v4_open => {
+                v4_open = false;
+                (RecordType::A, answer)
+            }
+            answer = &mut v6, if v6_open => {
+                v6_open = false;
+                (RecordType::AAAA, answer)
+            }
+            () = &mut deadline => {
+                errors.push(NetError::Timeout);
+                break;
+            }
+        };
+        match answer {
+            Ok(lookup) if lookup.answers().iter().any(|record| record.data.ip_addr().is_some()) => {
+                answers.insert(record_type, lookup);
+                deadline.set(tokio::time::sleep(options.grace));
+            }
+            Ok(_) => {}
+            Err(error) => errors.push(error),
+        }
+    }
+    // With search domains the two may be answers about different hosts: then the first one's, A before AAAA.
+    let Some(host) = answers.values().next().map(|lookup| lookup.query().name().clone()) else {
+        return Err(explain(name, servers, errors));
     };
-    let lookup = answer.map_err(|error| explain(name, servers, error))?;
-    let addresses: Vec<_> = lookup.iter().map(|address| SocketAddr::new(address, port)).collect();
-    if addresses.is_empty() { Err(ResolveError::NoAddresses { name: name.into() }) } else { Ok(addresses) }
+    let same_host = answers.values().filter(|lookup| *lookup.query().name() == host);
+    let records = same_host.flat_map(Lookup::answers);
+    Ok(records.filter_map(|record| record.data.ip_addr()).collect())
 }
 
 /// A resolver as the options want it, and the addresses that it will ask, for people.
@@ -153,7 +204,6 @@ fn resolver(name: &str, options: &ResolveOptions) -> Result<(TokioResolver, Stri
     if config.name_servers().is_empty() {
         return Err(no_server(None));
     }
-    settings.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
     settings.use_hosts_file = ResolveHosts::Never;
     settings.timeout = settings.timeout.min(options.timeout);
     let mut servers: Vec<_> = config
@@ -177,16 +227,17 @@ fn name_server(address: SocketAddr) -> NameServerConfig {
     NameServerConfig::new(address.ip(), true, connections.into())
 }
 
-fn explain(name: &str, servers: String, error: NetError) -> ResolveError {
+/// The error to show for the answers, none of which had an address: a name that doesn't exist has neither record type;
+/// that it has no addresses is only known when both answers came.
+fn explain(name: &str, servers: String, errors: Vec<NetError>) -> ResolveError {
     let name = name.to_owned();
-    if error.is_nx_domain() {
-        ResolveError::NoSuchName { name }
-    } else if error.is_no_records_found() {
-        ResolveError::NoAddresses { name }
-    } else if matches!(error, NetError::Timeout | NetError::NoConnections | NetError::Io(_)) {
-        ResolveError::NoAnswer { name, servers }
-    } else {
-        ResolveError::Failed { name, servers, source: Box::new(error) }
+    if errors.iter().any(NetError::is_nx_domain) {
+        return ResolveError::NoSuchName { name };
+    }
+    match errors.into_iter().find(|error| !error.is_no_records_found()) {
+        None => ResolveError::NoAddresses { name },
+        Some(NetError::Timeout | NetError::NoConnections | NetError::Io(_)) => ResolveError::NoAnswer { name, servers },
+        Some(source) => ResolveError::Failed { name, servers, source: Box::new(source) },
     }
 }
 

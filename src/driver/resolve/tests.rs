@@ -6,6 +6,8 @@ use std::sync::Arc;
 use hickory_resolver::proto::rr::rdata::{A, AAAA, CNAME, SOA, TXT};
 use hickory_resolver::proto::rr::{RData, Record};
 use hickory_server::Server;
+use hickory_server::net::runtime::Time;
+use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo};
 use hickory_server::store::in_memory::InMemoryZoneHandler;
 use hickory_server::zone_handler::{AxfrPolicy, Catalog, ZoneType};
 use tokio::net::{TcpListener, UdpSocket};
@@ -43,7 +45,11 @@ fn zone() -> Catalog {
 
 /// A name server for `test.`, UDP and TCP on one port, and options that ask only it.
 async fn start_server() -> (Server<Catalog>, ResolveOptions) {
-    let mut server = Server::new(zone());
+    start(zone()).await
+}
+
+async fn start<H: RequestHandler>(handler: H) -> (Server<H>, ResolveOptions) {
+    let mut server = Server::new(handler);
     let address = loop {
         let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("loopback");
         let address = udp.local_addr().expect("bound");
@@ -58,7 +64,21 @@ async fn start_server() -> (Server<Catalog>, ResolveOptions) {
 }
 
 fn ask_only(server: SocketAddr) -> ResolveOptions {
-    ResolveOptions { name_servers: vec![server], hosts_file: "/nonexistent/hosts".into(), timeout: ANSWER_TIMEOUT }
+    let hosts_file = "/nonexistent/hosts".into();
+    ResolveOptions { name_servers: vec![server], hosts_file, timeout: ANSWER_TIMEOUT, grace: ANSWER_TIMEOUT }
+}
+
+/// Answers like the zone, but never when asked for one record type.
+struct Swallows(RecordType, Catalog);
+
+#[async_trait::async_trait]
+impl RequestHandler for Swallows {
+    async fn handle_request<R: ResponseHandler, T: Time>(&self, request: &Request, response: R) -> ResponseInfo {
+        if request.queries.queries().iter().any(|query| query.query_type() == self.0) {
+            std::future::pending::<()>().await;
+        }
+        self.1.handle_request::<R, T>(request, response).await
+    }
 }
 
 async fn texts(name: &str, options: &ResolveOptions) -> Vec<String> {
@@ -75,6 +95,8 @@ async fn literals_ask_nobody() {
     assert_eq!(texts("[::1]:80", &options).await, ["[::1]:80"]);
     let error = resolve("256.0.0.1", 7, &options).await.expect_err("no address");
     assert!(matches!(error, ResolveError::Target(_)), "{error}");
+    let error = resolve("xn--\u{fc}", 7, &options).await.expect_err("no name in any script");
+    assert!(matches!(error, ResolveError::BadName { .. }), "{error}");
 }
 
 #[tokio::test]
@@ -130,6 +152,20 @@ async fn a_server_that_never_answers() {
 }
 
 #[tokio::test]
+async fn one_record_type_is_never_answered() {
+    for (swallowed, expected) in [(RecordType::AAAA, "127.0.0.4:7"), (RecordType::A, "[::1]:7")] {
+        let (_server, options) = start(Swallows(swallowed, zone())).await;
+        let options = ResolveOptions { grace: Duration::from_millis(50), ..options };
+        let name = if swallowed == RecordType::A { "six.test" } else { "four.test" };
+        assert_eq!(texts(name, &options).await, [expected]);
+        // Whether the name has addresses isn't known then.
+        let options = ResolveOptions { timeout: Duration::from_millis(50), ..options };
+        let error = resolve("text.test", 7, &options).await.expect_err("silence");
+        assert!(matches!(&error, ResolveError::NoAnswer { .. }), "{error:?}");
+    }
+}
+
+#[tokio::test]
 async fn the_hosts_file_comes_first() {
     let folder = tempfile::tempdir().expect("a folder");
     let hosts_file = folder.path().join("hosts");
@@ -150,4 +186,10 @@ async fn an_unreadable_hosts_file_is_no_empty_one() {
         ResolveOptions { hosts_file: folder.path().into(), ..ask_only(SocketAddr::from(([127, 0, 0, 1], 1))) };
     let error = resolve("n1", 7, &options).await.expect_err("a directory");
     assert!(matches!(&error, ResolveError::HostsFile { .. }), "{error:?}");
+}
+
+#[test]
+fn lookups_can_be_spawned() {
+    fn assert_send<T: Send>(_: T) {}
+    assert_send(resolve("n1", 7, &ResolveOptions::default()));
 }
