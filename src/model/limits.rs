@@ -166,3 +166,5 @@ pub const COLLECT_STEP_ENTRIES_MAX: usize = 10_000;
 pub const CHECK_BYTES_MAX: usize = 4 << 20;
 /// Disk jobs that wait for a thread.
 pub const DISK_JOBS_QUEUED_MAX: usize = 65_536;
+/// Bytes of the state database that are kept in memory.
+pub const DATABASE_CACHE_BYTES_MAX: usize = 64 << 20;

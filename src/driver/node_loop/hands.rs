@@ -9,15 +9,14 @@ use std::thread::JoinHandle;
 use tokio::sync::mpsc::Sender;
 
 use super::serve;
-use crate::driver::db::{Db, DbError};
+use crate::driver::db::{Db, DbError, Write};
 use crate::driver::disk::fs::FileSystem;
 use crate::driver::disk::task::perform;
 use crate::driver::index_store::{IndexStore, IndexStoreError};
 use crate::driver::pool::{Full, Job, Pool};
 use crate::driver::ws::ConnectionHandle;
-use crate::engine::node::{IndexProblem, Input, JobId, Serving};
+use crate::engine::node::{IndexProblem, Input, JobId, Row, Serving};
 use crate::format::index;
-use crate::format::record::Row;
 use crate::model::disk_task::DiskTask;
 use crate::model::failure::{Failure, FailureKind};
 use crate::model::ids::ImageId;
@@ -192,9 +191,19 @@ fn write_all(db: &Db, queue: &Receiver<(JobId, Vec<Row>)>, answers: &Sender<Inpu
             jobs.push(job);
             rows.extend(more);
         }
-        let result = db.write(&rows).map_err(|error| error.to_string());
+        let result = db.write(&rows.into_iter().flat_map(writes).collect::<Vec<_>>()).map_err(|error| error.to_string());
         for job in jobs {
             let _ = answers.blocking_send(Input::Written { job, result: result.clone() });
         }
+    }
+}
+
+/// What a row of the node is in the database.
+pub(crate) fn writes(row: Row) -> Vec<Write> {
+    match row {
+        Row::Head { path, record } => vec![Write::PutHead(path, record)],
+        Row::NoHead { path } => vec![Write::DeleteHead(path)],
+        Row::Intent { path, record } => vec![Write::PutIntent(path, record)],
+        Row::Committed { path, record } => vec![Write::DeleteIntent(path.clone()), Write::PutCommitted(path, record)],
     }
 }

@@ -22,7 +22,7 @@ use self::watch::Watch;
 use super::contract::{Engine, Outbox, earlier};
 use super::deploy::{self, Deploys};
 use super::fetch::{self, Fetches};
-use crate::format::record::{CommittedRecord, HeadRecord, IntentRecord, Row};
+use crate::format::record::{CommittedRecord, HeadRecord, IntentRecord};
 use crate::format::wire::Message;
 use crate::model::directory::NodeConfig;
 use crate::model::disk_task::{DiskAction, DiskResult, DiskTask};
@@ -104,6 +104,19 @@ pub enum Note {
     Paused { path: VPath, failure: Failure },
     /// A source isn't asked any more for an image.
     SourceDropped { connection: ConnectionId, image: ImageId, reason: String },
+}
+
+/// A change of the state database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Row {
+    /// What should be at a path.
+    Head { path: VPath, record: HeadRecord },
+    /// Nothing should be there.
+    NoHead { path: VPath },
+    /// A swap is about to happen.
+    Intent { path: VPath, record: IntentRecord },
+    /// A swap has happened: this is visible.
+    Committed { path: VPath, record: CommittedRecord },
 }
 
 /// What the state database held at start.

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Effect, Node, Note, Purpose, Snapshot};
+use super::{Effect, Node, Note, Purpose, Row, Snapshot};
 use crate::engine::access;
 use crate::engine::contract::Outbox;
 use crate::engine::deploy;
 use crate::format::change;
-use crate::format::record::{CommittedRecord, HeadRecord, IntentRecord, Row};
+use crate::format::record::{CommittedRecord, HeadRecord, IntentRecord};
 use crate::format::wire::{ChangeAnswer, Response, SubmitAnswer, VerdictWord};
 use crate::model::change::SignedChange;
 use crate::model::directory::DirectoryConfig;
