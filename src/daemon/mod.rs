@@ -7,7 +7,7 @@ mod pages;
 mod serve;
 pub mod status;
 
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -40,7 +40,11 @@ pub fn run(args: &Args) -> ExitCode {
 /// Text goes to standard error, and so does JSON: standard output is for answers.
 fn start_logging(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_target(false).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_target(false)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
     // Fails only if logging was started before, which then goes on.
     let _ = match format {
         LogFormat::Text => builder.try_init(),
