@@ -31,17 +31,17 @@ fn head(out: &mut Vec<u8>, major: u8, argument: u64) {
     let major = major << 5;
     match argument {
         0..=23 => out.push(major | argument.to_be_bytes()[7]),
-        24..=0xff => out.extend([major | 24, argument.to_be_bytes()[7]]),
+        24..=0xff => out.extend([major | 0x18, argument.to_be_bytes()[7]]),
         0x100..=0xffff => {
-            out.push(major | 25);
+            out.push(major | 0x19);
             out.extend(&argument.to_be_bytes()[6..]);
         }
         0x1_0000..=0xffff_ffff => {
-            out.push(major | 26);
+            out.push(major | 0x1a);
             out.extend(&argument.to_be_bytes()[4..]);
         }
         0x1_0000_0000.. => {
-            out.push(major | 27);
+            out.push(major | 0x1b);
             out.extend(argument.to_be_bytes());
         }
     }
@@ -266,9 +266,9 @@ mod tests {
         assert!(Reader::new(&huge).bytes(usize::MAX).is_err());
         for major in [2_u8, 3, 4, 5] {
             let mut input = huge;
-            input[0] = major << 5 | 27;
+            input[0] = major << 5 | 0x1b;
             assert!(Reader::new(&input).skip().is_err(), "major type {major}");
-            assert!(Reader::new(&[major << 5 | 31, 0xff]).skip().is_err(), "indefinite, major type {major}");
+            assert!(Reader::new(&[major << 5 | 0x1f, 0xff]).skip().is_err(), "indefinite, major type {major}");
         }
         assert_eq!(Reader::new(&[0x84, 0, 0, 0, 0]).array(3).map_err(|e| e.what), Err("more items than the bound"));
     }
