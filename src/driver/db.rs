@@ -1,1 +1,293 @@
-//! To be written.
+//! The state database, `DB_DIR/state.db`: heads, intents and what was committed, by virtual path.
+//!
+//! One call of [`Db::write`] is one durable transaction; gathering several changes into one is the caller's. What the rows
+//! mean, and in which order they are written, is `engine/deploy`'s.
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition};
+
+use crate::format::record::{CommittedRecord, HeadRecord, IntentRecord, RecordError};
+use crate::model::limits::DATABASE_CACHE_BYTES_MAX;
+use crate::model::vpath::VPath;
+
+type Rows = TableDefinition<'static, &'static str, &'static [u8]>;
+
+const META: TableDefinition<'static, &str, u64> = TableDefinition::new("meta");
+const HEADS: Rows = TableDefinition::new("heads");
+const INTENTS: Rows = TableDefinition::new("intents");
+const COMMITTED: Rows = TableDefinition::new("committed");
+
+const FORMAT_KEY: &str = "format";
+const FORMAT: u64 = 1;
+
+/// Why the database can't be used. A failed write changed nothing that was there.
+#[derive(Debug, thiserror::Error)]
+pub enum DbError {
+    /// The file or its folder can't be opened.
+    #[error("can't open the state database {}: {source}", path.display())]
+    Open { path: PathBuf, source: io::Error },
+    /// Another process has it.
+    #[error("the state database {} is in use: is another ciruela-server running with this --db-dir?", path.display())]
+    InUse { path: PathBuf },
+    /// Not a database, or a damaged one.
+    #[error("can't open the state database {}: {source}", path.display())]
+    Damaged { path: PathBuf, source: Box<DatabaseError> },
+    /// Written by another version.
+    #[error("the state database has format {found}, this build reads format {FORMAT}")]
+    Format { found: u64 },
+    /// Reading or writing failed.
+    #[error("can't {what} the state database: {source}")]
+    Storage { what: &'static str, source: Box<redb::Error> },
+}
+
+/// The opened database.
+pub struct Db {
+    database: Database,
+}
+
+/// One change of one row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Write {
+    /// Sets what should be at a path.
+    PutHead(VPath, HeadRecord),
+    /// Sets the swap that is about to happen at a path.
+    PutIntent(VPath, IntentRecord),
+    /// Sets what is at a path.
+    PutCommitted(VPath, CommittedRecord),
+    /// Nothing should be at the path, as far as we know.
+    DeleteHead(VPath),
+    /// No swap is under way at the path.
+    DeleteIntent(VPath),
+    /// Nothing of ours is at the path.
+    DeleteCommitted(VPath),
+}
+
+/// All that is in the database.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Snapshot {
+    /// What should be there.
+    pub heads: BTreeMap<VPath, HeadRecord>,
+    /// Swaps that may or may not have happened.
+    pub intents: BTreeMap<VPath, IntentRecord>,
+    /// What is there.
+    pub committed: BTreeMap<VPath, CommittedRecord>,
+    /// Rows that can't be understood; they stay in the database.
+    pub bad_rows: Vec<BadRow>,
+}
+
+/// A row that can't be understood.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("row {key:?} of table {table}: {error}")]
+pub struct BadRow {
+    /// The table's name.
+    pub table: &'static str,
+    /// The row's key.
+    pub key: String,
+    /// What is wrong with it.
+    pub error: RecordError,
+}
+
+fn storage<E: Into<redb::Error>>(what: &'static str) -> impl Fn(E) -> DbError {
+    move |source| DbError::Storage { what, source: Box::new(source.into()) }
+}
+
+impl Db {
+    /// Opens `state.db` in `dir`, which must be there, or makes it. Another process can't open it meanwhile.
+    pub fn open(dir: &Path) -> Result<Self, DbError> {
+        let path = dir.join("state.db");
+        let fail = |source| DbError::Open { path: path.clone(), source };
+        let mut options = OpenOptions::new();
+        let options = options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        let file = options.open(&path).map_err(fail)?;
+        // The file's name must be durable before anything in the file is.
+        File::open(dir).and_then(|dir| dir.sync_all()).map_err(fail)?;
+        Self::finish_open(&path, builder().create_file(file))
+    }
+
+    /// Opens a database on any storage, as the simulator does.
+    pub fn open_with(backend: impl StorageBackend) -> Result<Self, DbError> {
+        Self::finish_open(Path::new("(not a file)"), builder().create_with_backend(backend))
+    }
+
+    fn finish_open(path: &Path, opened: Result<Database, DatabaseError>) -> Result<Self, DbError> {
+        let path = || path.to_owned();
+        let database = match opened {
+            Ok(database) => database,
+            Err(DatabaseError::DatabaseAlreadyOpen) => return Err(DbError::InUse { path: path() }),
+            Err(source) => return Err(DbError::Damaged { path: path(), source: Box::new(source) }),
+        };
+        let db = Self { database };
+        db.check_format()?;
+        Ok(db)
+    }
+
+    fn check_format(&self) -> Result<(), DbError> {
+        let transaction = self.database.begin_write().map_err(storage("open"))?;
+        let found = {
+            let mut meta = transaction.open_table(META).map_err(storage("open"))?;
+            let found = meta.get(FORMAT_KEY).map_err(storage("read"))?.map(|format| format.value());
+            if found.is_none() {
+                meta.insert(FORMAT_KEY, FORMAT).map_err(storage("write"))?;
+            }
+            found
+        };
+        match found {
+            Some(FORMAT) => return Ok(()),
+            Some(found) => return Err(DbError::Format { found }),
+            None => {}
+        }
+        for table in [HEADS, INTENTS, COMMITTED] {
+            transaction.open_table(table).map_err(storage("open"))?;
+        }
+        transaction.commit().map_err(storage("write"))
+    }
+
+    /// Reads everything.
+    pub fn load(&self) -> Result<Snapshot, DbError> {
+        let transaction = self.database.begin_read().map_err(storage("read"))?;
+        let mut snapshot = Snapshot::default();
+        let bad = &mut snapshot.bad_rows;
+        snapshot.heads = rows(&transaction, HEADS, "heads", HeadRecord::decode, bad)?;
+        snapshot.intents = rows(&transaction, INTENTS, "intents", IntentRecord::decode, bad)?;
+        snapshot.committed = rows(&transaction, COMMITTED, "committed", CommittedRecord::decode, bad)?;
+        Ok(snapshot)
+    }
+
+    /// Makes all the changes, in order, in one transaction which is durable when this returns.
+    pub fn write(&self, batch: &[Write]) -> Result<(), DbError> {
+        let fail = storage::<redb::StorageError>("write");
+        let transaction = self.database.begin_write().map_err(storage("write"))?;
+        {
+            let mut heads = transaction.open_table(HEADS).map_err(storage("write"))?;
+            let mut intents = transaction.open_table(INTENTS).map_err(storage("write"))?;
+            let mut committed = transaction.open_table(COMMITTED).map_err(storage("write"))?;
+            for write in batch {
+                match write {
+                    Write::PutHead(path, row) => _ = heads.insert(path.as_str(), &*row.encode()).map_err(&fail)?,
+                    Write::PutIntent(path, row) => _ = intents.insert(path.as_str(), &*row.encode()).map_err(&fail)?,
+                    Write::PutCommitted(path, row) => {
+                        _ = committed.insert(path.as_str(), &*row.encode()).map_err(&fail)?;
+                    }
+                    Write::DeleteHead(path) => _ = heads.remove(path.as_str()).map_err(&fail)?,
+                    Write::DeleteIntent(path) => _ = intents.remove(path.as_str()).map_err(&fail)?,
+                    Write::DeleteCommitted(path) => _ = committed.remove(path.as_str()).map_err(&fail)?,
+                }
+            }
+        }
+        transaction.commit().map_err(storage("write"))
+    }
+}
+
+impl std::fmt::Debug for Db {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Db")
+    }
+}
+
+fn builder() -> redb::Builder {
+    let mut builder = Database::builder();
+    builder.set_cache_size(DATABASE_CACHE_BYTES_MAX);
+    builder
+}
+
+fn rows<T>(
+    transaction: &redb::ReadTransaction,
+    table: Rows,
+    name: &'static str,
+    decode: impl Fn(&[u8]) -> Result<T, RecordError>,
+    bad_rows: &mut Vec<BadRow>,
+) -> Result<BTreeMap<VPath, T>, DbError> {
+    let table = transaction.open_table(table).map_err(storage("read"))?;
+    let mut rows = BTreeMap::new();
+    for row in table.iter().map_err(storage("read"))? {
+        let (key, value) = row.map_err(storage("read"))?;
+        let path = key.value().parse::<VPath>().map_err(|_| RecordError::Bad("path"));
+        match path.and_then(|path| Ok((path, decode(value.value())?))) {
+            Ok((path, row)) => _ = rows.insert(path, row),
+            Err(error) => bad_rows.push(BadRow { table: name, key: key.value().chars().take(200).collect(), error }),
+        }
+    }
+    Ok(rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+    use crate::model::fingerprint::FileIdentity;
+    use crate::model::ids::{ChangeId, ImageId};
+
+    fn path(text: &str) -> VPath {
+        text.parse().expect("valid")
+    }
+
+    fn intent(n: u8) -> IntentRecord {
+        let staged = FileIdentity { dev: 1, ino: n.into() };
+        IntentRecord { change: ChangeId::new([n; 32]), image: ImageId::new([n; 32]), staged, exchange: false }
+    }
+
+    #[test]
+    fn rows_survive_a_restart() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let db = Db::open(folder.path()).expect("opens");
+        db.write(&[Write::PutIntent(path("/a/1"), intent(1)), Write::PutIntent(path("/a/2"), intent(2))])
+            .expect("written");
+        db.write(&[Write::DeleteIntent(path("/a/1")), Write::DeleteHead(path("/a/1"))]).expect("written");
+        drop(db);
+        let mode = std::fs::metadata(folder.path().join("state.db")).expect("there").permissions().mode();
+        assert_eq!(mode & 0o7777, 0o600);
+        let snapshot = Db::open(folder.path()).expect("opens again").load().expect("readable");
+        assert_eq!(snapshot.intents, BTreeMap::from([(path("/a/2"), intent(2))]));
+        assert_eq!((snapshot.heads.len(), snapshot.committed.len(), snapshot.bad_rows.len()), (0, 0, 0));
+    }
+
+    #[test]
+    fn only_one_daemon_at_a_time() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let db = Db::open(folder.path()).expect("opens");
+        let error = Db::open(folder.path()).expect_err("in use");
+        assert!(matches!(error, DbError::InUse { .. }), "{error}");
+        assert!(error.to_string().contains("another ciruela-server"), "{error}");
+        drop(db);
+        Db::open(folder.path()).expect("free again");
+    }
+
+    #[test]
+    fn a_bad_row_is_reported_and_stays() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let db = Db::open(folder.path()).expect("opens");
+        db.write(&[Write::PutIntent(path("/a/1"), intent(1))]).expect("written");
+        let transaction = db.database.begin_write().expect("begins");
+        transaction.open_table(INTENTS).expect("opens").insert("/a/2", &[1, 0xff][..]).expect("inserted");
+        transaction.open_table(HEADS).expect("opens").insert("no path", &[9][..]).expect("inserted");
+        transaction.commit().expect("written");
+        let snapshot = db.load().expect("readable");
+        assert_eq!(snapshot.intents.len(), 1);
+        let texts: Vec<_> = snapshot.bad_rows.iter().map(ToString::to_string).collect();
+        assert!(texts[0].contains("\"no path\" of table heads: the record is damaged: bad path"), "{texts:?}");
+        assert!(texts[1].contains("\"/a/2\" of table intents"), "{texts:?}");
+    }
+
+    #[test]
+    fn foreign_files_are_refused() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        std::fs::write(folder.path().join("state.db"), vec![7; 10_000]).expect("writable");
+        let error = Db::open(folder.path()).expect_err("not a database").to_string();
+        assert!(error.contains("state.db"), "{error}");
+        let error = Db::open(&folder.path().join("missing")).expect_err("no folder").to_string();
+        assert!(error.contains("missing/state.db"), "{error}");
+        std::fs::remove_file(folder.path().join("state.db")).expect("removable");
+        let db = Db::open(folder.path()).expect("opens");
+        let transaction = db.database.begin_write().expect("begins");
+        transaction.open_table(META).expect("opens").insert(FORMAT_KEY, 99).expect("inserted");
+        transaction.commit().expect("written");
+        drop(db);
+        assert!(matches!(Db::open(folder.path()), Err(DbError::Format { found: 99 })));
+    }
+}

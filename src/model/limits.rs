@@ -91,3 +91,5 @@ pub const PREALLOCATE_BYTES_MIN: u64 = 1 << 20;
 pub const COLLECT_STEP_ENTRIES_MAX: usize = 10_000;
 /// Bytes of a file that are read and hashed at once when a staged or visible tree is checked.
 pub const CHECK_BYTES_MAX: usize = 4 << 20;
+/// Bytes of the state database that are kept in memory.
+pub const DATABASE_CACHE_BYTES_MAX: usize = 64 << 20;

@@ -1,0 +1,121 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn head() -> HeadRecord {
+    let change = Change {
+        cluster: Some("prod".into()),
+        verb: Verb::Replace,
+        path: "/key/a/ü".parse().expect("valid"),
+        image: Some(ImageId::new([1; 32])),
+        old_image: None,
+        stamp: Stamp(u64::MAX),
+    };
+    let signature = |n, scheme, key| Signature { scheme, key, bytes: SignatureBytes([n; 64]) };
+    let signatures = vec![signature(1, Scheme::V2, Some(PublicKey([9; 32]))), signature(2, Scheme::Legacy, None)];
+    HeadRecord { change: SignedChange::new(change, signatures), admitted: Stamp(17) }
+}
+
+fn committed(fingerprints: Vec<Fingerprint>) -> CommittedRecord {
+    CommittedRecord {
+        change: ChangeId::new([1; 32]),
+        image: ImageId::new([2; 32]),
+        root: FileIdentity { dev: 1, ino: u64::MAX },
+        bytes_reused: 5,
+        bytes_fetched: 1 << 40,
+        fingerprints,
+    }
+}
+
+fn intent() -> IntentRecord {
+    let staged = FileIdentity { dev: 64_512, ino: 77 };
+    IntentRecord { change: ChangeId::new([3; 32]), image: ImageId::new([4; 32]), staged, exchange: true }
+}
+
+#[test]
+fn round_trips() {
+    assert_eq!(HeadRecord::decode(&head().encode()), Ok(head()));
+    assert_eq!(IntentRecord::decode(&intent().encode()), Ok(intent()));
+    let delete = HeadRecord {
+        change: SignedChange::new(
+            Change { cluster: None, verb: Verb::Delete, image: None, ..head().change.change },
+            Vec::new(),
+        ),
+        admitted: Stamp(0),
+    };
+    assert_eq!(HeadRecord::decode(&delete.encode()), Ok(delete));
+    let empty = committed(Vec::new());
+    assert_eq!(CommittedRecord::decode(&empty.encode()), Ok(empty));
+}
+
+#[test]
+fn damage_is_refused() {
+    for row in [head().encode(), intent().encode(), committed(Vec::new()).encode()] {
+        let mut longer = row.clone();
+        longer.push(0);
+        let mut newer = row.clone();
+        newer[0] = 2;
+        for (bytes, error) in [(&longer[..], "more bytes"), (&newer, "version 2"), (&[], "empty")] {
+            let texts = [
+                HeadRecord::decode(bytes).map(|_| ()),
+                IntentRecord::decode(bytes).map(|_| ()),
+                CommittedRecord::decode(bytes).map(|_| ()),
+            ]
+            .map(|result| result.expect_err("damaged").to_string());
+            assert!(texts.iter().any(|text| text.contains(error)), "{error}: {texts:?}");
+        }
+        for len in 0..row.len() {
+            assert!(HeadRecord::decode(&row[..len]).is_err());
+            assert!(IntentRecord::decode(&row[..len]).is_err());
+            assert!(CommittedRecord::decode(&row[..len]).is_err());
+        }
+    }
+}
+
+#[test]
+fn rows_keep_their_bytes() {
+    // The format on disk: a change of these bytes needs a new version.
+    let text = crate::model::ids::hex(&intent().encode());
+    let (change, image) = ("03".repeat(32), "04".repeat(32));
+    assert_eq!(text, format!("01855820{change}5820{image}19fc00184df5"));
+    let fingerprint = Fingerprint { ino: 64, size: 3, mtime_ns: -1, ctime_ns: 1 };
+    assert_eq!(pack(&[fingerprint, fingerprint]), [0x80, 1, 6, 1, 4, 0, 0, 0, 0]);
+}
+
+#[test]
+fn twenty_thousand_files_are_small() {
+    let files = (0..20_000).map(|i: i64| Fingerprint {
+        ino: 1_000_000 + i.cast_unsigned(),
+        size: (i * 7_919 % 50_000).cast_unsigned(),
+        mtime_ns: 1_790_000_000_000_000_000 + i * 33_000,
+        ctime_ns: 1_790_000_000_000_000_000 + i * 33_000 + 2_500,
+    });
+    let row = committed(files.collect());
+    let bytes = row.encode();
+    assert!(bytes.len() < 20_000 * 12, "{} bytes", bytes.len());
+    assert_eq!(CommittedRecord::decode(&bytes), Ok(row));
+}
+
+proptest! {
+    #[test]
+    fn any_fingerprints_round_trip(fields in proptest::collection::vec(any::<(u64, u64, i64, i64)>(), 0..50)) {
+        let fingerprints = fields
+            .into_iter()
+            .map(|(ino, size, mtime_ns, ctime_ns)| Fingerprint { ino, size, mtime_ns, ctime_ns })
+            .collect();
+        let row = committed(fingerprints);
+        prop_assert_eq!(CommittedRecord::decode(&row.encode()), Ok(row));
+    }
+
+    #[test]
+    fn any_bytes_are_survived(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        let mut versioned = vec![VERSION];
+        versioned.extend_from_slice(&bytes);
+        for bytes in [&bytes, &versioned] {
+            let _ = (HeadRecord::decode(bytes), IntentRecord::decode(bytes), CommittedRecord::decode(bytes));
+        }
+        for count in [0, 1, 50, u64::MAX] {
+            let _ = unpack(&bytes, count);
+        }
+    }
+}
