@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use futures_util::{SinkExt, StreamExt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::net::{TcpListener, TcpStream};
@@ -29,8 +30,9 @@ const EXISTING_CLIENT: &str = "GET / HTTP/1.1\r\nHost: ciruela.example\r\nOrigin
 struct Pages;
 
 impl Handler for Pages {
-    fn page(&self, path: &str) -> Option<Page> {
-        (path == "/status.json").then(|| Page { content_type: "application/json", body: Bytes::from_static(b"{}") })
+    fn page<'a>(&'a self, path: &'a str) -> BoxFuture<'a, Option<Page>> {
+        let page = || Page { content_type: "application/json", body: Bytes::from_static(b"{}") };
+        Box::pin(std::future::ready((path == "/status.json").then(page)))
     }
 }
 
