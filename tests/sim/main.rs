@@ -2,3 +2,4 @@
 #![expect(clippy::unwrap_in_result, reason = "a wrong assumption of the simulator itself ends the test")]
 
 mod disk;
+mod cluster;

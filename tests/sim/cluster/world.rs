@@ -8,7 +8,7 @@ use blake2b_simd::State as Hash;
 use ciruela::engine::contract::{Engine, Outbox};
 use ciruela::engine::node::{self, Effect, Input};
 use ciruela::engine::upload;
-use ciruela::format::wire::{self, Message, Notification, Response, VerdictWord};
+use ciruela::format::wire::{self, Message, Response, VerdictWord};
 use ciruela::model::ids::MachineId;
 use ciruela::model::peer::{ConnectionId, ProtocolVersion};
 use ciruela::model::vpath::VPath;
@@ -295,7 +295,7 @@ impl World {
 
     fn carry_out_client(&mut self, client: usize, outbox: Outbox<upload::Effect>) {
         for effect in outbox {
-            let mut answer = |world: &mut Self, input| {
+            let answer = |world: &mut Self, input| {
                 let delay = world.conditions.delay;
                 world.after(delay, Happening::ToClient { client, input: Box::new(input) });
             };
@@ -357,11 +357,6 @@ impl World {
 /// Machine `n` has port `n + 1`.
 fn address(machine: usize) -> SocketAddr {
     ([127, 0, 0, 1], u16::try_from(machine + 1).expect("few machines")).into()
-}
-
-/// Whether a notification ends something, for scenarios that wait for it.
-pub(super) fn is_outcome(message: &Message) -> bool {
-    matches!(message, Message::Notification(Notification::Outcome(_)))
 }
 
 /// The status of a node that runs.

@@ -118,35 +118,29 @@ impl Machine {
             }
             other => other.map_err(text)?,
         };
-        let intent = IntentRecord {
+        let committed = CommittedRecord {
             change: change_of(sample),
             image: sample.id,
-            staged: sealed.root,
-            exchange: mode == SwapMode::Exchange,
-        };
-        db.write(&[Write::PutIntent(self.path.clone(), intent)]).map_err(|e| e.to_string())?;
-        self.finish(db, &intent, sealed)
-    }
-
-    /// From the intent on.
-    fn finish(&mut self, db: &Db, intent: &IntentRecord, sealed: Sealed) -> Result<(), Text> {
-        let mode = if intent.exchange { SwapMode::Exchange } else { SwapMode::Create };
-        swap(&self.fs, &self.place, mode).map_err(|e| e.to_string())?;
-        self.record(db, intent, sealed)
-    }
-
-    fn record(&mut self, db: &Db, intent: &IntentRecord, sealed: Sealed) -> Result<(), Text> {
-        let committed = CommittedRecord {
-            change: intent.change,
-            image: intent.image,
             root: sealed.root,
             bytes_reused: 0,
             bytes_fetched: 0,
             fingerprints: sealed.fingerprints,
         };
-        let (committed, done) =
-            (Write::PutCommitted(self.path.clone(), committed), Write::DeleteIntent(self.path.clone()));
-        db.write(&[committed, done]).map_err(|e| e.to_string())?;
+        let intent = IntentRecord { committed, exchange: mode == SwapMode::Exchange };
+        db.write(&[Write::PutIntent(self.path.clone(), intent.clone())]).map_err(|e| e.to_string())?;
+        self.finish(db, &intent)
+    }
+
+    /// From the intent on.
+    fn finish(&mut self, db: &Db, intent: &IntentRecord) -> Result<(), Text> {
+        let mode = if intent.exchange { SwapMode::Exchange } else { SwapMode::Create };
+        swap(&self.fs, &self.place, mode).map_err(|e| e.to_string())?;
+        self.record(db, intent)
+    }
+
+    fn record(&mut self, db: &Db, intent: &IntentRecord) -> Result<(), Text> {
+        let committed = Write::PutCommitted(self.path.clone(), intent.committed.clone());
+        db.write(&[committed, Write::DeleteIntent(self.path.clone())]).map_err(|e| e.to_string())?;
         self.reported = true;
         while !collect(&self.fs, &self.place).map_err(|e| e.to_string())? {}
         Ok(())
@@ -156,11 +150,11 @@ impl Machine {
     fn recover(&mut self, db: &Db, samples: &[&Sample]) -> Result<(), Text> {
         let snapshot = db.load().map_err(|e| e.to_string())?;
         assert!(snapshot.bad_rows.is_empty(), "{:?}", snapshot.bad_rows);
-        let Some(intent) = snapshot.intents.get(&self.path).copied() else {
+        let Some(intent) = snapshot.intents.get(&self.path).cloned() else {
             return Ok(());
         };
-        let sample = samples.iter().find(|sample| sample.id == intent.image).expect("one of ours");
-        match side(&self.fs, &self.place, intent.staged).map_err(|e| e.to_string())? {
+        let sample = samples.iter().find(|sample| sample.id == intent.committed.image).expect("one of ours");
+        match side(&self.fs, &self.place, intent.committed.root).map_err(|e| e.to_string())? {
             Side::Lost => db.write(&[Write::DeleteIntent(self.path.clone())]).map_err(|e| e.to_string()),
             Side::After => self.record_visible(db, &intent, sample),
             Side::Before | Side::Between => {
@@ -174,7 +168,8 @@ impl Machine {
     fn record_visible(&mut self, db: &Db, intent: &IntentRecord, sample: &Sample) -> Result<(), Text> {
         let sealed = fingerprints(&self.fs, &self.place, &sample.image).map_err(|e| e.to_string())?;
         let sealed = sealed.ok_or("the visible tree isn't the image's shape")?;
-        self.record(db, intent, sealed)
+        assert_eq!(sealed.fingerprints, intent.committed.fingerprints, "the swap changed a fingerprint");
+        self.record(db, intent)
     }
 
     /// A start of the daemon: recover, then deploy what isn't there.

@@ -1,11 +1,11 @@
 //! The disk: a fake file system and database which lose what wasn't synced, and crashes between any two operations.
 
 mod crash;
-mod memory_db;
-mod memory_fs;
-mod power;
+pub(crate) mod memory_db;
+pub(crate) mod memory_fs;
+pub(crate) mod power;
 mod suite;
-mod trees;
+pub(crate) mod trees;
 
 use std::path::{Path, PathBuf};
 
