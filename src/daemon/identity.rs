@@ -27,6 +27,7 @@ pub(super) fn host(args: &Args) -> anyhow::Result<Host> {
 
 fn system_machine_id() -> anyhow::Result<MachineId> {
     let hint = "give an id with --override-machine-id, or make the file with systemd-machine-id-setup";
-    let text = std::fs::read_to_string(MACHINE_ID_FILE).with_context(|| format!("can't read {MACHINE_ID_FILE}; {hint}"))?;
+    let text =
+        std::fs::read_to_string(MACHINE_ID_FILE).with_context(|| format!("can't read {MACHINE_ID_FILE}; {hint}"))?;
     text.trim().parse().with_context(|| format!("{MACHINE_ID_FILE} holds no machine id; {hint}"))
 }

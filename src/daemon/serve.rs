@@ -29,7 +29,8 @@ const CONTROLS_QUEUED_MAX: usize = 64;
 pub(super) fn serve(args: &Args) -> anyhow::Result<()> {
     let config = Arc::new(load(args)?);
     let host = identity::host(args)?;
-    std::fs::create_dir_all(&args.db_dir).with_context(|| format!("can't make the folder {}", args.db_dir.display()))?;
+    std::fs::create_dir_all(&args.db_dir)
+        .with_context(|| format!("can't make the folder {}", args.db_dir.display()))?;
     let db = Db::open(&args.db_dir)?;
     let snapshot = db.load()?;
     for row in &snapshot.bad_rows {
@@ -42,7 +43,8 @@ pub(super) fn serve(args: &Args) -> anyhow::Result<()> {
         tracing::warn!("no directories are configured in {}: every change will be refused", folder.display());
     }
     let node = Node::new(host, args.cluster.clone().map(Into::into), VERSION, config, snapshot);
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("can't start the event loop")?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("can't start the event loop")?;
     runtime.block_on(run(args, node, db))
 }
 
@@ -50,7 +52,11 @@ fn load(args: &Args) -> anyhow::Result<NodeConfig> {
     let cwd = std::env::current_dir().context("can't tell the working directory")?;
     configuration::load(&args.config_base_dir, &cwd).map_err(|errors| {
         let lines: Vec<_> = errors.iter().map(ToString::to_string).collect();
-        anyhow::anyhow!("the configuration in {} can't be used:\n  {}", args.config_base_dir.display(), lines.join("\n  "))
+        anyhow::anyhow!(
+            "the configuration in {} can't be used:\n  {}",
+            args.config_base_dir.display(),
+            lines.join("\n  ")
+        )
     })
 }
 
@@ -72,7 +78,8 @@ async fn run(args: &Args, node: Node, db: Db) -> anyhow::Result<()> {
     let stopped = Arc::new(Notify::new());
     let shutdown = stopped.clone();
     let options = ServerOptions { max_connections: args.max_connections };
-    let server = tokio::spawn(ws::serve(listener, options, pages, Hub::new(events), async move { shutdown.notified().await }));
+    let server =
+        tokio::spawn(ws::serve(listener, options, pages, Hub::new(events), async move { shutdown.notified().await }));
     let looping = tokio::spawn(node_loop.run());
     tracing::info!(%address, "listening");
     // Without systemd there is nobody to be told.

@@ -236,7 +236,13 @@ impl Uploads {
         }
     }
 
-    fn connected(&mut self, address: SocketAddr, connection: ConnectionId, version: ProtocolVersion, outbox: &mut Outbox<Effect>) {
+    fn connected(
+        &mut self,
+        address: SocketAddr,
+        connection: ConnectionId,
+        version: ProtocolVersion,
+        outbox: &mut Outbox<Effect>,
+    ) {
         let Some(peer) = self.peers.get_mut(&address) else { return };
         if version == ProtocolVersion::V1 {
             let reason = "the daemon there is too old for this client (it speaks ciruela.v1 only)";
@@ -282,7 +288,14 @@ impl Uploads {
         }
     }
 
-    fn answered(&mut self, now: Now, connection: ConnectionId, id: u64, response: Response, outbox: &mut Outbox<Effect>) {
+    fn answered(
+        &mut self,
+        now: Now,
+        connection: ConnectionId,
+        id: u64,
+        response: Response,
+        outbox: &mut Outbox<Effect>,
+    ) {
         let Some(address) = self.by_connection.get(&connection).copied() else { return };
         let Some(peer) = self.peers.get_mut(&address) else { return };
         let asked = peer.stages.iter().position(|stage| matches!(stage, Stage::Asked { request } if *request == id));
@@ -290,7 +303,8 @@ impl Uploads {
         match response {
             Response::SubmitChange(answer) => self.judged(now, address, &host, upload, answer, outbox),
             Response::Error(text) => {
-                peer.stages[upload] = Stage::Refused { word: "error".to_owned(), detail: text.clone(), keys: Vec::new(), current: None };
+                peer.stages[upload] =
+                    Stage::Refused { word: "error".to_owned(), detail: text.clone(), keys: Vec::new(), current: None };
                 let path = self.uploads[upload].path.clone();
                 outbox.push(Effect::Event(Event::Refused { host, path, word: "error".to_owned(), detail: text }));
             }
@@ -313,7 +327,10 @@ impl Uploads {
         answer: SubmitAnswer,
         outbox: &mut Outbox<Effect>,
     ) {
-        let (Some(peer), Upload { path, weak, .. }) = (self.peers.get_mut(&address), self.uploads[upload].clone()) else { return };
+        let (Some(peer), Upload { path, weak, .. }) = (self.peers.get_mut(&address), self.uploads[upload].clone())
+        else {
+            return;
+        };
         let word = answer.reject_reason.unwrap_or_default();
         let detail = answer.detail.unwrap_or_default();
         match answer.verdict {
@@ -333,7 +350,9 @@ impl Uploads {
             VerdictWord::Refused if weak && word == "already_exists" => {
                 peer.stages[upload] = Stage::Kept { current: answer.current };
             }
-            VerdictWord::Superseded if answer.stamp.is_some_and(|head| head > now.stamp) && self.signed_again[upload] < 2 => {
+            VerdictWord::Superseded
+                if answer.stamp.is_some_and(|head| head > now.stamp) && self.signed_again[upload] < 2 =>
+            {
                 // What holds there was signed by a clock ahead of ours: this change is the later one all the same.
                 self.signed_again[upload] += 1;
                 self.changes[upload] = None;
@@ -354,7 +373,9 @@ impl Uploads {
         match notification {
             Notification::Hello(hello) => self.hello(connection, hello.host, outbox),
             Notification::Progress(progress) => {
-                if let Some(Stage::Accepted { progress: last }) = self.stage_of(progress.host.machine_id, &progress.path, progress.image) {
+                if let Some(Stage::Accepted { progress: last }) =
+                    self.stage_of(progress.host.machine_id, &progress.path, progress.image)
+                {
                     *last = Some(progress.clone());
                     outbox.push(Effect::Event(Event::Progress(progress)));
                 }
@@ -373,7 +394,8 @@ impl Uploads {
 
     fn stage_of(&mut self, machine: MachineId, path: &VPath, image: ImageId) -> Option<&mut Stage> {
         let upload = self.uploads.iter().position(|upload| upload.path == *path && upload.image == image)?;
-        let peer = self.peers.values_mut().find(|peer| peer.host.as_ref().is_some_and(|host| host.machine_id == machine))?;
+        let peer =
+            self.peers.values_mut().find(|peer| peer.host.as_ref().is_some_and(|host| host.machine_id == machine))?;
         peer.stages.get_mut(upload)
     }
 
@@ -455,7 +477,8 @@ impl Engine for Uploads {
         }
         for peer in self.peers.values_mut() {
             if peer.retry_at().is_some_and(|at| at <= now.time) {
-                peer.link = Link::Connecting { attempts: peer.attempts(), since: peer.failing_since(), down: peer.is_down() };
+                peer.link =
+                    Link::Connecting { attempts: peer.attempts(), since: peer.failing_since(), down: peer.is_down() };
                 outbox.push(Effect::Connect { address: peer.address });
             }
         }

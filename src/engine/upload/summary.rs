@@ -116,7 +116,7 @@ impl Summary {
         let done = self.nodes.iter().filter(|node| node.is_final() && node.is_good()).count();
         let late = now >= engine.started + engine.rules.deadline;
         if engine.resolving.is_empty() {
-            if self.nodes.is_empty() || self.nodes.iter().all(|node| node.down.is_some() && !node.is_final()) {
+            if self.nodes.is_empty() || self.nodes.iter().all(|node| node.down.is_some() && node.host.is_none()) {
                 return Some(Ending::Unreachable);
             }
             let settled = |node: &NodeResult| node.is_final() || (node.down.is_some() && !engine.rules.require_all);
@@ -146,8 +146,18 @@ impl Summary {
 fn node(engine: &Uploads, peer: &Peer) -> NodeResult {
     let trouble = peer.trouble().map(str::to_owned);
     let down = peer.is_down().then(|| trouble.clone().unwrap_or_else(|| "it doesn't answer".to_owned()));
-    let uploads = engine.uploads.iter().zip(&peer.stages).map(|(upload, stage)| (upload.path.clone(), result(stage, trouble.as_deref())));
-    NodeResult { address: peer.address, host: peer.host.clone(), down, uploads: uploads.collect(), trouble: trouble.clone() }
+    let uploads = engine
+        .uploads
+        .iter()
+        .zip(&peer.stages)
+        .map(|(upload, stage)| (upload.path.clone(), result(stage, trouble.as_deref())));
+    NodeResult {
+        address: peer.address,
+        host: peer.host.clone(),
+        down,
+        uploads: uploads.collect(),
+        trouble: trouble.clone(),
+    }
 }
 
 fn result(stage: &Stage, trouble: Option<&str>) -> UploadResult {

@@ -30,7 +30,10 @@ fn committed(fingerprints: Vec<Fingerprint>) -> CommittedRecord {
 }
 
 fn intent() -> IntentRecord {
-    IntentRecord { committed: committed(vec![Fingerprint { ino: 7, size: 8, mtime_ns: -9, ctime_ns: 10 }]), exchange: true }
+    IntentRecord {
+        committed: committed(vec![Fingerprint { ino: 7, size: 8, mtime_ns: -9, ctime_ns: 10 }]),
+        exchange: true,
+    }
 }
 
 #[test]

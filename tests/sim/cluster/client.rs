@@ -10,7 +10,6 @@ use ciruela::format::{change, index, signature};
 use ciruela::model::change::{Change, SignedChange};
 use ciruela::model::ids::ImageId;
 use ciruela::model::key::{Scheme, Signature};
-use ciruela::model::limits;
 
 use super::machine::clock;
 use crate::disk::power::Random;
@@ -31,7 +30,7 @@ pub(super) struct Client {
 /// An hour, all nodes, no early rule.
 pub(super) fn patient() -> Rules {
     Rules {
-        deadline: Duration::from_secs(3_600),
+        deadline: Duration::from_hours(1),
         early_timeout: None,
         early_fraction: 1.0,
         early_hosts: 1,
@@ -72,9 +71,15 @@ impl Client {
             Request::GetBlocks { image, run } if *image == self.id && run.bytes(&self.sample.image).is_some() => {
                 Response::GetBlocks { data: spoil(self.sample.data(*run), lies).into() }
             }
-            _ => Response::Error("not here".to_owned()),
+            other @ (Request::AppendDir(_)
+            | Request::ReplaceDir(_)
+            | Request::GetIndex { .. }
+            | Request::GetIndexAt { .. }
+            | Request::GetBlock { .. }
+            | Request::SubmitChange(_)
+            | Request::GetBlocks { .. }
+            | Request::GetIndexPart { .. }) => Response::Error(format!("no {other:?} here")),
         };
-        assert!(limits::RUN_BYTES_MAX < limits::MESSAGE_BYTES_MAX);
         Message::Response { id, response }
     }
 }

@@ -103,7 +103,10 @@ impl Machine {
             }
             Effect::LoadIndex { image } => {
                 let text = running.indexes.load(image).ok().flatten();
-                Input::IndexLoaded { image, index: text.and_then(|text| index::parse_for(image, &text).ok()).map(Arc::new) }
+                Input::IndexLoaded {
+                    image,
+                    index: text.and_then(|text| index::parse_for(image, &text).ok()).map(Arc::new),
+                }
             }
             Effect::CheckIndex { image, data } => {
                 let result = match index::parse_for(image, &data) {

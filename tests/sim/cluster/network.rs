@@ -106,7 +106,8 @@ fn streams_keep_their_order_and_rate() {
             assert!(at >= last, "seed {seed}: a message overtook another");
             last = at;
         }
-        let least = Duration::from_nanos(total * 1_000_000_000 / conditions.rate).saturating_sub(Duration::from_micros(1));
+        let least =
+            Duration::from_nanos(total * 1_000_000_000 / conditions.rate).saturating_sub(Duration::from_micros(1));
         assert!(last >= least, "seed {seed}: faster than the link");
     }
 }
@@ -114,13 +115,10 @@ fn streams_keep_their_order_and_rate() {
 #[test]
 fn datagrams_get_lost_doubled_and_reordered() {
     let mut random = Random::new(7);
-    let conditions = Conditions {
-        jitter: Duration::from_millis(10),
-        loss_permille: 200,
-        doubled_permille: 100,
-        ..Conditions::FAIR
-    };
-    let arrivals: Vec<_> = (0..1_000).map(|n| conditions.send_datagram(Duration::from_millis(n), &mut random)).collect();
+    let conditions =
+        Conditions { jitter: Duration::from_millis(10), loss_permille: 200, doubled_permille: 100, ..Conditions::FAIR };
+    let arrivals: Vec<_> =
+        (0..1_000).map(|n| conditions.send_datagram(Duration::from_millis(n), &mut random)).collect();
     let count = |copies: usize| arrivals.iter().filter(|arrivals| arrivals.len() == copies).count();
     assert!((100..350).contains(&count(0)), "{} lost", count(0));
     assert!((30..150).contains(&count(2)), "{} doubled", count(2));

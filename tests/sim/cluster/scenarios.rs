@@ -40,7 +40,9 @@ fn node_config(append_only: bool) -> Arc<NodeConfig> {
 fn machines(random: &mut Random, append_only: bool) -> Vec<Machine> {
     let modern = random.below(3) > 0;
     let abilities = Abilities { exchange: modern, noreplace: modern };
-    (1..=u8::try_from(1 + random.below(4)).expect("few")).map(|n| Machine::new(n, node_config(append_only), abilities)).collect()
+    (1..=u8::try_from(1 + random.below(4)).expect("few"))
+        .map(|n| Machine::new(n, node_config(append_only), abilities))
+        .collect()
 }
 
 fn upload(verb: Verb) -> impl FnOnce(ImageId) -> Upload {
@@ -58,7 +60,10 @@ fn check_end(world: &World, winner: usize, seed: u64) {
         if number == winner {
             assert_eq!(summary.ending, Ending::Done, "seed {seed}: {summary:#?}");
             let done = |result: &UploadResult| matches!(result, UploadResult::Done { .. });
-            assert!(summary.nodes.iter().all(|node| node.uploads.iter().all(|(_, result)| done(result))), "seed {seed}");
+            assert!(
+                summary.nodes.iter().all(|node| node.uploads.iter().all(|(_, result)| done(result))),
+                "seed {seed}"
+            );
         }
     }
     for machine in &world.machines {
@@ -77,9 +82,10 @@ fn all_ended(world: &World) -> bool {
 
 /// Nothing is under way anywhere, so that the end can be looked at.
 fn all_settled(world: &World) -> bool {
-    world.machines.iter().all(|machine| {
-        status(machine).is_some_and(|status| status.paths.iter().all(|path| path.state == "done"))
-    })
+    world
+        .machines
+        .iter()
+        .all(|machine| status(machine).is_some_and(|status| status.paths.iter().all(|path| path.state == "done")))
 }
 
 /// One client appends, machines crash at random operations of their disks, streams break.
@@ -113,7 +119,7 @@ fn replace_with_crashes(seed: u64) {
     world.start_client(0, Duration::ZERO);
     world.run(|world| world.clients[0].summary.is_some());
     world.start_client(1, Duration::from_millis(1));
-    for _ in 0..1 + random.below(3) {
+    for _ in 0..=random.below(3) {
         let machine = usize::try_from(random.below(count)).expect("small");
         let delay = Duration::from_millis(random.below(2_000));
         world.doom(machine, delay, random.below(120));

@@ -68,7 +68,13 @@ enum Happening {
 }
 
 impl World {
-    pub(super) fn new(seed: u64, conditions: Conditions, machines: Vec<Machine>, clients: Vec<Client>, path: VPath) -> Self {
+    pub(super) fn new(
+        seed: u64,
+        conditions: Conditions,
+        machines: Vec<Machine>,
+        clients: Vec<Client>,
+        path: VPath,
+    ) -> Self {
         let known = clients.iter().map(|client| client.sample.items.clone()).collect();
         let mut world = Self {
             seed,
@@ -140,7 +146,12 @@ impl World {
             {
                 running.node.handle_timeout(clock(self.now), &mut outbox);
                 let next = running.node.deadline().map(|(due, why)| (due.since_start(), why));
-                assert!(next.is_none_or(|(due, _)| due > self.now), "seed {}: {next:?} stays due at {:?}", self.seed, self.now);
+                assert!(
+                    next.is_none_or(|(due, _)| due > self.now),
+                    "seed {}: {next:?} stays due at {:?}",
+                    self.seed,
+                    self.now
+                );
             }
             self.carry_out(machine, outbox);
         }
@@ -150,7 +161,12 @@ impl World {
             if engine.deadline().is_some_and(|(due, _)| due.since_start() <= self.now) {
                 engine.handle_timeout(clock(self.now), &mut outbox);
                 let next = engine.deadline().map(|(due, why)| (due.since_start(), why));
-                assert!(next.is_none_or(|(due, _)| due > self.now), "seed {}: {next:?} stays due at {:?}", self.seed, self.now);
+                assert!(
+                    next.is_none_or(|(due, _)| due > self.now),
+                    "seed {}: {next:?} stays due at {:?}",
+                    self.seed,
+                    self.now
+                );
             }
             self.carry_out_client(client, outbox);
         }
@@ -195,7 +211,8 @@ impl World {
     fn crashed(&mut self, machine: usize) {
         self.machines[machine].running = None;
         self.machines[machine].boot += 1;
-        let streams: Vec<_> = self.streams.iter().filter(|(_, stream)| stream.machine == machine).map(|(id, _)| *id).collect();
+        let streams: Vec<_> =
+            self.streams.iter().filter(|(_, stream)| stream.machine == machine).map(|(id, _)| *id).collect();
         for connection in streams {
             self.break_stream(connection, "the machine is gone");
         }
@@ -230,7 +247,11 @@ impl World {
             match effect {
                 Effect::Send { connection, message } => self.send_to_client(machine, connection, message),
                 Effect::Note(note) => self.note(&format!("{note:?}")),
-                effect => {
+                effect @ (Effect::Disk { .. }
+                | Effect::Write { .. }
+                | Effect::LoadIndex { .. }
+                | Effect::CheckIndex { .. }
+                | Effect::Serve { .. }) => {
                     let delay = Duration::from_micros(self.random.below(3_000));
                     // The database answers in the order of its questions, as one thread does.
                     let delay = if matches!(effect, Effect::Write { .. }) { Duration::from_millis(1) } else { delay };

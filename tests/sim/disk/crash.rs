@@ -14,7 +14,7 @@ use ciruela::driver::disk::read::{fingerprints, look};
 use ciruela::driver::disk::recover::side;
 use ciruela::driver::disk::stage::stage;
 use ciruela::format::record::{CommittedRecord, IntentRecord};
-use ciruela::model::disk_task::{Sealed, Side};
+use ciruela::model::disk_task::Side;
 use ciruela::model::failure::FailureKind;
 use ciruela::model::ids::ChangeId;
 use ciruela::model::vpath::VPath;
