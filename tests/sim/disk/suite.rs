@@ -115,6 +115,27 @@ pub(crate) fn replaces<W: World>() {
     assert!(setup.target_is(&new));
 }
 
+pub(crate) fn an_old_tree_is_put_back<W: World>() {
+    let setup = setup::<W>(1, "/key/image");
+    let (old, new, newer) = (Sample::new(1), Sample::new(2), Sample::new(3));
+    setup.deployed(&old, SwapMode::Create);
+    let gap = || {
+        let sealed = setup.staged(&new);
+        setup.fs().rename(&setup.root, setup.place.target(), &setup.place.old()).expect("set aside");
+        assert_eq!(side(setup.fs(), &setup.place, sealed.root), Ok(Side::Between));
+    };
+    gap();
+    stage(setup.fs(), &setup.place, &newer.image, newer.id).expect("staged");
+    assert!(setup.target_is(&old));
+    gap();
+    while !collect(setup.fs(), &setup.place).expect("collected") {}
+    assert!(setup.target_is(&old));
+    gap();
+    swap(setup.fs(), &setup.place, SwapMode::Exchange).expect("finished");
+    while !collect(setup.fs(), &setup.place).expect("collected") {}
+    assert!(setup.target_is(&new));
+}
+
 pub(crate) fn resumes<W: World>() {
     for sample in [Sample::new(1), Sample::large(2)] {
         let setup = setup::<W>(1, "/key/image");
