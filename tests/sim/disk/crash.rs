@@ -21,7 +21,8 @@ use ciruela::model::vpath::VPath;
 use rustix::io::Errno;
 
 use super::memory_db::MemoryStorage;
-use super::memory_fs::{Abilities, MemoryFs};
+use super::memory_fs::MemoryFs;
+use super::memory_tree::Abilities;
 use super::power::{Power, Random, Survival};
 use super::trees::{Item, Sample, config, read_tree, vpath};
 
@@ -346,18 +347,29 @@ fn a_stale_intent_swaps_nothing_else() {
             let mut machine = start.copy();
             machine.power.crash_after(crash_at);
             let _ = attempt(&mut machine, &case);
-            machine.reboot(Survival::of_seed(seed));
-            let db = machine.db().expect("opens");
-            let old = case.old.as_ref().expect("these have one");
-            machine.recover(&db, &[old, &between, &case.new]).unwrap_or_else(|text| panic!("{when}: {text}"));
-            let visible = machine.visible();
-            let whole = [old, &between, &case.new].into_iter().any(|sample| sample.items == visible);
-            assert!(whole || visible.is_empty() && !case.abilities.exchange, "{when}: {:?}", visible.keys());
-            machine.go_on(&case, &db).unwrap_or_else(|text| panic!("{when}: {text}"));
-            drop(db);
-            machine.check_end(&case);
+            after_a_stale_intent(machine, &case, &between, seed, &when);
+        }
+        for (crash_at, seed) in (0..25).flat_map(|at| (0..20).map(move |seed| (at, seed))) {
+            let when = format!("{:?}, crash at {crash_at} of collecting, seed {seed}", case.abilities);
+            let machine = start.copy();
+            machine.power.crash_after(crash_at);
+            let _ = collect(&machine.fs, &machine.place);
+            after_a_stale_intent(machine, &case, &between, seed, &when);
         }
     }
+}
+
+fn after_a_stale_intent(mut machine: Machine, case: &Case, between: &Sample, seed: u64, when: &str) {
+    machine.reboot(Survival::of_seed(seed));
+    let db = machine.db().expect("opens");
+    let samples: Vec<_> = case.old.iter().chain([between, &case.new]).collect();
+    machine.recover(&db, &samples).unwrap_or_else(|text| panic!("{when}: {text}"));
+    let visible = machine.visible();
+    let whole = samples.iter().any(|sample| sample.items == visible);
+    assert!(whole || visible.is_empty() && !case.abilities.exchange, "{when}: {:?}", visible.keys());
+    machine.go_on(case, &db).unwrap_or_else(|text| panic!("{when}: {text}"));
+    drop(db);
+    machine.check_end(case);
 }
 
 #[test]

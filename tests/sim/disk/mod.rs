@@ -3,6 +3,7 @@
 mod crash;
 mod memory_db;
 mod memory_fs;
+mod memory_tree;
 mod power;
 mod suite;
 mod trees;
@@ -15,7 +16,8 @@ use ciruela::driver::disk::real::RealFileSystem;
 use ciruela::driver::disk::stage::stage;
 use ciruela::model::failure::FailureKind;
 
-use memory_fs::{Abilities, MemoryFs};
+use memory_fs::MemoryFs;
+use memory_tree::Abilities;
 use power::Power;
 use suite::World;
 use trees::{Sample, config, vpath};
