@@ -1,3 +1,7 @@
 //! The client's entry point.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ciruela::client::main()
+}

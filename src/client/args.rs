@@ -1,1 +1,58 @@
-//! To be written.
+//! The command line: its subcommands. Each one's options stand beside what it does.
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+
+use super::{index, verify};
+
+/// Puts directories on every machine of a cluster: signed, whole, and fast.
+#[derive(Debug, Parser)]
+#[command(name = "ciruela", version, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    Index(index::IndexArgs),
+    Verify(verify::VerifyArgs),
+    Completions(CompletionsArgs),
+}
+
+/// Print a completion script for a shell.
+///
+/// For bash: `ciruela completions bash > ~/.local/share/bash-completion/completions/ciruela`
+#[derive(Debug, Args)]
+pub struct CompletionsArgs {
+    /// For which shell.
+    #[arg(value_enum)]
+    pub shell: Shell,
+}
+
+/// The script that `ciruela completions` prints.
+pub fn completions(shell: Shell) -> Vec<u8> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "ciruela", &mut script);
+    script
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn completions_name_every_command() {
+        let script = String::from_utf8(completions(Shell::Bash)).expect("UTF-8");
+        for command in Cli::command().get_subcommands() {
+            assert!(script.contains(command.get_name()), "{}", command.get_name());
+        }
+    }
+}

@@ -1,1 +1,64 @@
-//! To be written.
+//! The daemon's command line.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::model::ids::MachineId;
+use crate::model::limits;
+
+/// The ciruela daemon: keeps the directories of this host as their signed changes say.
+///
+/// Logs go to standard error; RUST_LOG sets what is logged (default: info). SIGHUP reads the configuration again, SIGTERM
+/// stops. The status is at http://HOST:PORT/, /status.json and /metrics.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "ciruela-server", version, max_term_width = 100)]
+pub struct Args {
+    /// Folder with `master.key`, `peers.txt`, `configs/NAME.yaml` and `keys/*.key`
+    #[arg(short = 'c', long, default_value = "/etc/ciruela", value_name = "DIR")]
+    pub config_base_dir: PathBuf,
+    /// Folder for the state database and cached indexes
+    #[arg(long, default_value = "/var/lib/ciruela", value_name = "DIR")]
+    pub db_dir: PathBuf,
+    /// Address to listen on
+    #[arg(long, default_value = "0.0.0.0", value_name = "ADDRESS")]
+    pub host: IpAddr,
+    /// TCP port to listen on
+    #[arg(long, default_value_t = limits::DEFAULT_PORT)]
+    pub port: u16,
+    /// Connections at a time
+    #[arg(long, default_value_t = 1000, value_name = "NUMBER")]
+    pub max_connections: usize,
+    /// Machine id instead of what /etc/machine-id says (32 hexadecimal digits)
+    #[arg(long, value_name = "HEX")]
+    pub override_machine_id: Option<MachineId>,
+    /// Host name instead of the system's
+    #[arg(long, value_name = "NAME")]
+    pub override_hostname: Option<String>,
+    /// Name of this cluster: changes signed for another one are refused
+    #[arg(long, value_name = "NAME")]
+    pub cluster: Option<String>,
+    /// How log lines look
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+    /// What to do instead of serving
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// What to do instead of serving.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Command {
+    /// Read the configuration folder, say what is wrong with it, and do nothing else
+    CheckConfig,
+}

@@ -1,1 +1,133 @@
-//! To be written.
+//! The status pages: short text for people, JSON for programs, Prometheus text for monitoring.
+
+use std::fmt::Write as _;
+
+use metrics::{Counter, Gauge, counter, describe_counter, describe_gauge, gauge};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use serde_json::{Value, json};
+
+use crate::engine::node::{NodeStatus, Note, PathStatus};
+
+/// What `GET /` answers.
+pub fn text(status: &NodeStatus, version: &str) -> String {
+    let done = status.paths.iter().filter(|path| path.state == "done").count();
+    let mut out = format!(
+        "ciruela {version} on {}\n{} connections, {} of {} directories in place\n",
+        status.host.hostname,
+        status.connections,
+        done,
+        status.paths.len()
+    );
+    for path in status.paths.iter().filter(|path| path.state != "done") {
+        let _ = writeln!(out, "{}", line(path));
+    }
+    if status.directories.is_empty() {
+        out.push_str("no directories are configured\n");
+    }
+    out
+}
+
+fn line(path: &PathStatus) -> String {
+    let image = path.image.map_or_else(|| "-".to_owned(), |image| image.short());
+    let mut line = format!("{} {image} {}", path.path, path.state);
+    if path.bytes_total > 0 {
+        let percent = u128::from(path.bytes_done) * 100 / u128::from(path.bytes_total);
+        let _ = write!(line, " {percent}%");
+    }
+    if let Some(waiting) = &path.waiting {
+        let _ = write!(line, ", waits: {waiting}");
+    }
+    line
+}
+
+/// What `GET /status.json` answers.
+pub fn json(status: &NodeStatus, version: &str) -> String {
+    let paths: Vec<Value> = status.paths.iter().map(path_json).collect();
+    let value = json!({
+        "version": version,
+        "machine_id": status.host.machine_id.to_string(),
+        "hostname": status.host.hostname,
+        "connections": status.connections,
+        "directories": status.directories,
+        "paths": paths,
+    });
+    format!("{value:#}\n")
+}
+
+fn path_json(path: &PathStatus) -> Value {
+    json!({
+        "path": path.path.as_str(),
+        "image": path.image.map(|image| image.to_string()),
+        "change": path.change.to_string(),
+        "stamp_ms": path.stamp.0,
+        "visible": path.visible.map(|image| image.to_string()),
+        "state": path.state,
+        "waiting": path.waiting,
+        "failure": path.failure,
+        "bytes_done": path.bytes_done,
+        "bytes_total": path.bytes_total,
+    })
+}
+
+/// The daemon's metrics.
+pub struct Metrics {
+    handle: PrometheusHandle,
+    deployed: Counter,
+    fetched: Counter,
+    reused: Counter,
+    connections: Gauge,
+}
+
+impl Metrics {
+    /// Installs the recorder of this process; fails when there is one already.
+    pub fn install() -> Result<Self, metrics_exporter_prometheus::BuildError> {
+        let handle = PrometheusBuilder::new().install_recorder()?;
+        describe_counter!("ciruela_deployments_total", "Directories made visible");
+        describe_counter!("ciruela_deployments_ended_total", "Deployments that ended without success");
+        describe_counter!("ciruela_decisions_total", "Changes decided on, by verdict");
+        describe_counter!("ciruela_step_failures_total", "Failed deployment steps, by kind");
+        describe_counter!("ciruela_sources_dropped_total", "Sources that lied, failed or fell silent");
+        describe_counter!("ciruela_fetched_bytes_total", "Bytes of blocks fetched");
+        describe_counter!("ciruela_reused_bytes_total", "Bytes of blocks that were there already");
+        describe_gauge!("ciruela_connections", "Open WebSocket connections");
+        describe_gauge!("ciruela_paths", "Paths, by state");
+        Ok(Self {
+            handle,
+            deployed: counter!("ciruela_deployments_total"),
+            fetched: counter!("ciruela_fetched_bytes_total"),
+            reused: counter!("ciruela_reused_bytes_total"),
+            connections: gauge!("ciruela_connections"),
+        })
+    }
+
+    /// Counts what the node noted.
+    pub fn note(&self, note: &Note) {
+        match note {
+            Note::Decided { verdict, .. } => {
+                counter!("ciruela_decisions_total", "verdict" => verdict.clone()).increment(1);
+            }
+            Note::Done { bytes_reused, bytes_fetched, already: false, .. } => {
+                self.deployed.increment(1);
+                self.fetched.increment(*bytes_fetched);
+                self.reused.increment(*bytes_reused);
+            }
+            Note::Done { already: true, .. } => {}
+            Note::Ended { .. } => counter!("ciruela_deployments_ended_total").increment(1),
+            Note::Paused { failure, .. } => {
+                counter!("ciruela_step_failures_total", "kind" => failure.kind.name()).increment(1);
+            }
+            Note::SourceDropped { .. } => counter!("ciruela_sources_dropped_total").increment(1),
+        }
+    }
+
+    /// What `GET /metrics` answers.
+    pub fn render(&self, status: &NodeStatus) -> String {
+        self.connections.set(status.connections as f64);
+        let done = status.paths.iter().filter(|path| path.state == "done").count();
+        let waiting = status.paths.iter().filter(|path| path.waiting.is_some()).count();
+        for (state, count) in [("done", done), ("waiting", waiting), ("active", status.paths.len() - done - waiting)] {
+            gauge!("ciruela_paths", "state" => state).set(count as f64);
+        }
+        self.handle.render()
+    }
+}

@@ -1,1 +1,143 @@
-//! To be written.
+//! The one pure function which decides about a change.
+//!
+//! Client requests, and later catch-up and relays, all go through [`decide`], so no path of the code can skip a check. It
+//! leaves registering what was accepted to `node`.
+
+use crate::format::{change, signature};
+use crate::model::change::{Change, SignedChange, Verb};
+use crate::model::directory::{DirectoryConfig, NodeConfig};
+use crate::model::ids::{ChangeId, ImageId};
+use crate::model::key::{NamedKey, PublicKey, Scheme};
+use crate::model::limits;
+use crate::model::time::Stamp;
+use crate::model::verdict::{Refusal, Verdict};
+
+/// What holds at the path now.
+#[derive(Debug, Clone, Copy)]
+pub struct Head<'a> {
+    /// The change.
+    pub change: &'a SignedChange,
+    /// Its id.
+    pub id: ChangeId,
+    /// Whether its image is visible already, or still on its way.
+    pub committed: bool,
+}
+
+/// A verdict, and the change with only those signatures that were checked and accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decision {
+    /// The answer.
+    pub verdict: Verdict,
+    /// What to register (accept) or to merge (have).
+    pub verified: SignedChange,
+}
+
+/// Decides about a change. `cluster` is the node's own cluster name, if it has one.
+pub fn decide(
+    signed: &SignedChange,
+    config: &NodeConfig,
+    cluster: Option<&str>,
+    head: Option<Head<'_>>,
+    now: Stamp,
+) -> Decision {
+    let mut verified = SignedChange { change: signed.change.clone(), signatures: Vec::new() };
+    let verdict = check(signed, config, cluster, head, now, &mut verified).unwrap_or_else(Verdict::Refused);
+    Decision { verdict, verified }
+}
+
+fn check(
+    signed: &SignedChange,
+    config: &NodeConfig,
+    cluster: Option<&str>,
+    head: Option<Head<'_>>,
+    now: Stamp,
+    verified: &mut SignedChange,
+) -> Result<Verdict, Refusal> {
+    let change = &signed.change;
+    well_formed(change)?;
+    let key = || Refusal::NoConfig { key: change.path.key().to_owned() };
+    let directory = config.directory_of(&change.path).ok_or_else(key)?;
+    let (expected, given) = (directory.num_levels, change.path.levels());
+    if expected != given {
+        return Err(Refusal::ConfigLevelMismatch { expected, given });
+    }
+    check_signatures(signed, config, directory, verified)?;
+    if let Some(meant) = change.cluster.as_deref().filter(|meant| Some(*meant) != cluster) {
+        return Err(Refusal::WrongCluster { meant: meant.to_owned() });
+    }
+    let ahead_max = u64::try_from(limits::STAMP_AHEAD_MAX.as_millis()).unwrap_or(u64::MAX);
+    if change.stamp.0 > now.0.saturating_add(ahead_max) {
+        return Err(Refusal::StampInFuture { node_clock: now });
+    }
+    against_head(change, directory, head)
+}
+
+fn well_formed(change: &Change) -> Result<(), Refusal> {
+    match (change.verb, change.image, change.old_image) {
+        (Verb::Append | Verb::Replace, None, _) => Err(Refusal::Malformed("it names no image")),
+        (Verb::Append, Some(_), Some(_)) => Err(Refusal::Malformed("an append has no image to be replaced")),
+        (Verb::Delete, _, _) => Err(Refusal::Malformed("this version of the daemon takes no deletes")),
+        (Verb::Append | Verb::Replace, Some(_), _) => Ok(()),
+    }
+}
+
+/// Keeps the signatures that fit a key which the directory accepts; an error if none does.
+fn check_signatures(
+    signed: &SignedChange,
+    config: &NodeConfig,
+    directory: &DirectoryConfig,
+    verified: &mut SignedChange,
+) -> Result<(), Refusal> {
+    let accepted = config.accepted_keys(directory);
+    let mut legacy = false;
+    for signature in signed.signatures.iter().take(limits::SIGNATURES_MAX) {
+        let Some(message) = change::signed_bytes(&signed.change, signature.scheme) else { continue };
+        let fits = |key: &PublicKey| signature::verify(key, &message, &signature.bytes);
+        let candidates = accepted.iter().map(|named| named.key).take(limits::KEYS_PER_DIRECTORY_MAX);
+        let Some(key) = candidates.filter(|key| signature.key.is_none_or(|claimed| claimed == *key)).find(fits) else {
+            continue;
+        };
+        if signature.scheme == Scheme::Legacy && !directory.legacy_signatures {
+            legacy = true;
+            continue;
+        }
+        let mut signature = *signature;
+        signature.key = Some(key);
+        verified.signatures.push(signature);
+    }
+    *verified = SignedChange::new(verified.change.clone(), std::mem::take(&mut verified.signatures));
+    if verified.signatures.is_empty() {
+        let accepted = accepted.iter().map(|named: &&NamedKey| named.name.to_string()).collect();
+        return Err(Refusal::SignatureMismatch { accepted, legacy });
+    }
+    Ok(())
+}
+
+fn against_head(change: &Change, directory: &DirectoryConfig, head: Option<Head<'_>>) -> Result<Verdict, Refusal> {
+    let current: Option<ImageId> = head.and_then(|head| head.change.change.image);
+    if head.is_some() && current == change.image {
+        return Ok(Verdict::Have);
+    }
+    if change.verb != Verb::Append && directory.append_only {
+        return Err(Refusal::DirIsAppendOnly { current });
+    }
+    if change.old_image.is_some() && change.old_image != current {
+        return Err(Refusal::ReplaceDoesntMatchIndex { current });
+    }
+    let Some(head) = head else { return Ok(Verdict::Accept) };
+    if let (Verb::Append, Some(current)) = (change.verb, current) {
+        return Err(if head.committed {
+            Refusal::AlreadyExists { current }
+        } else {
+            Refusal::AlreadyUploadingDifferentVersion { current }
+        });
+    }
+    if (change.stamp, change::id(change)) <= (head.change.change.stamp, head.id) {
+        return Ok(Verdict::Superseded(Box::new(head.change.clone())));
+    }
+    Ok(Verdict::Accept)
+}
+
+#[cfg(test)]
+#[path = "access_tests.rs"]
+mod tests;

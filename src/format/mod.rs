@@ -1,5 +1,6 @@
 //! Bytes ↔ nouns: index text, CBOR messages, keys and signatures, configuration, database records. No I/O.
 
+pub(crate) mod cbor;
 pub mod change;
 pub mod config;
 pub mod hash;

@@ -45,14 +45,10 @@ pub struct HeadRecord {
 }
 
 /// A swap that is about to happen, or happened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IntentRecord {
-    /// The change which it carries out.
-    pub change: ChangeId,
-    /// What is staged.
-    pub image: ImageId,
-    /// The staged root.
-    pub staged: FileIdentity,
+    /// What will be at the path when it has happened; its root is the staged one.
+    pub committed: CommittedRecord,
     /// Whether it takes the place of another directory.
     pub exchange: bool,
 }
@@ -79,8 +75,8 @@ type HeadRow<'a> = (&'a str, Option<&'a str>, &'a str, OptionalBytes, OptionalBy
 type OptionalBytes = Option<ByteBuf>;
 /// Whether it is of the older form, key, signature.
 type SignatureRow = (bool, OptionalBytes, ByteBuf);
-/// Change, image, device, inode, exchange.
-type IntentRow<'a> = (&'a Bytes, &'a Bytes, u64, u64, bool);
+/// Exchange, and the committed row.
+type IntentRow<'a> = (bool, &'a Bytes);
 /// Change, image, device, inode, bytes reused, bytes fetched, number of fingerprints, fingerprints.
 type CommittedRow<'a> = (&'a Bytes, &'a Bytes, u64, u64, u64, u64, u64, &'a Bytes);
 
@@ -167,16 +163,15 @@ fn image_id(bytes: &Bytes) -> Result<ImageId, RecordError> {
 impl IntentRecord {
     /// The row's bytes.
     pub fn encode(&self) -> Vec<u8> {
-        let (change, image) = (Bytes::new(self.change.as_bytes()), Bytes::new(self.image.as_bytes()));
-        let row: IntentRow<'_> = (change, image, self.staged.dev, self.staged.ino, self.exchange);
-        encode(&row, 128)
+        let committed = self.committed.encode();
+        let row: IntentRow<'_> = (self.exchange, Bytes::new(&committed));
+        encode(&row, committed.len() + 16)
     }
 
     /// The inverse of [`Self::encode`].
     pub fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
-        let (change, image, dev, ino, exchange) = decode::<IntentRow<'_>>(bytes)?;
-        let (change, image) = (change_id(change)?, image_id(image)?);
-        Ok(Self { change, image, staged: FileIdentity { dev, ino }, exchange })
+        let (exchange, committed) = decode::<IntentRow<'_>>(bytes)?;
+        Ok(Self { committed: CommittedRecord::decode(committed)?, exchange })
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::cmp::Ordering;
 
+use super::escape::escaped;
 use super::hash_kind::HashKind;
 use super::ids::BlockHash;
 use super::limits;
@@ -71,7 +72,7 @@ pub struct FileRef<'a> {
     pub name: &'a str,
     /// Bytes.
     pub size: u64,
-    /// Whether anybody may execute it.
+    /// Whether its owner may execute it (mode bit 0o100, as for all writers of the format).
     pub executable: bool,
     /// The number of its first block (also of an empty file: that which a block there would have).
     pub first_block: u64,
@@ -81,19 +82,22 @@ pub struct FileRef<'a> {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ImageError {
     /// A name or path that no image may contain.
-    #[error("bad name {path:?}: {reason}")]
+    #[error("bad name {path}: {reason}")]
     BadName { path: String, reason: &'static str },
     /// Not in the order of the format, or twice the same.
-    #[error("{path:?} is out of order or there twice")]
+    #[error("{path} is out of order or there twice")]
     Unsorted { path: String },
+    /// Empty, or something comes before the root.
+    #[error("the root directory, `/`, must come first")]
+    NoRoot,
     /// A directory whose parent is missing, or is a file or a link.
-    #[error("directory {path:?} has no parent directory in the image")]
+    #[error("directory {path} has no parent directory in the image")]
     NoParent { path: String },
     /// A directory has the name of a file or link.
-    #[error("{path:?} is both a directory and a file or link")]
+    #[error("{path} is both a directory and a file or link")]
     Clash { path: String },
     /// The number of hashes isn't `ceil(size / BLOCK_BYTES)`.
-    #[error("{path:?} has {hashes} hashes, but its size of {size} bytes needs {expected}")]
+    #[error("{path} has {hashes} hashes, but its size of {size} bytes needs {expected}")]
     HashCount { path: String, size: u64, hashes: usize, expected: u64 },
     /// Over a bound of `model/limits.rs`.
     #[error("image is too large: more than {max} {what}")]
@@ -102,11 +106,16 @@ pub enum ImageError {
 
 /// The order of directories in an index: component by component (`/a`, `/a/c`, `/a/c-d`, `/a-b`).
 pub fn directory_order(a: &str, b: &str) -> Ordering {
-    match (a.is_empty(), b.is_empty()) {
-        (true, true) => Ordering::Equal,
-        (true, false) => Ordering::Less,
-        (false, true) => Ordering::Greater,
-        (false, false) => a.split('/').map(str::as_bytes).cmp(b.split('/').map(str::as_bytes)),
+    path_order(a.as_bytes(), b.as_bytes())
+}
+
+/// [`directory_order`] for paths of anything, also such that aren't UTF-8.
+pub fn path_order(a: &[u8], b: &[u8]) -> Ordering {
+    // Bytewise, with the separator below every byte that a component may contain.
+    let rank = |byte: u8| if byte == b'/' { 0 } else { u16::from(byte) + 1 };
+    match a.iter().zip(b).find(|(a, b)| a != b) {
+        Some((a, b)) => rank(*a).cmp(&rank(*b)),
+        None => a.len().cmp(&b.len()),
     }
 }
 
@@ -163,8 +172,7 @@ impl Image {
         let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
         let at = self.directories.binary_search_by(|d| directory_order(&d.path, parent)).ok()?;
         let directory = &self.directories[at];
-        let at = directory.entries.binary_search_by(|e| e.name.as_bytes().cmp(name.as_bytes())).ok()?;
-        let entry = &directory.entries[at];
+        let entry = directory.entry(name)?;
         match entry.kind {
             EntryKind::File { size, executable, first_block } => {
                 Some(FileRef { directory, name: &entry.name, size, executable, first_block })
@@ -175,9 +183,14 @@ impl Image {
 
     /// Hashes of one file's blocks.
     pub fn file_hashes(&self, file: &FileRef<'_>) -> &[BlockHash] {
-        let first = usize::try_from(file.first_block).expect("block numbers fit memory: the hashes are in it");
-        let count = usize::try_from(blocks_of(file.size)).expect("as above");
-        &self.hashes[first..first + count]
+        self.block_hashes(file.first_block, blocks_of(file.size))
+    }
+
+    /// Hashes of `count` blocks from number `first` on; empty if they go beyond the last one.
+    pub fn block_hashes(&self, first: u64, count: u64) -> &[BlockHash] {
+        let range =
+            first.checked_add(count).and_then(|end| Some(usize::try_from(first).ok()?..usize::try_from(end).ok()?));
+        range.and_then(|range| self.hashes.get(range)).unwrap_or(&[])
     }
 
     /// Where block number `block` lies; `None` beyond the last one.
@@ -201,55 +214,66 @@ impl Directory {
     pub fn join(&self, name: &str) -> String {
         if self.path.is_empty() { name.to_owned() } else { format!("{}/{name}", self.path) }
     }
+
+    /// The file or link of that name.
+    pub fn entry(&self, name: &str) -> Option<&Entry> {
+        let at = self.entries.binary_search_by(|e| e.name.as_bytes().cmp(name.as_bytes())).ok()?;
+        self.entries.get(at)
+    }
 }
 
 /// Builds an [`Image`] from directories and entries given in index order.
 #[derive(Debug)]
 pub struct ImageBuilder {
     image: Image,
+    /// Positions of the directory opened last and of those above it, the root first: the only possible parents.
+    ancestors: Vec<usize>,
 }
 
 impl ImageBuilder {
     /// Starts an image; its first directory must be the root, `""`.
     pub fn new(kind: HashKind) -> Self {
         let (directories, hashes, files_by_block) = (Vec::new(), Vec::new(), Vec::new());
-        Self { image: Image { kind, directories, hashes, files_by_block, total_bytes: 0, entry_count: 0 } }
+        let image = Image { kind, directories, hashes, files_by_block, total_bytes: 0, entry_count: 0 };
+        Self { image, ancestors: Vec::new() }
     }
 
     /// Opens the next directory: `path` relative to the root without a leading slash.
     pub fn directory(&mut self, path: &str) -> Result<(), ImageError> {
-        let error = || path.escape_default().to_string();
+        let shown = || escaped(format!("/{path}").as_bytes());
         self.count_entry()?;
         let Some(last) = self.image.directories.last() else {
             if !path.is_empty() {
-                return Err(ImageError::NoParent { path: error() });
+                return Err(ImageError::NoRoot);
             }
             self.push_directory(path);
             return Ok(());
         };
         if path.len() > limits::PATH_BYTES_MAX {
-            return Err(ImageError::BadName { path: error(), reason: "the path is longer than 4096 bytes" });
+            return Err(ImageError::BadName { path: shown(), reason: "the path is longer than 4096 bytes" });
         }
         if directory_order(&last.path, path) != Ordering::Less {
-            return Err(ImageError::Unsorted { path: error() });
+            return Err(ImageError::Unsorted { path: shown() });
         }
         let mut depth = 0;
         for component in path.split('/') {
             depth += 1;
             if let Some(reason) = component_error(component) {
-                return Err(ImageError::BadName { path: error(), reason });
+                return Err(ImageError::BadName { path: shown(), reason });
             }
         }
         if depth > limits::DEPTH_MAX {
             return Err(ImageError::TooLarge { what: "nested directories", max: limits::DEPTH_MAX as u64 });
         }
+        // A directory comes right after its parent or after something below that.
         let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
-        let at = self.image.directories.binary_search_by(|d| directory_order(&d.path, parent));
-        let Ok(at) = at else { return Err(ImageError::NoParent { path: error() }) };
-        let entries = &self.image.directories[at].entries;
-        if entries.binary_search_by(|e| e.name.as_bytes().cmp(name.as_bytes())).is_ok() {
-            return Err(ImageError::Clash { path: error() });
+        let parent =
+            self.ancestors.get(depth - 1).map(|at| &self.image.directories[*at]).filter(|d| &*d.path == parent);
+        let Some(parent) = parent else { return Err(ImageError::NoParent { path: shown() }) };
+        if parent.entry(name).is_some() {
+            return Err(ImageError::Clash { path: shown() });
         }
+        self.ancestors.truncate(depth);
         self.push_directory(path);
         Ok(())
     }
@@ -297,13 +321,15 @@ impl ImageBuilder {
     /// The finished image; an image has at least its root directory.
     pub fn finish(mut self) -> Result<Image, ImageError> {
         if self.image.directories.is_empty() {
-            return Err(ImageError::NoParent { path: "/".into() });
+            return Err(ImageError::NoRoot);
         }
         self.image.hashes.shrink_to_fit();
+        self.image.directories.shrink_to_fit();
         Ok(self.image)
     }
 
     fn push_directory(&mut self, path: &str) {
+        self.ancestors.push(self.image.directories.len());
         self.image.directories.push(Directory { path: path.into(), entries: Vec::new() });
     }
 
@@ -312,15 +338,18 @@ impl ImageBuilder {
         if let Some(reason) = component_error(name) {
             return Err(ImageError::BadName { path: self.entry_path(name), reason });
         }
-        let path = self.entry_path(name);
         let Some(directory) = self.image.directories.last_mut() else {
-            return Err(ImageError::NoParent { path });
+            return Err(ImageError::NoRoot);
         };
-        if directory.path.len() + 1 + name.len() > limits::PATH_BYTES_MAX {
-            return Err(ImageError::BadName { path, reason: "the path is longer than 4096 bytes" });
+        // An entry of the root has no separator before its name.
+        if directory.path.len() + usize::from(!directory.path.is_empty()) + name.len() > limits::PATH_BYTES_MAX {
+            return Err(ImageError::BadName {
+                path: self.entry_path(name),
+                reason: "the path is longer than 4096 bytes",
+            });
         }
         if directory.entries.last().is_some_and(|last| last.name.as_bytes() >= name.as_bytes()) {
-            return Err(ImageError::Unsorted { path });
+            return Err(ImageError::Unsorted { path: self.entry_path(name) });
         }
         directory.entries.push(Entry { name: name.into(), kind });
         Ok(())
@@ -336,7 +365,7 @@ impl ImageBuilder {
 
     fn entry_path(&self, name: &str) -> String {
         let directory = self.image.directories.last().map_or("", |d| &d.path);
-        format!("{directory}/{name}").escape_default().to_string()
+        escaped(if directory.is_empty() { format!("/{name}") } else { format!("/{directory}/{name}") }.as_bytes())
     }
 }
 

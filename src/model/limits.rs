@@ -14,12 +14,24 @@ pub const SYMLINK_TARGET_BYTES_MAX: usize = 4_095;
 pub const DEPTH_MAX: usize = 1_024;
 /// Directories, files and links of one image.
 pub const IMAGE_ENTRIES_MAX: usize = 20_000_000;
-/// Blocks of one image: 8 TiB.
-pub const IMAGE_BLOCKS_MAX: u64 = 1 << 28;
+/// Blocks of one image: 512 GiB, whose index is about 1 GiB.
+pub const IMAGE_BLOCKS_MAX: u64 = 1 << 24;
 /// Bytes of one index text.
-pub const INDEX_BYTES_MAX: usize = 4 << 30;
+pub const INDEX_BYTES_MAX: usize = 5 << 28;
 /// Bytes of an index that an inbound message may carry whole; larger ones come in parts.
 pub const INDEX_PART_BYTES_MAX: usize = 768 << 10;
+/// Threads that one scan uses at most.
+pub const SCAN_THREADS_MAX: usize = 64;
+/// Bytes that a scanning thread reads before it hashes them: the size of its buffer.
+pub const SCAN_BATCH_BYTES: usize = 512 << 10;
+/// Blocks that a scanning thread hashes at once; small files have small blocks.
+pub const SCAN_BATCH_BLOCKS_MAX: usize = 256;
+/// Bytes, of one file or many, that a scanning thread takes on at once: larger files are shared between threads.
+pub const SCAN_CLAIM_BYTES: u64 = 4 << 20;
+/// Files that a scanning thread takes on at once.
+pub const SCAN_CLAIM_FILES_MAX: usize = 256;
+/// Files that an image's reader keeps open.
+pub const READER_OPEN_FILES_MAX: usize = 32;
 /// The staging directory, next to the directories that it becomes.
 pub const STAGING_DIR_NAME: &str = ".ciruela-staging";
 
@@ -39,6 +51,22 @@ pub const TEXT_BYTES_MAX: usize = 8_192;
 pub const REQUESTS_IN_FLIGHT_MAX: usize = 256;
 /// Messages queued to be written on one connection.
 pub const SEND_QUEUE_MESSAGES_MAX: usize = 1_024;
+/// Bytes queued to be written on one connection; what every active deployment may ask of one source fits.
+pub const SEND_QUEUE_BYTES_MAX: usize = DEPLOYS_ACTIVE_MAX * RUNS_IN_FLIGHT_MAX * RUN_BYTES_MAX;
+/// Bytes written to a connection before it is flushed, and read from it at once.
+pub const SOCKET_BUFFER_BYTES: usize = 128 << 10;
+/// Bytes of a change's canonical CBOR.
+pub const CHANGE_BYTES_MAX: usize = 8_192;
+/// Keys of one CBOR map with named fields, known or not.
+pub const MAP_FIELDS_MAX: usize = 64;
+/// Bytes of a message type's name, of a field's name and of other such words.
+pub const WORD_BYTES_MAX: usize = 64;
+/// Names of keys that would have been accepted, in one answer.
+pub const ACCEPTED_KEYS_MAX: usize = 64;
+/// Bytes of an HTTP request's or response's head.
+pub const HTTP_HEAD_BYTES_MAX: usize = 16 << 10;
+/// Connections over the maximum that are told so at the same time; further ones are only closed.
+pub const CONNECTIONS_REFUSED_AT_ONCE_MAX: usize = 64;
 
 /// Bytes of the blocks that one `GetBlocks` may ask for: one message.
 pub const RUN_BYTES_MAX: usize = 1 << 20;
@@ -46,6 +74,10 @@ pub const RUN_BYTES_MAX: usize = 1 << 20;
 pub const RUN_BLOCKS_MAX: u32 = 256;
 /// Block runs asked for and not yet stored, per source and deployment.
 pub const RUNS_IN_FLIGHT_MAX: usize = 8;
+/// Blocks asked for and not yet stored, per `ciruela.v1` source, which gives single blocks.
+pub const BLOCKS_IN_FLIGHT_V1_MAX: usize = 64;
+/// Questions for blocks asked and not yet stored, over all deployments of a node.
+pub const QUESTIONS_IN_FLIGHT_MAX: usize = 128;
 /// Sources asked at once, per deployment.
 pub const SOURCES_MAX: usize = 10;
 /// Images which one connection may offer.
@@ -57,8 +89,10 @@ pub const DEPLOYS_ACTIVE_MAX: usize = 8;
 
 /// A stamp may be this far ahead of the node's own clock.
 pub const STAMP_AHEAD_MAX: Duration = Duration::from_mins(10);
-/// A source that has not answered a request for this long is dropped for that image.
-pub const SOURCE_ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// A source that was asked and has said nothing for this long is dropped for that image.
+pub const SOURCE_ANSWER_TIMEOUT: Duration = Duration::from_mins(1);
+/// A source that answers within this gets one more request at once; one that takes four times as long gets fewer.
+pub const SOURCE_ANSWER_QUICK: Duration = Duration::from_secs(1);
 /// First pause before a failed disk step is tried again; it doubles up to [`RETRY_PAUSE_MAX`].
 pub const RETRY_PAUSE_MIN: Duration = Duration::from_millis(500);
 /// Longest pause before a failed disk step is tried again.
@@ -67,6 +101,15 @@ pub const RETRY_PAUSE_MAX: Duration = Duration::from_secs(30);
 pub const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 /// A connection that says nothing and has nothing to do is closed.
 pub const CONNECTION_IDLE_TIMEOUT: Duration = Duration::from_mins(2);
+/// How often a side shows that it is alive, and looks whether the other is.
+pub const PING_INTERVAL: Duration = Duration::from_secs(30);
+/// Saying goodbye takes no longer.
+pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Looking up one name takes no longer.
+/// Looking up one name takes no longer until it has addresses.
+pub const NAME_LOOKUP_TIMEOUT: Duration = Duration::from_secs(15);
+/// When a name's A records are there, its AAAA records must be there this much later, and the other way round.
+pub const NAME_LOOKUP_GRACE: Duration = Duration::from_secs(2);
 /// A handshake takes no longer.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -76,6 +119,28 @@ pub const CONFIG_FILE_BYTES_MAX: u64 = 1 << 20;
 pub const CONFIG_FILES_MAX: usize = 10_000;
 /// Keys which one directory accepts.
 pub const KEYS_PER_DIRECTORY_MAX: usize = 1_000;
+/// Bytes of a private key's text.
+pub const PRIVATE_KEY_BYTES_MAX: usize = 64 << 10;
+/// Rounds of bcrypt that an encrypted private key may ask for (`ssh-keygen -a`): about a minute.
+pub const KEY_BCRYPT_ROUNDS_MAX: u32 = 10_000;
+/// Characters of a key's comment that are shown.
+pub const KEY_COMMENT_CHARS_MAX: usize = 128;
+/// Bytes of one message of an ssh-agent, the bound which OpenSSH has too.
+pub const AGENT_MESSAGE_BYTES_MAX: usize = 256 << 10;
+/// An ssh-agent that doesn't say which keys it has for this long is left out.
+pub const AGENT_LIST_TIMEOUT: Duration = Duration::from_secs(10);
+/// An ssh-agent may ask its user before it signs; it gets this long.
+pub const AGENT_SIGN_TIMEOUT: Duration = Duration::from_mins(1);
+/// How often the client asks for the passphrase of one key.
+pub const PASSPHRASE_TRIES_MAX: usize = 3;
+/// Peers in `peers.txt`.
+pub const PEERS_MAX: usize = 10_000;
+/// YAML nodes (keys, values, list items) in one configuration file.
+pub const CONFIG_NODES_MAX: usize = 100_000;
+/// Nesting of YAML in a configuration file.
+pub const CONFIG_DEPTH_MAX: usize = 8;
+/// Problems reported for one configuration file.
+pub const CONFIG_PROBLEMS_MAX: usize = 100;
 /// Components after the key which a directory config may ask for.
 pub const NUM_LEVELS_MAX: usize = 16;
 
@@ -83,6 +148,14 @@ pub const NUM_LEVELS_MAX: usize = 16;
 pub const INITIAL_CONNECTIONS: usize = 3;
 /// The port, TCP and UDP, unless told otherwise.
 pub const DEFAULT_PORT: u16 = 24_783;
+/// First pause before the client connects again to a node that it lost; it doubles up to [`RECONNECT_PAUSE_MAX`].
+pub const RECONNECT_PAUSE_MIN: Duration = Duration::from_millis(250);
+/// Longest pause before the client connects again.
+pub const RECONNECT_PAUSE_MAX: Duration = Duration::from_secs(5);
+/// A node that can't be reached for this long, and as often as [`DOWN_AFTER_ATTEMPTS`], counts as down.
+pub const DOWN_AFTER: Duration = Duration::from_secs(10);
+/// See [`DOWN_AFTER`].
+pub const DOWN_AFTER_ATTEMPTS: u32 = 3;
 
 /// Files of at least this many bytes get their space reserved when the tree is staged; smaller ones are made when their
 /// first block comes.
@@ -91,5 +164,7 @@ pub const PREALLOCATE_BYTES_MIN: u64 = 1 << 20;
 pub const COLLECT_STEP_ENTRIES_MAX: usize = 10_000;
 /// Bytes of a file that are read and hashed at once when a staged or visible tree is checked.
 pub const CHECK_BYTES_MAX: usize = 4 << 20;
+/// Disk jobs that wait for a thread.
+pub const DISK_JOBS_QUEUED_MAX: usize = 65_536;
 /// Bytes of the state database that are kept in memory.
 pub const DATABASE_CACHE_BYTES_MAX: usize = 64 << 20;

@@ -2,10 +2,12 @@
 //!
 //! Pure values which can't be built wrong: constructors check, and nothing here does I/O or knows the time.
 
+pub mod address;
 pub mod block_set;
 pub mod change;
 pub mod directory;
 pub mod disk_task;
+pub mod escape;
 pub mod failure;
 pub mod fingerprint;
 pub mod hash_kind;

@@ -46,9 +46,6 @@ pub enum Refusal {
     /// An append while another image is on its way to the same path.
     #[error("another image, {current}, is on its way to this path")]
     AlreadyUploadingDifferentVersion { current: ImageId },
-    /// Not newer than what holds at the path.
-    #[error("the change is not newer than the one that holds at this path")]
-    Stale { current: Option<ImageId>, stamp: Stamp },
     /// Too far ahead of the node's clock.
     #[error("the change is stamped more than 10 minutes ahead of this node's clock")]
     StampInFuture { node_clock: Stamp },
@@ -63,6 +60,27 @@ pub enum Refusal {
     Overloaded,
 }
 
+impl Verdict {
+    /// The word on the wire.
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Accept => "accept",
+            Self::Have => "have",
+            Self::Superseded(_) => "superseded",
+            Self::Refused(_) => "refused",
+        }
+    }
+
+    /// Why not, in one published word; `None` for accept and have.
+    pub const fn reject_word(&self) -> Option<&'static str> {
+        match self {
+            Self::Accept | Self::Have => None,
+            Self::Superseded(_) => Some("stale"),
+            Self::Refused(refusal) => Some(refusal.word()),
+        }
+    }
+}
+
 impl Refusal {
     /// The published word, or ours where none was published.
     pub const fn word(&self) -> &'static str {
@@ -74,7 +92,6 @@ impl Refusal {
             Self::DirIsAppendOnly { .. } => "dir_is_append_only",
             Self::ReplaceDoesntMatchIndex { .. } => "replace_doesnt_match_index",
             Self::AlreadyUploadingDifferentVersion { .. } => "already_uploading_different_version",
-            Self::Stale { .. } => "stale",
             Self::StampInFuture { .. } => "stamp_in_future",
             Self::WrongCluster { .. } => "wrong_cluster",
             Self::Malformed(_) => "malformed",
@@ -86,9 +103,7 @@ impl Refusal {
     pub const fn current(&self) -> Option<ImageId> {
         match self {
             Self::AlreadyExists { current } | Self::AlreadyUploadingDifferentVersion { current } => Some(*current),
-            Self::DirIsAppendOnly { current }
-            | Self::ReplaceDoesntMatchIndex { current }
-            | Self::Stale { current, .. } => *current,
+            Self::DirIsAppendOnly { current } | Self::ReplaceDoesntMatchIndex { current } => *current,
             Self::NoConfig { .. }
             | Self::ConfigLevelMismatch { .. }
             | Self::SignatureMismatch { .. }

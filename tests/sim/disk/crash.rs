@@ -21,8 +21,7 @@ use ciruela::model::vpath::VPath;
 use rustix::io::Errno;
 
 use super::memory_db::MemoryStorage;
-use super::memory_fs::MemoryFs;
-use super::memory_tree::Abilities;
+use super::memory_fs::{Abilities, MemoryFs};
 use super::power::{Power, Random, Survival};
 use super::trees::{Item, Sample, config, read_tree, vpath};
 
@@ -119,35 +118,21 @@ impl Machine {
             }
             other => other.map_err(text)?,
         };
-        let intent = IntentRecord {
-            change: change_of(sample),
-            image: sample.id,
-            staged: sealed.root,
-            exchange: mode == SwapMode::Exchange,
-        };
-        db.write(&[Write::PutIntent(self.path.clone(), intent)]).map_err(|e| e.to_string())?;
-        self.finish(db, &intent, sealed)
+        let intent = intent_of(sample, sealed, mode);
+        db.write(&[Write::PutIntent(self.path.clone(), intent.clone())]).map_err(|e| e.to_string())?;
+        self.finish(db, &intent)
     }
 
     /// From the intent on.
-    fn finish(&mut self, db: &Db, intent: &IntentRecord, sealed: Sealed) -> Result<(), Text> {
+    fn finish(&mut self, db: &Db, intent: &IntentRecord) -> Result<(), Text> {
         let mode = if intent.exchange { SwapMode::Exchange } else { SwapMode::Create };
         swap(&self.fs, &self.place, mode).map_err(|e| e.to_string())?;
-        self.record(db, intent, sealed)
+        self.record(db, intent)
     }
 
-    fn record(&mut self, db: &Db, intent: &IntentRecord, sealed: Sealed) -> Result<(), Text> {
-        let committed = CommittedRecord {
-            change: intent.change,
-            image: intent.image,
-            root: sealed.root,
-            bytes_reused: 0,
-            bytes_fetched: 0,
-            fingerprints: sealed.fingerprints,
-        };
-        let (committed, done) =
-            (Write::PutCommitted(self.path.clone(), committed), Write::DeleteIntent(self.path.clone()));
-        db.write(&[committed, done]).map_err(|e| e.to_string())?;
+    fn record(&mut self, db: &Db, intent: &IntentRecord) -> Result<(), Text> {
+        let committed = Write::PutCommitted(self.path.clone(), intent.committed.clone());
+        db.write(&[committed, Write::DeleteIntent(self.path.clone())]).map_err(|e| e.to_string())?;
         self.reported = true;
         while !collect(&self.fs, &self.place).map_err(|e| e.to_string())? {}
         Ok(())
@@ -157,11 +142,11 @@ impl Machine {
     fn recover(&mut self, db: &Db, samples: &[&Sample]) -> Result<(), Text> {
         let snapshot = db.load().map_err(|e| e.to_string())?;
         assert!(snapshot.bad_rows.is_empty(), "{:?}", snapshot.bad_rows);
-        let Some(intent) = snapshot.intents.get(&self.path).copied() else {
+        let Some(intent) = snapshot.intents.get(&self.path).cloned() else {
             return Ok(());
         };
-        let sample = samples.iter().find(|sample| sample.id == intent.image).expect("one of ours");
-        match side(&self.fs, &self.place, intent.staged).map_err(|e| e.to_string())? {
+        let sample = samples.iter().find(|sample| sample.id == intent.committed.image).expect("one of ours");
+        match side(&self.fs, &self.place, intent.committed.root).map_err(|e| e.to_string())? {
             Side::Lost => db.write(&[Write::DeleteIntent(self.path.clone())]).map_err(|e| e.to_string()),
             Side::After => self.record_visible(db, &intent, sample),
             Side::Before | Side::Between => {
@@ -175,7 +160,8 @@ impl Machine {
     fn record_visible(&mut self, db: &Db, intent: &IntentRecord, sample: &Sample) -> Result<(), Text> {
         let sealed = fingerprints(&self.fs, &self.place, &sample.image).map_err(|e| e.to_string())?;
         let sealed = sealed.ok_or("the visible tree isn't the image's shape")?;
-        self.record(db, intent, sealed)
+        assert_eq!(sealed.fingerprints, intent.committed.fingerprints, "the swap changed a fingerprint");
+        self.record(db, intent)
     }
 
     /// A start of the daemon: recover, then deploy what isn't there.
@@ -254,8 +240,16 @@ impl Machine {
     }
 }
 
-fn change_of(sample: &Sample) -> ChangeId {
-    ChangeId::new(*sample.id.as_bytes())
+fn intent_of(sample: &Sample, sealed: Sealed, mode: SwapMode) -> IntentRecord {
+    let committed = CommittedRecord {
+        change: ChangeId::new(*sample.id.as_bytes()),
+        image: sample.id,
+        root: sealed.root,
+        bytes_reused: 0,
+        bytes_fetched: 0,
+        fingerprints: sealed.fingerprints,
+    };
+    IntentRecord { committed, exchange: mode == SwapMode::Exchange }
 }
 
 /// One try: what happens before the deployment ends.
@@ -337,8 +331,7 @@ fn a_stale_intent_swaps_nothing_else() {
         let staged = stage(&start.fs, &start.place, &between.image, between.id).expect("staged");
         between.store_missing(&start.fs, &start.place, &staged.have).expect("stored");
         let sealed = seal(&start.fs, &start.place, &between.image).expect("sealed");
-        let (change, image) = (change_of(&between), between.id);
-        let intent = IntentRecord { change, image, staged: sealed.root, exchange: true };
+        let intent = intent_of(&between, sealed, SwapMode::Exchange);
         db.write(&[Write::PutIntent(start.path.clone(), intent)]).expect("written");
         drop(db);
         let operations = operations(&start, &case);

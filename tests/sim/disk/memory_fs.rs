@@ -11,7 +11,8 @@ use ciruela::driver::disk::fs::{Access, DirEntry, FileSystem, Kind, Space, Stat}
 use rustix::io::Errno;
 
 use super::memory_db::Content;
-use super::memory_tree::{Abilities, Inode, Node, ROOT, Tree};
+pub(crate) use super::memory_tree::Abilities;
+use super::memory_tree::{Inode, Node, ROOT, Tree};
 use super::power::{Power, Survival};
 
 /// The whole file system. Clones are the same one.

@@ -1,12 +1,12 @@
 //! The disk: a fake file system and database which lose what wasn't synced, and crashes between any two operations.
 
 mod crash;
-mod memory_db;
-mod memory_fs;
+pub(crate) mod memory_db;
+pub(crate) mod memory_fs;
 mod memory_tree;
-mod power;
+pub(crate) mod power;
 mod suite;
-mod trees;
+pub(crate) mod trees;
 
 use std::path::{Path, PathBuf};
 
@@ -16,8 +16,7 @@ use ciruela::driver::disk::real::RealFileSystem;
 use ciruela::driver::disk::stage::stage;
 use ciruela::model::failure::FailureKind;
 
-use memory_fs::MemoryFs;
-use memory_tree::Abilities;
+use memory_fs::{Abilities, MemoryFs};
 use power::Power;
 use suite::World;
 use trees::{Sample, config, vpath};

@@ -1,0 +1,214 @@
+//! The threads which carry out a node's effects: disk work, database writes, index files.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use tokio::sync::mpsc::Sender;
+
+use super::serve;
+use crate::driver::db::{Db, DbError, Write};
+use crate::driver::disk::fs::FileSystem;
+use crate::driver::disk::task::perform;
+use crate::driver::index_store::{IndexStore, IndexStoreError};
+use crate::driver::pool::{Full, Job, Pool};
+use crate::driver::ws::ConnectionHandle;
+use crate::engine::node::{IndexProblem, Input, JobId, Row, Serving};
+use crate::format::index;
+use crate::model::disk_task::DiskTask;
+use crate::model::failure::{Failure, FailureKind};
+use crate::model::ids::ImageId;
+use crate::model::image::Image;
+use crate::model::limits;
+
+/// Writes joined in one transaction.
+const WRITES_JOINED_MAX: usize = 256;
+/// Images kept parsed for serving, by number of entries in all of them.
+const IMAGES_KEPT_ENTRIES_MAX: usize = 2_000_000;
+
+/// Why the threads can't be started.
+#[derive(Debug, thiserror::Error)]
+pub enum HandsError {
+    /// The system gives no thread.
+    #[error("can't start a thread: {0}")]
+    Thread(#[from] std::io::Error),
+    /// The index folder.
+    #[error(transparent)]
+    Indexes(#[from] IndexStoreError),
+    /// The database.
+    #[error(transparent)]
+    Db(#[from] DbError),
+}
+
+/// All threads of a node, and what they share.
+pub struct Hands<F: FileSystem + Clone> {
+    shared: Arc<Shared<F>>,
+    disk: Pool,
+    reads: Pool,
+    writes: Option<SyncSender<(JobId, Vec<Row>)>>,
+    writer: Option<JoinHandle<()>>,
+}
+
+pub(super) struct Shared<F: FileSystem + Clone> {
+    pub(super) fs: F,
+    pub(super) indexes: IndexStore<F>,
+    images: Mutex<BTreeMap<ImageId, Arc<Image>>>,
+    pub(super) answers: Sender<Input>,
+}
+
+impl<F: FileSystem + Clone> Hands<F> {
+    /// Starts the threads. Answers go to `answers`.
+    pub fn start(fs: F, db: Db, db_dir: &Path, answers: Sender<Input>) -> Result<Self, HandsError> {
+        let indexes = IndexStore::open(fs.clone(), db_dir)?;
+        let threads = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 16);
+        let (writes, queue) = sync_channel(limits::DEPLOYS_MAX * 4);
+        let shared = Arc::new(Shared { fs, indexes, images: Mutex::default(), answers: answers.clone() });
+        let writer =
+            std::thread::Builder::new().name("db".to_owned()).spawn(move || write_all(&db, &queue, &answers))?;
+        Ok(Self {
+            shared,
+            disk: Pool::new("disk", threads, limits::DISK_JOBS_QUEUED_MAX)?,
+            reads: Pool::new("read", 2, limits::DISK_JOBS_QUEUED_MAX)?,
+            writes: Some(writes),
+            writer: Some(writer),
+        })
+    }
+
+    pub(super) fn disk(&self, job: JobId, task: DiskTask) {
+        let shared = self.shared.clone();
+        let run: Job = Box::new(move || shared.answer(Input::Disk { job, result: perform(&shared.fs, &task) }));
+        if let Err(Full(_)) = self.disk.submit(run) {
+            let text = "the disk has too much queued".to_owned();
+            self.refuse(Input::Disk { job, result: Err(Failure { kind: FailureKind::Io, text }) });
+        }
+    }
+
+    pub(super) fn write(&self, job: JobId, rows: Vec<Row>) {
+        let refused = self.writes.as_ref().is_none_or(|writes| writes.try_send((job, rows)).is_err());
+        if refused {
+            self.refuse(Input::Written { job, result: Err("the database has too much queued".to_owned()) });
+        }
+    }
+
+    pub(super) fn load_index(&self, image: ImageId) {
+        let shared = self.shared.clone();
+        let run: Job = Box::new(move || {
+            let index = shared.image(image).unwrap_or_else(|error| {
+                tracing::warn!(%image, "the cached index is not used: {error}");
+                None
+            });
+            shared.answer(Input::IndexLoaded { image, index });
+        });
+        if let Err(Full(_)) = self.disk.submit(run) {
+            self.refuse(Input::IndexLoaded { image, index: None });
+        }
+    }
+
+    pub(super) fn check_index(&self, image: ImageId, data: Vec<u8>) {
+        let shared = self.shared.clone();
+        let run: Job =
+            Box::new(move || shared.answer(Input::IndexChecked { image, result: shared.check(image, &data) }));
+        if let Err(Full(_)) = self.disk.submit(run) {
+            let problem = IndexProblem::NotStored("the disk has too much queued".to_owned());
+            self.refuse(Input::IndexChecked { image, result: Err(problem) });
+        }
+    }
+
+    pub(super) fn serve(&self, handle: ConnectionHandle, request: u64, what: Serving) {
+        let (shared, connection) = (self.shared.clone(), handle.id);
+        let run: Job = Box::new(move || {
+            serve::serve(&shared, &handle, request, what);
+            shared.answer(Input::Served { connection });
+        });
+        if let Err(Full(job)) = self.reads.submit(run) {
+            // The bound on requests in flight makes this a matter of thousands of connections: the asker waits its turn.
+            drop(job);
+            self.refuse(Input::Served { connection });
+        }
+    }
+
+    /// Answers for a thread that could not be asked, without waiting for the loop which calls this.
+    fn refuse(&self, input: Input) {
+        let answers = self.shared.answers.clone();
+        tokio::spawn(async move { _ = answers.send(input).await });
+    }
+}
+
+impl<F: FileSystem + Clone> Drop for Hands<F> {
+    fn drop(&mut self) {
+        // The writer ends with its queue: what was accepted is written.
+        self.writes = None;
+        if let Some(writer) = self.writer.take() {
+            let _ = writer.join();
+        }
+    }
+}
+
+impl<F: FileSystem + Clone> Shared<F> {
+    /// The loop may be gone already, which ends the process anyway.
+    pub(super) fn answer(&self, input: Input) {
+        let _ = self.answers.blocking_send(input);
+    }
+
+    /// An image whose index is cached; `None` if it isn't.
+    pub(super) fn image(&self, id: ImageId) -> Result<Option<Arc<Image>>, String> {
+        if let Some(image) = self.images.lock().unwrap_or_else(PoisonError::into_inner).get(&id) {
+            return Ok(Some(image.clone()));
+        }
+        let Some(data) = self.indexes.load(id).map_err(|error| error.to_string())? else { return Ok(None) };
+        let image = Arc::new(index::parse_for(id, &data).map_err(|error| error.to_string())?);
+        self.keep(id, &image);
+        Ok(Some(image))
+    }
+
+    fn keep(&self, id: ImageId, image: &Arc<Image>) {
+        let mut images = self.images.lock().unwrap_or_else(PoisonError::into_inner);
+        images.insert(id, image.clone());
+        while images.len() > 1
+            && images.values().map(|image| image.entry_count()).sum::<usize>() > IMAGES_KEPT_ENTRIES_MAX
+        {
+            // Whoever still uses one holds it himself.
+            let Some(other) = images.keys().find(|other| **other != id).copied() else { return };
+            images.remove(&other);
+        }
+    }
+
+    fn check(&self, id: ImageId, data: &[u8]) -> Result<Arc<Image>, IndexProblem> {
+        let image = match index::parse_for(id, data) {
+            Ok(image) => Arc::new(image),
+            Err(error) if index::is_genuine(id, data) => return Err(IndexProblem::Unusable(error.to_string())),
+            Err(error) => return Err(IndexProblem::Lie(error.to_string())),
+        };
+        self.indexes.store(id, data).map_err(|error| IndexProblem::NotStored(error.to_string()))?;
+        self.keep(id, &image);
+        Ok(image)
+    }
+}
+
+/// The writer's thread: joins what waits into one transaction.
+fn write_all(db: &Db, queue: &Receiver<(JobId, Vec<Row>)>, answers: &Sender<Input>) {
+    while let Ok((job, mut rows)) = queue.recv() {
+        let mut jobs = vec![job];
+        while let Some((job, more)) = (jobs.len() < WRITES_JOINED_MAX).then(|| queue.try_recv().ok()).flatten() {
+            jobs.push(job);
+            rows.extend(more);
+        }
+        let result =
+            db.write(&rows.into_iter().flat_map(writes).collect::<Vec<_>>()).map_err(|error| error.to_string());
+        for job in jobs {
+            let _ = answers.blocking_send(Input::Written { job, result: result.clone() });
+        }
+    }
+}
+
+/// What a row of the node is in the database.
+pub(crate) fn writes(row: Row) -> Vec<Write> {
+    match row {
+        Row::Head { path, record } => vec![Write::PutHead(path, record)],
+        Row::NoHead { path } => vec![Write::DeleteHead(path)],
+        Row::Intent { path, record } => vec![Write::PutIntent(path, record)],
+        Row::Committed { path, record } => vec![Write::DeleteIntent(path.clone()), Write::PutCommitted(path, record)],
+    }
+}

@@ -1,0 +1,149 @@
+//! The daemon's event loop: tells the node what happened and has its effects carried out. It decides nothing.
+
+mod hands;
+mod serve;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot};
+
+pub use self::hands::{Hands, HandsError};
+use super::clock::Clock;
+use super::disk::fs::FileSystem;
+use super::ws::{ConnectionHandle, Event, Outgoing, SendError};
+use crate::engine::contract::{Engine, Outbox};
+use crate::engine::node::{Effect, Input, Node, NodeStatus, Note};
+use crate::format::wire::Message;
+use crate::model::directory::NodeConfig;
+use crate::model::peer::ConnectionId;
+
+/// Events of connections that wait for the loop; each may hold a frame of 1 MiB.
+pub const EVENTS_QUEUED_MAX: usize = 32;
+/// Answers of disk and database that wait for the loop.
+const ANSWERS_QUEUED_MAX: usize = 1_024;
+
+/// What the rest of the process asks of the loop.
+#[derive(Debug)]
+pub enum Control {
+    /// The configuration was read again.
+    Configure(Arc<NodeConfig>),
+    /// How it stands.
+    Status(oneshot::Sender<NodeStatus>),
+    /// End, after what is being written.
+    Stop,
+}
+
+/// A node and all that carries out its effects.
+pub struct NodeLoop<F: FileSystem + Clone> {
+    node: Node,
+    clock: Clock,
+    hands: Hands<F>,
+    answers: mpsc::Receiver<Input>,
+    events: mpsc::Receiver<Event>,
+    control: mpsc::Receiver<Control>,
+    connections: BTreeMap<ConnectionId, ConnectionHandle>,
+    note: Box<dyn Fn(&Note) + Send>,
+    outbox: Outbox<Effect>,
+}
+
+/// A channel for [`Hands`] to answer through.
+pub fn answers() -> (mpsc::Sender<Input>, mpsc::Receiver<Input>) {
+    mpsc::channel(ANSWERS_QUEUED_MAX)
+}
+
+impl<F: FileSystem + Clone> NodeLoop<F> {
+    /// A loop which isn't running yet; `note` is told what operators want to know.
+    pub fn new(
+        node: Node,
+        clock: Clock,
+        hands: Hands<F>,
+        answers: mpsc::Receiver<Input>,
+        events: mpsc::Receiver<Event>,
+        control: mpsc::Receiver<Control>,
+        note: Box<dyn Fn(&Note) + Send>,
+    ) -> Self {
+        Self { node, clock, hands, answers, events, control, connections: BTreeMap::new(), note, outbox: Outbox::new() }
+    }
+
+    /// Runs until it is told to stop.
+    pub async fn run(mut self) {
+        self.node.start(self.clock.now(), &mut self.outbox);
+        loop {
+            self.carry_out();
+            let deadline = self.node.deadline().map(|(at, _)| self.clock.instant(at));
+            tokio::select! {
+                biased;
+                control = self.control.recv() => match control {
+                    Some(Control::Configure(config)) => self.tell(Input::Configured(config)),
+                    Some(Control::Status(reply)) => _ = reply.send(self.node.status()),
+                    Some(Control::Stop) | None => return,
+                },
+                answer = self.answers.recv() => match answer {
+                    Some(input) => self.tell(input),
+                    None => return,
+                },
+                event = self.events.recv() => match event {
+                    Some(event) => self.event(event),
+                    None => return,
+                },
+                () = sleep_until(deadline) => self.node.handle_timeout(self.clock.now(), &mut self.outbox),
+            }
+        }
+    }
+
+    fn tell(&mut self, input: Input) {
+        self.node.handle(self.clock.now(), input, &mut self.outbox);
+    }
+
+    fn event(&mut self, event: Event) {
+        match event {
+            Event::Opened(handle) => {
+                let (connection, version) = (handle.id, handle.version);
+                self.connections.insert(connection, handle);
+                self.tell(Input::Connected { connection, version });
+            }
+            Event::Message { from, message } => self.tell(Input::Message { connection: from, message }),
+            Event::Closed { id, .. } => {
+                self.connections.remove(&id);
+                self.tell(Input::Disconnected { connection: id });
+            }
+        }
+    }
+
+    fn carry_out(&mut self) {
+        while let Some(effect) = self.outbox.pop() {
+            match effect {
+                Effect::Send { connection, message } => self.send(connection, message),
+                Effect::Disk { job, task } => self.hands.disk(job, task),
+                Effect::Write { job, rows } => self.hands.write(job, rows),
+                Effect::LoadIndex { image } => self.hands.load_index(image),
+                Effect::CheckIndex { image, data } => self.hands.check_index(image, data),
+                Effect::Serve { connection, request, what } => match self.connections.get(&connection) {
+                    Some(handle) => self.hands.serve(handle.clone(), request, what),
+                    None => self.tell(Input::Served { connection }),
+                },
+                Effect::Note(note) => (self.note)(&note),
+            }
+        }
+    }
+
+    /// A peer that doesn't read what it is told is cut off: its `Closed` event follows.
+    fn send(&mut self, connection: ConnectionId, message: Message) {
+        let Some(handle) = self.connections.get(&connection) else { return };
+        match handle.try_send(Outgoing::Message(message)) {
+            Ok(()) | Err(SendError::Closed(_)) => {}
+            Err(error) => {
+                tracing::warn!(connection = connection.0, peer = %handle.peer, "cut off: {error}");
+                let _ = handle.try_send(Outgoing::Close("you don't read what you are told".to_owned()));
+            }
+        }
+    }
+}
+
+async fn sleep_until(deadline: Option<std::time::Instant>) {
+    match deadline {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,164 @@
+//! A directory → its image and index, in parallel, with memory for file contents that doesn't grow with the files.
+//!
+//! First the tree is [walked](walk) and every entry's status taken, then all files' blocks are [hashed](digest). A file
+//! whose status is another one after it was read than it was at the walk is an error, as is all that an image can't hold.
+//! [`compare()`] holds a directory against an image. Serving what was scanned is `driver/image_reader`'s.
+
+mod compare;
+mod digest;
+mod error;
+mod fingerprint;
+#[cfg(test)]
+mod tests;
+mod walk;
+
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+pub use compare::{Difference, DifferenceKind, compare};
+pub use error::{ScanError, SpecialFile};
+pub use fingerprint::Fingerprint;
+
+use crate::format::index;
+use crate::model::hash_kind::HashKind;
+use crate::model::ids::{BlockHash, ImageId};
+use crate::model::image::{Image, ImageBuilder, ImageError, blocks_of};
+use crate::model::limits;
+
+use digest::{FileToHash, hash_files};
+use walk::{Tree, WalkedKind, walk};
+
+/// Called with a file's path, relative to the root, just after it was opened: lets tests interfere at that moment.
+pub type AfterOpen = Arc<dyn Fn(&str) + Send + Sync>;
+
+/// How to scan.
+#[derive(Clone, Default)]
+pub struct ScanOptions {
+    /// The hash of blocks and index.
+    pub kind: HashKind,
+    /// How many threads; `None`: one per available core.
+    pub threads: Option<NonZeroUsize>,
+    /// For tests.
+    pub after_open: Option<AfterOpen>,
+}
+
+/// How far a scan is. Told often, from several threads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ScanProgress {
+    /// Looking at the tree: so many entries were found.
+    Walking { entries: usize },
+    /// Reading and hashing.
+    Hashing { done_bytes: u64, total_bytes: u64 },
+}
+
+/// What a callback for progress looks like; it should return at once.
+pub type OnProgress<'a> = &'a (dyn Fn(ScanProgress) + Sync);
+
+/// A scanned directory.
+#[derive(Debug, Clone)]
+pub struct Scan {
+    /// What is in it.
+    pub image: Arc<Image>,
+    /// The image's id.
+    pub id: ImageId,
+    /// The index text.
+    pub index: Vec<u8>,
+    /// For people.
+    pub stats: ScanStats,
+    /// Of each file in the order of [`Image::files`], as it was when its content was hashed.
+    pub fingerprints: Arc<[Fingerprint]>,
+}
+
+/// How much was scanned.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ScanStats {
+    /// The root included.
+    pub directories: usize,
+    /// Regular files.
+    pub files: usize,
+    /// Symbolic links.
+    pub symlinks: usize,
+    /// Of all files.
+    pub bytes: u64,
+    /// Of all files.
+    pub blocks: u64,
+}
+
+/// Scans `dir`. Blocks until done: not for an event loop's thread.
+pub fn scan(dir: &Path, options: &ScanOptions, progress: OnProgress<'_>) -> Result<Scan, ScanError> {
+    let tree = walk(dir, options, progress)?;
+    if let Some(stray) = tree.strays.into_iter().next() {
+        return Err(stray.error);
+    }
+    let tree = Tree { strays: Vec::new(), ..tree };
+    let files = files_of(&tree);
+    let hashes = hash_files(dir, &tree.root, &files, options, progress)?;
+    let fingerprints = fingerprints_of(&tree);
+    let image = build(options.kind, &tree, &hashes)?;
+    drop((tree, hashes));
+    if index::text_bytes(&image) > limits::INDEX_BYTES_MAX as u64 {
+        return Err(ImageError::TooLarge { what: "bytes of index", max: limits::INDEX_BYTES_MAX as u64 }.into());
+    }
+    let (id, index) = index::emit(&image);
+    let stats = ScanStats {
+        directories: image.directories().len(),
+        files: fingerprints.len(),
+        symlinks: image.entry_count() - image.directories().len() - fingerprints.len(),
+        bytes: image.total_bytes(),
+        blocks: image.block_count(),
+    };
+    Ok(Scan { image: Arc::new(image), id, index, stats, fingerprints })
+}
+
+fn files_of(tree: &Tree) -> Vec<FileToHash<'_>> {
+    tree.files().map(|(directory, name, fingerprint)| FileToHash { directory, name, fingerprint }).collect()
+}
+
+fn fingerprints_of(tree: &Tree) -> Arc<[Fingerprint]> {
+    tree.files().map(|(_, _, fingerprint)| *fingerprint).collect()
+}
+
+/// Puts the walked tree and its hashes together.
+fn build(kind: HashKind, tree: &Tree, mut hashes: &[BlockHash]) -> Result<Image, ScanError> {
+    let mut builder = ImageBuilder::new(kind);
+    for directory in &tree.directories {
+        builder.directory(&directory.path)?;
+        for entry in &directory.entries {
+            match &entry.kind {
+                WalkedKind::Symlink { target } => builder.symlink(&entry.name, target)?,
+                WalkedKind::File { executable, fingerprint } => {
+                    let count = usize::try_from(blocks_of(fingerprint.size)).unwrap_or(usize::MAX);
+                    let (own, rest) = hashes.split_at_checked(count).unwrap_or((hashes, &[]));
+                    builder.file(&entry.name, *executable, fingerprint.size, own)?;
+                    hashes = rest;
+                }
+            }
+        }
+    }
+    Ok(builder.finish()?)
+}
+
+impl ScanOptions {
+    /// With that hash, everything else by default.
+    pub fn new(kind: HashKind) -> Self {
+        Self { kind, ..Self::default() }
+    }
+
+    fn thread_count(&self) -> usize {
+        let threads = self.threads.or_else(|| std::thread::available_parallelism().ok());
+        threads.map_or(1, NonZeroUsize::get).min(limits::SCAN_THREADS_MAX)
+    }
+}
+
+impl fmt::Debug for ScanOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ScanOptions").field("kind", &self.kind).field("threads", &self.threads).finish_non_exhaustive()
+    }
+}
+
+/// A thread that panicked ends the scan anyway: what it left behind isn't used.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,258 @@
+//! The task of one connection: reads, writes and watches at once, until one of them says why it ends.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use futures_util::stream::{SplitSink, SplitStream};
+use futures_util::{SinkExt, StreamExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::mpsc;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::error::ProtocolError;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Error, Message as Frame};
+
+use super::guard::{Guarded, MessageTooLong};
+use super::handle::{Books, ConnectionHandle, Queued, message_bytes_max};
+use super::{CloseReason, Event};
+use crate::format::wire::{self, Message};
+use crate::model::limits;
+use crate::model::peer::{ConnectionId, ProtocolVersion};
+
+/// Bytes that the peer of a closing frame may be told, by RFC 6455.
+const CLOSE_REASON_BYTES_MAX: usize = 123;
+
+type Sink<S> = SplitSink<WebSocketStream<Guarded<S>>, Frame>;
+type Stream<S> = SplitStream<WebSocketStream<Guarded<S>>>;
+
+/// Runs until the connection is gone. `read`: what was read after the handshake.
+pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
+    read: Bytes,
+    role: Role,
+    handle: ConnectionHandle,
+    mut queue: mpsc::Receiver<Queued>,
+    events: mpsc::Sender<Event>,
+) {
+    let ConnectionHandle { id, version, peer, .. } = handle;
+    let books = Arc::clone(&handle.books);
+    let guarded = Guarded::new(stream, read, Arc::clone(&books.meter));
+    let socket = WebSocketStream::from_raw_socket(guarded, role, Some(config(version))).await;
+    if events.send(Event::Opened(handle)).await.is_err() {
+        return;
+    }
+    let (mut sink, mut stream) = socket.split();
+    let reason = tokio::select! {
+        reason = read_all(&mut stream, id, &books, &events) => reason,
+        reason = write_all(&mut sink, &books, &mut queue) => reason,
+        reason = watch(&books) => reason,
+        reason = books.aborted() => CloseReason::ByUs(reason),
+    };
+    // From here on, whoever queues is told that the connection is closed.
+    queue.close();
+    log(id, peer, &reason);
+    let goodbye = async {
+        if let Ok(socket) = stream.reunite(sink) {
+            // Whether the peer hears it or not, it ends now.
+            let _ = timeout(limits::CLOSE_TIMEOUT, say_goodbye(socket, &reason)).await;
+        }
+    };
+    let closed = |reason| events.send(Event::Closed { id, reason });
+    // Who closes may want to end after it, with everything delivered. Nobody else should wait for a goodbye. A failure to
+    // send means that there is no owner any more.
+    if matches!(reason, CloseReason::ByUs(_)) {
+        goodbye.await;
+        let _ = closed(reason).await;
+    } else {
+        let _ = closed(reason.clone()).await;
+        goodbye.await;
+    }
+}
+
+fn config(version: ProtocolVersion) -> WebSocketConfig {
+    let max = message_bytes_max(version);
+    WebSocketConfig::default()
+        .read_buffer_size(limits::SOCKET_BUFFER_BYTES)
+        .write_buffer_size(limits::SOCKET_BUFFER_BYTES)
+        .max_write_buffer_size(max + 2 * limits::SOCKET_BUFFER_BYTES)
+        .max_message_size(Some(max))
+        .max_frame_size(Some(max))
+}
+
+fn log(id: ConnectionId, peer: SocketAddr, reason: &CloseReason) {
+    tracing::debug!(connection = id.0, %peer, %reason, "connection ended");
+}
+
+async fn read_all<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut Stream<S>,
+    id: ConnectionId,
+    books: &Books,
+    events: &mpsc::Sender<Event>,
+) -> CloseReason {
+    loop {
+        let frame = match stream.next().await {
+            Some(Ok(Frame::Binary(frame))) => frame,
+            Some(Ok(Frame::Ping(_) | Frame::Pong(_) | Frame::Frame(_))) => continue,
+            Some(Ok(Frame::Text(_))) => return CloseReason::Protocol("a text frame where only binary ones are".into()),
+            Some(Ok(Frame::Close(frame))) => return CloseReason::ByPeer(told(frame)),
+            Some(Err(error)) => return broken(&error),
+            None => return CloseReason::Lost("ended by the peer".into()),
+        };
+        let message = match wire::decode(&frame) {
+            Ok(message) => message,
+            Err(error) => return CloseReason::BadMessage(error),
+        };
+        drop(frame);
+        books.owner_busy.store(true, Ordering::Relaxed);
+        match &message {
+            Message::Response { id, response } => {
+                if let Err(reason) = books.note_response(*id, response) {
+                    return reason;
+                }
+            }
+            Message::Request { .. } | Message::Malformed { .. } => books.owe().await,
+            Message::Notification(_) => {}
+            Message::Unknown { .. } => continue,
+        }
+        if events.send(Event::Message { from: id, message }).await.is_err() {
+            return CloseReason::ByUs("shutting down".into());
+        }
+        books.owner_busy.store(false, Ordering::Relaxed);
+    }
+}
+
+async fn write_all<S: AsyncRead + AsyncWrite + Unpin>(
+    sink: &mut Sink<S>,
+    books: &Books,
+    queue: &mut mpsc::Receiver<Queued>,
+) -> CloseReason {
+    let mut pings = interval(limits::PING_INTERVAL);
+    pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    pings.reset();
+    loop {
+        let mut next = tokio::select! {
+            biased;
+            queued = queue.recv() => Some(queued.unwrap_or_else(|| Queued::Close("no longer needed".into()))),
+            _ = pings.tick() => None,
+        };
+        books.writing.store(true, Ordering::Relaxed);
+        if next.is_none()
+            && let Err(error) = sink.feed(Frame::Ping(Bytes::new())).await
+        {
+            return broken(&error);
+        }
+        let mut fed = 0;
+        let mut closing = None;
+        // Several messages before one flush, but not so many that the first one waits long.
+        while let Some(queued) = next {
+            match queued {
+                Queued::Close(reason) => {
+                    closing = Some(reason);
+                    break;
+                }
+                Queued::Frame { frame, is_response } => {
+                    let bytes = frame.len();
+                    if let Err(error) = sink.feed(Frame::Binary(frame)).await {
+                        return broken(&error);
+                    }
+                    books.note_written(bytes, is_response);
+                    fed += bytes;
+                }
+            }
+            next = if fed < limits::SOCKET_BUFFER_BYTES { queue.try_recv().ok() } else { None };
+        }
+        if let Err(error) = sink.flush().await {
+            return broken(&error);
+        }
+        books.writing.store(false, Ordering::Relaxed);
+        if let Some(reason) = closing {
+            return CloseReason::ByUs(reason);
+        }
+    }
+}
+
+/// Ends when the peer has been silent, or has read nothing, for [`limits::CONNECTION_IDLE_TIMEOUT`].
+async fn watch(books: &Books) -> CloseReason {
+    let seconds = limits::CONNECTION_IDLE_TIMEOUT.as_secs();
+    let ticks_max = seconds / limits::PING_INTERVAL.as_secs();
+    let counts = || (books.meter.received.load(Ordering::Relaxed), books.meter.sent.load(Ordering::Relaxed));
+    let mut ticks = interval(limits::PING_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks.reset();
+    let (mut silent, mut stuck, mut before) = (0, 0, counts());
+    loop {
+        ticks.tick().await;
+        let after = counts();
+        let heard = after.0 != before.0 || books.owner_busy.load(Ordering::Relaxed);
+        let moved = after.1 != before.1 || !books.writing.load(Ordering::Relaxed);
+        silent = if heard { 0 } else { silent + 1 };
+        stuck = if moved { 0 } else { stuck + 1 };
+        if stuck >= ticks_max {
+            return CloseReason::Stuck(seconds);
+        }
+        if silent >= ticks_max {
+            return CloseReason::Silent(seconds);
+        }
+        before = after;
+    }
+}
+
+/// Tells the peer why, and gives it time to read that: data which nobody read would make the system drop it.
+async fn say_goodbye<S: AsyncRead + AsyncWrite + Unpin>(
+    mut socket: WebSocketStream<Guarded<S>>,
+    reason: &CloseReason,
+) -> Result<(), Error> {
+    let code = match reason {
+        CloseReason::ByPeer(_) => {
+            // The library has queued the answer.
+            socket.flush().await?;
+            socket.get_mut().shutdown().await?;
+            return Ok(());
+        }
+        CloseReason::Lost(_) => return Ok(()),
+        CloseReason::ByUs(_) => CloseCode::Normal,
+        CloseReason::Protocol(_) => CloseCode::Protocol,
+        CloseReason::BadMessage(_) => CloseCode::Invalid,
+        CloseReason::Silent(_) | CloseReason::Stuck(_) => CloseCode::Away,
+    };
+    let text = match reason {
+        CloseReason::ByUs(text) | CloseReason::Protocol(text) => text.clone(),
+        CloseReason::BadMessage(error) => error.to_string(),
+        CloseReason::ByPeer(_) | CloseReason::Silent(_) | CloseReason::Stuck(_) | CloseReason::Lost(_) => {
+            reason.to_string()
+        }
+    };
+    let text = text[..text.floor_char_boundary(CLOSE_REASON_BYTES_MAX)].to_owned();
+    socket.close(Some(CloseFrame { code, reason: text.into() })).await?;
+    socket.get_mut().shutdown().await?;
+    // Not through the library: after an error it can't go on reading.
+    let mut scratch = vec![0; limits::SOCKET_BUFFER_BYTES];
+    while socket.get_mut().stream.read(&mut scratch).await? > 0 {}
+    Ok(())
+}
+
+/// What the peer said when it closed.
+fn told(frame: Option<CloseFrame>) -> String {
+    match frame {
+        Some(frame) if !frame.reason.is_empty() => frame.reason.as_str().to_owned(),
+        Some(frame) => format!("code {}", u16::from(frame.code)),
+        None => "no reason given".into(),
+    }
+}
+
+/// Whether the peer or the network is to blame.
+fn broken(error: &Error) -> CloseReason {
+    let over_bound = matches!(error, Error::Io(error) if error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<MessageTooLong>));
+    let cut_off = matches!(error, Error::Protocol(ProtocolError::ResetWithoutClosingHandshake));
+    let against_rules =
+        matches!(error, Error::Capacity(_) | Error::Protocol(_) | Error::Utf8(_) | Error::AttackAttempt);
+    if over_bound || (against_rules && !cut_off) {
+        CloseReason::Protocol(error.to_string())
+    } else {
+        CloseReason::Lost(error.to_string())
+    }
+}

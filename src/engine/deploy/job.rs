@@ -1,0 +1,424 @@
+//! The state machine of one path.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Effect, Order, Status, task};
+use crate::engine::contract::Outbox;
+use crate::format::record::{CommittedRecord, IntentRecord};
+use crate::model::disk_task::{DiskAction, DiskResult, Sealed, Side, Target};
+use crate::model::failure::{Failure, FailureKind};
+use crate::model::ids::ImageId;
+use crate::model::image::Image;
+use crate::model::limits;
+use crate::model::time::{Now, Time};
+
+/// A deployment.
+#[derive(Debug)]
+pub(super) struct Job {
+    order: Order,
+    state: State,
+    /// A newer order, taken up when the running step is answered.
+    next: Option<Order>,
+    /// The last pause: the next one is twice as long.
+    pause: Duration,
+    bytes_total: u64,
+    bytes_kept: u64,
+}
+
+/// What a job is at.
+#[derive(Debug)]
+enum State {
+    /// Waits for room among the active ones.
+    Queued,
+    /// A step's effect was given and isn't answered yet.
+    Running(Step),
+    /// A step failed; it begins again at `until`.
+    Paused { step: Step, until: Time, failure: Failure },
+    /// Nothing is left to do.
+    Ended,
+}
+
+/// The steps, in order, each with what it needs to begin again.
+#[derive(Debug, Clone)]
+enum Step {
+    /// A crash may have interrupted a swap: where is the tree now?
+    Recover(IntentRecord),
+    /// What is visible at the path now?
+    Check,
+    /// Get the index. `found`: what is there and isn't known to be ours.
+    Index { found: Option<Target> },
+    /// Something is there that this node didn't commit: is it the very image?
+    Adopt { image: Arc<Image> },
+    /// Make or resume the staged tree.
+    Stage { image: Arc<Image> },
+    /// Throw a staged tree away that can't be trusted, then stage.
+    Discard { image: Arc<Image> },
+    /// Get the blocks.
+    Fetch { image: Arc<Image> },
+    /// Make the staged tree durable.
+    Seal { image: Arc<Image>, fetched: u64 },
+    /// What is visible just before the swap decides how to swap.
+    Aim { committed: CommittedRecord },
+    /// Write down what will be swapped.
+    Intend { intent: IntentRecord },
+    /// Make it visible.
+    Swap { intent: IntentRecord },
+    /// Write down that it is visible.
+    Record { committed: CommittedRecord },
+    /// Remove what the swap left behind. The deployment is reported already.
+    Collect,
+}
+
+impl Step {
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::Recover(_) => "recover",
+            Self::Check => "check",
+            Self::Index { .. } => "index",
+            Self::Adopt { .. } => "adopt",
+            Self::Stage { .. } | Self::Discard { .. } => "stage",
+            Self::Fetch { .. } => "fetch",
+            Self::Seal { .. } => "seal",
+            Self::Aim { .. } | Self::Intend { .. } => "intend",
+            Self::Swap { .. } => "swap",
+            Self::Record { .. } => "record",
+            Self::Collect => "collect",
+        }
+    }
+
+    /// Whether a newer order may drop what this step does: not from the intent on.
+    const fn abandonable(&self) -> bool {
+        !matches!(
+            self,
+            Self::Recover(_) | Self::Intend { .. } | Self::Swap { .. } | Self::Record { .. } | Self::Collect
+        )
+    }
+}
+
+impl Job {
+    pub(super) fn new(order: Order) -> Self {
+        Self { order, state: State::Queued, next: None, pause: Duration::ZERO, bytes_total: 0, bytes_kept: 0 }
+    }
+
+    pub(super) fn image(&self) -> ImageId {
+        self.order.image
+    }
+
+    pub(super) fn ended(&self) -> bool {
+        matches!(self.state, State::Ended)
+    }
+
+    /// Whether it only waits for others, so that another job may use its place.
+    pub(super) fn yields(&self) -> bool {
+        matches!(self.state, State::Paused { .. } | State::Running(Step::Index { .. } | Step::Fetch { .. }))
+    }
+
+    pub(super) fn deadline(&self) -> Option<(Time, &'static str)> {
+        match &self.state {
+            State::Paused { until, .. } => Some((*until, "deploy: try a failed step again")),
+            State::Queued | State::Running(_) | State::Ended => None,
+        }
+    }
+
+    pub(super) fn status(&self) -> Status {
+        let (step, waiting, failure) = match &self.state {
+            State::Queued => ("queued", Some("other deployments on this node".to_owned()), None),
+            State::Running(step) => (step.name(), None, None),
+            State::Paused { step, failure, .. } => (step.name(), Some(failure.text.clone()), Some(failure.clone())),
+            State::Ended => ("done", None, None),
+        };
+        let Order { change, image, .. } = self.order;
+        Status { change, image, step, waiting, failure, bytes_total: self.bytes_total, bytes_kept: self.bytes_kept }
+    }
+
+    pub(super) fn start(&mut self, now: Now, outbox: &mut Outbox<Effect>) {
+        if matches!(self.state, State::Queued) {
+            let first = self.order.intent.clone().map_or(Step::Check, Step::Recover);
+            self.enter(now, first, outbox);
+        }
+    }
+
+    /// A newer order for the same path.
+    pub(super) fn supersede(&mut self, order: Order, outbox: &mut Outbox<Effect>) {
+        if order.change == self.order.change && self.next.is_none() {
+            return;
+        }
+        if let Some(dropped) = self.next.replace(order) {
+            superseded(&dropped, outbox);
+        }
+        match &self.state {
+            State::Queued => self.take_next(outbox),
+            State::Paused { step, .. } if step.abandonable() => {
+                self.take_next(outbox);
+            }
+            State::Running(Step::Index { .. }) => {
+                outbox.push(Effect::CancelIndex { path: self.order.path.clone(), image: self.order.image });
+                self.take_next(outbox);
+            }
+            State::Running(Step::Fetch { .. }) => outbox.push(Effect::CancelFetch { path: self.order.path.clone() }),
+            State::Running(_) | State::Paused { .. } | State::Ended => {}
+        }
+    }
+
+    /// Replaces the order by the next one; the caller starts it.
+    fn take_next(&mut self, outbox: &mut Outbox<Effect>) {
+        let Some(mut next) = self.next.take() else { return };
+        next.committed = next.committed.or(self.order.committed);
+        superseded(&self.order, outbox);
+        let was_queued = matches!(self.state, State::Queued);
+        *self = Self::new(next);
+        if !was_queued {
+            self.state = State::Running(Step::Check);
+            outbox.push(task(&self.order, DiskAction::Look));
+        }
+    }
+
+    /// Begins a step: exactly one effect that will be answered.
+    fn enter(&mut self, now: Now, step: Step, outbox: &mut Outbox<Effect>) {
+        if self.next.is_some() && step.abandonable() {
+            self.take_next(outbox);
+            return;
+        }
+        let path = self.order.path.clone();
+        let id = self.order.image;
+        let effect = match &step {
+            Step::Recover(intent) => {
+                task(&self.order, DiskAction::Side { staged: intent.committed.root, exchange: intent.exchange })
+            }
+            Step::Check | Step::Aim { .. } => task(&self.order, DiskAction::Look),
+            Step::Index { .. } => Effect::NeedIndex { path, image: id },
+            Step::Adopt { image } => task(&self.order, DiskAction::Adopt { id, image: image.clone() }),
+            Step::Stage { image } => task(&self.order, DiskAction::Stage { id, image: image.clone() }),
+            Step::Discard { .. } | Step::Collect => task(&self.order, DiskAction::Collect),
+            Step::Fetch { .. } => return self.poison(now, "a fetch needs to know what is staged", outbox),
+            Step::Seal { image, .. } => task(&self.order, DiskAction::Seal { image: image.clone() }),
+            Step::Intend { intent } => Effect::PutIntent { path, intent: intent.clone() },
+            Step::Swap { intent } => task(&self.order, DiskAction::Swap { exchange: intent.exchange }),
+            Step::Record { committed } => Effect::PutCommitted { path, committed: committed.clone() },
+        };
+        outbox.push(effect);
+        self.state = State::Running(step);
+    }
+
+    pub(super) fn index(&mut self, now: Now, id: ImageId, image: Arc<Image>, outbox: &mut Outbox<Effect>) {
+        let State::Running(Step::Index { found }) = &self.state else { return };
+        if id != self.order.image {
+            return;
+        }
+        self.bytes_total = image.total_bytes();
+        let occupied = found.is_some_and(|target| !target.empty);
+        let next = if occupied { Step::Adopt { image } } else { Step::Stage { image } };
+        self.enter(now, next, outbox);
+    }
+
+    pub(super) fn unusable(&mut self, now: Now, id: ImageId, reason: String, outbox: &mut Outbox<Effect>) {
+        if id != self.order.image || !matches!(self.state, State::Running(Step::Index { .. })) {
+            return;
+        }
+        let Order { path, change, image, .. } = self.order.clone();
+        outbox.push(Effect::Failed { path, change, image, reason });
+        self.finish(now, outbox);
+    }
+
+    pub(super) fn disk(&mut self, now: Now, result: Result<DiskResult, Failure>, outbox: &mut Outbox<Effect>) {
+        let State::Running(step) = &self.state else { return };
+        let step = step.clone();
+        let result = match result {
+            Ok(result) => result,
+            Err(failure) => return self.failed(now, failure, outbox),
+        };
+        match (step, result) {
+            (Step::Recover(intent), DiskResult::Side(side)) => self.recovered(now, intent, side, outbox),
+            (Step::Check, DiskResult::Target(found)) => self.checked(now, found, outbox),
+            (Step::Adopt { .. }, DiskResult::Adopted(Some(sealed))) => {
+                let committed = self.committed(sealed, 0);
+                self.enter(now, Step::Record { committed }, outbox);
+            }
+            (Step::Adopt { .. }, DiskResult::Adopted(None)) => {
+                let text = "something else than an image of ours is at the path; move it away".to_owned();
+                self.failed(now, Failure { kind: FailureKind::Occupied, text }, outbox);
+            }
+            (Step::Discard { image }, DiskResult::Done) => self.enter(now, Step::Stage { image }, outbox),
+            (Step::Stage { image }, DiskResult::Staged { have, kept_bytes }) => {
+                self.bytes_kept = kept_bytes;
+                if self.next.is_some() {
+                    return self.take_next(outbox);
+                }
+                let Order { path, directory, image: id, .. } = self.order.clone();
+                outbox.push(Effect::Fetch { path, directory, id, image: image.clone(), have });
+                self.state = State::Running(Step::Fetch { image });
+            }
+            (Step::Seal { fetched, .. }, DiskResult::Sealed(sealed)) => {
+                let committed = self.committed(sealed, fetched);
+                self.enter(now, Step::Aim { committed }, outbox);
+            }
+            (Step::Aim { committed }, DiskResult::Target(found)) => self.aim(now, committed, found, outbox),
+            (Step::Swap { intent }, DiskResult::Done) => {
+                self.enter(now, Step::Record { committed: intent.committed }, outbox);
+            }
+            (Step::Collect, DiskResult::Done) => self.finish(now, outbox),
+            (step, _) => self.poison(now, step.name(), outbox),
+        }
+    }
+
+    fn checked(&mut self, now: Now, found: Option<Target>, outbox: &mut Outbox<Effect>) {
+        let ours = found.and_then(|target| self.order.committed.filter(|(_, root)| *root == target.identity));
+        match ours {
+            Some((image, _)) if image == self.order.image => {
+                self.report(0, 0, true, outbox);
+                // A crash may have come between recording and collecting.
+                self.enter(now, Step::Collect, outbox);
+            }
+            Some(_) => self.enter(now, Step::Index { found: None }, outbox),
+            None => self.enter(now, Step::Index { found }, outbox),
+        }
+    }
+
+    /// Chooses how to swap; whatever isn't ours is left alone.
+    fn aim(&mut self, now: Now, committed: CommittedRecord, found: Option<Target>, outbox: &mut Outbox<Effect>) {
+        let ours = found.is_some_and(|target| self.order.committed.is_some_and(|(_, root)| root == target.identity));
+        match found {
+            Some(target) if !ours && !target.empty => {
+                let text = "something appeared at the path during the deployment; move it away".to_owned();
+                self.failed(now, Failure { kind: FailureKind::Occupied, text }, outbox);
+            }
+            found => {
+                self.enter(now, Step::Intend { intent: IntentRecord { committed, exchange: found.is_some() } }, outbox);
+            }
+        }
+    }
+
+    fn recovered(&mut self, now: Now, intent: IntentRecord, side: Side, outbox: &mut Outbox<Effect>) {
+        self.order.intent = None;
+        match side {
+            Side::After => self.enter(now, Step::Record { committed: intent.committed }, outbox),
+            Side::Between => self.enter(now, Step::Swap { intent }, outbox),
+            Side::Before | Side::Lost => self.enter(now, Step::Check, outbox),
+        }
+    }
+
+    pub(super) fn fetched(&mut self, now: Now, bytes: u64, outbox: &mut Outbox<Effect>) {
+        let State::Running(Step::Fetch { image }) = &self.state else { return };
+        let image = image.clone();
+        self.pause = Duration::ZERO;
+        self.enter(now, Step::Seal { image, fetched: bytes }, outbox);
+    }
+
+    pub(super) fn fetch_cancelled(&mut self, _now: Now, outbox: &mut Outbox<Effect>) {
+        if matches!(self.state, State::Running(Step::Fetch { .. })) {
+            self.take_next(outbox);
+        }
+    }
+
+    pub(super) fn written(&mut self, now: Now, result: Result<(), String>, outbox: &mut Outbox<Effect>) {
+        let State::Running(step) = &self.state else { return };
+        let step = step.clone();
+        if let Err(text) = result {
+            return self.failed(now, Failure { kind: FailureKind::Io, text }, outbox);
+        }
+        match step {
+            Step::Intend { intent } => self.enter(now, Step::Swap { intent }, outbox),
+            Step::Record { committed } => {
+                self.order.committed = Some((committed.image, committed.root));
+                if committed.change != self.order.change {
+                    // A crash interrupted the swap of an older change; the order itself is still to be done.
+                    return self.enter(now, Step::Check, outbox);
+                }
+                self.report(committed.bytes_reused, committed.bytes_fetched, false, outbox);
+                self.enter(now, Step::Collect, outbox);
+            }
+            Step::Recover(_)
+            | Step::Check
+            | Step::Index { .. }
+            | Step::Adopt { .. }
+            | Step::Stage { .. }
+            | Step::Discard { .. }
+            | Step::Fetch { .. }
+            | Step::Seal { .. }
+            | Step::Aim { .. }
+            | Step::Swap { .. }
+            | Step::Collect => self.poison(now, "write", outbox),
+        }
+    }
+
+    /// Remembers the failure and what to begin with when the pause is over.
+    pub(super) fn failed(&mut self, now: Now, failure: Failure, outbox: &mut Outbox<Effect>) {
+        let State::Running(step) = &self.state else { return };
+        let step = match step.clone() {
+            // Reported already; what is left will be swept at the next start.
+            Step::Collect => {
+                outbox.push(Effect::Paused { path: self.order.path.clone(), failure });
+                return self.finish(now, outbox);
+            }
+            Step::Fetch { image } | Step::Seal { image, .. } | Step::Stage { image }
+                if failure.kind == FailureKind::Poisoned =>
+            {
+                Step::Discard { image }
+            }
+            Step::Fetch { image } | Step::Seal { image, .. } => Step::Stage { image },
+            Step::Adopt { .. } | Step::Aim { .. } | Step::Intend { .. } => Step::Check,
+            Step::Swap { intent } => Step::Recover(intent),
+            step @ (Step::Recover(_)
+            | Step::Check
+            | Step::Index { .. }
+            | Step::Stage { .. }
+            | Step::Discard { .. }
+            | Step::Record { .. }) => step,
+        };
+        if self.next.is_some() && step.abandonable() {
+            return self.take_next(outbox);
+        }
+        self.pause = (self.pause * 2).clamp(limits::RETRY_PAUSE_MIN, limits::RETRY_PAUSE_MAX);
+        outbox.push(Effect::Paused { path: self.order.path.clone(), failure: failure.clone() });
+        self.state = State::Paused { step, until: now.time + self.pause, failure };
+    }
+
+    /// Begins the failed step again.
+    pub(super) fn retry(&mut self, now: Now, outbox: &mut Outbox<Effect>) {
+        if let State::Paused { step, .. } = &self.state {
+            let step = step.clone();
+            self.enter(now, step, outbox);
+        }
+    }
+
+    /// An answer that doesn't fit its question: a bug, kept from doing harm by starting over after a pause.
+    fn poison(&mut self, now: Now, step: &str, outbox: &mut Outbox<Effect>) {
+        let failure =
+            Failure { kind: FailureKind::Io, text: format!("internal error: unexpected answer in step {step}") };
+        self.pause = limits::RETRY_PAUSE_MAX;
+        outbox.push(Effect::Paused { path: self.order.path.clone(), failure: failure.clone() });
+        self.state = State::Paused { step: Step::Check, until: now.time + self.pause, failure };
+    }
+
+    /// Ends the order; a newer one takes over.
+    fn finish(&mut self, now: Now, outbox: &mut Outbox<Effect>) {
+        self.state = State::Ended;
+        if let Some(mut next) = self.next.take() {
+            next.committed = self.order.committed;
+            *self = Self::new(next);
+            self.start(now, outbox);
+        }
+    }
+
+    fn committed(&self, sealed: Sealed, fetched: u64) -> CommittedRecord {
+        CommittedRecord {
+            change: self.order.change,
+            image: self.order.image,
+            root: sealed.root,
+            bytes_reused: self.bytes_total.saturating_sub(fetched),
+            bytes_fetched: fetched,
+            fingerprints: sealed.fingerprints,
+        }
+    }
+
+    fn report(&self, bytes_reused: u64, bytes_fetched: u64, already: bool, outbox: &mut Outbox<Effect>) {
+        let Order { path, change, image, .. } = self.order.clone();
+        outbox.push(Effect::Done { path, change, image, bytes_reused, bytes_fetched, already });
+    }
+}
+
+fn superseded(order: &Order, outbox: &mut Outbox<Effect>) {
+    let Order { path, change, image, .. } = order.clone();
+    outbox.push(Effect::Superseded { path, change, image });
+}

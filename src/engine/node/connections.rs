@@ -1,0 +1,218 @@
+//! Who is connected, and which of our requests they have not answered.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::register::{Form, Waiter};
+use super::{Effect, Node};
+use crate::engine::contract::Outbox;
+use crate::engine::fetch::{self, Answer, Question};
+use crate::format::wire::{BlockHint, Hello, Message, Notification, PublishedChange, Request, Response};
+use crate::model::change::{Change, SignedChange, Verb};
+use crate::model::ids::ImageId;
+use crate::model::key::{Scheme, Signature};
+use crate::model::limits;
+use crate::model::peer::{ConnectionId, ProtocolVersion};
+use crate::model::time::Now;
+
+/// All connections.
+#[derive(Debug, Default)]
+pub(super) struct Connections {
+    by_id: BTreeMap<ConnectionId, Connection>,
+}
+
+#[derive(Debug)]
+struct Connection {
+    version: ProtocolVersion,
+    published: BTreeSet<ImageId>,
+    asked: BTreeMap<u64, Question>,
+    last_request: u64,
+    /// Requests being read from disk for it.
+    serving: usize,
+}
+
+impl Connections {
+    pub(super) fn remove(&mut self, connection: ConnectionId) {
+        self.by_id.remove(&connection);
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    pub(super) fn version(&self, connection: ConnectionId) -> Option<ProtocolVersion> {
+        self.by_id.get(&connection).map(|connection| connection.version)
+    }
+
+    /// Connections that offered the image.
+    pub(super) fn publishers(&self, image: ImageId) -> impl Iterator<Item = ConnectionId> {
+        self.by_id.iter().filter(move |(_, connection)| connection.published.contains(&image)).map(|(id, _)| *id)
+    }
+
+    pub(super) fn served(&mut self, connection: ConnectionId) {
+        if let Some(connection) = self.by_id.get_mut(&connection) {
+            connection.serving = connection.serving.saturating_sub(1);
+        }
+    }
+
+    /// Counts a request as being read; `false` if the connection is gone or has too many.
+    pub(super) fn begin_serving(&mut self, connection: ConnectionId) -> bool {
+        let Some(connection) = self.by_id.get_mut(&connection) else { return false };
+        let room = connection.serving < limits::REQUESTS_IN_FLIGHT_MAX;
+        connection.serving += usize::from(room);
+        room
+    }
+}
+
+impl Node {
+    pub(super) fn connected(
+        &mut self,
+        connection: ConnectionId,
+        version: ProtocolVersion,
+        outbox: &mut Outbox<Effect>,
+    ) {
+        let fresh =
+            Connection { version, published: BTreeSet::new(), asked: BTreeMap::new(), last_request: 0, serving: 0 };
+        self.connections.by_id.insert(connection, fresh);
+        if version == ProtocolVersion::V2 {
+            let hello = Hello { host: self.host.clone(), version: self.version.to_owned() };
+            notify(connection, Notification::Hello(hello), outbox);
+        }
+    }
+
+    pub(super) fn message(
+        &mut self,
+        now: Now,
+        connection: ConnectionId,
+        message: Message,
+        outbox: &mut Outbox<Effect>,
+    ) {
+        match message {
+            Message::Notification(Notification::PublishImage { id }) => self.published(now, connection, id, outbox),
+            Message::Notification(_) | Message::Unknown { .. } => {}
+            Message::Request { id, request } => self.requested(now, connection, id, request, outbox),
+            Message::Response { id, response } => self.answered(now, connection, id, response, outbox),
+            Message::Malformed { id, request_type, error } => {
+                let text = format!("bad {request_type} request: {error}");
+                self.respond(connection, id, Response::Error(text), outbox);
+            }
+        }
+    }
+
+    /// 003-03: the connection becomes a source of the image and a watcher of its progress.
+    fn published(&mut self, now: Now, connection: ConnectionId, image: ImageId, outbox: &mut Outbox<Effect>) {
+        let Some(state) = self.connections.by_id.get_mut(&connection) else { return };
+        if state.published.len() >= limits::PUBLISHED_PER_CONNECTION_MAX {
+            return;
+        }
+        state.published.insert(image);
+        let version = state.version;
+        self.fetch(now, fetch::Input::Offered { connection, version, image }, outbox);
+    }
+
+    fn requested(
+        &mut self,
+        now: Now,
+        connection: ConnectionId,
+        id: u64,
+        request: Request,
+        outbox: &mut Outbox<Effect>,
+    ) {
+        let waiter = |form| Waiter { connection, request: id, form };
+        match request {
+            Request::AppendDir(change) => {
+                self.submit_published(now, waiter(Form::AppendDir), change, Verb::Append, outbox);
+            }
+            Request::ReplaceDir(change) => {
+                self.submit_published(now, waiter(Form::ReplaceDir), change, Verb::Replace, outbox);
+            }
+            Request::SubmitChange(signed) => self.submit(now, waiter(Form::SubmitChange), &signed, outbox),
+            Request::GetIndex { id: image, .. } => self.serve_index(connection, id, image, outbox),
+            Request::GetIndexPart { id: image, offset } => self.serve_index_part(connection, id, image, offset, outbox),
+            Request::GetIndexAt { path } => self.serve_index_at(connection, id, &path, outbox),
+            Request::GetBlock { hash, hint } => self.serve_block(connection, id, hash, hint, outbox),
+            Request::GetBlocks { image, run } => self.serve_run(connection, id, image, run, outbox),
+        }
+    }
+
+    /// A change in the words of `ciruela.v1`, whose signatures cover path, image and time only.
+    fn submit_published(
+        &mut self,
+        now: Now,
+        waiter: Waiter,
+        change: PublishedChange,
+        verb: Verb,
+        outbox: &mut Outbox<Effect>,
+    ) {
+        let path = match change.path.parse() {
+            Ok(path) => path,
+            Err(error) => {
+                let text = format!("{error}");
+                return self.respond(waiter.connection, waiter.request, Response::Error(text), outbox);
+            }
+        };
+        let signatures =
+            change.signatures.into_iter().map(|bytes| Signature { scheme: Scheme::Legacy, key: None, bytes }).collect();
+        let image = Some(change.image);
+        let change = Change { cluster: None, verb, path, image, old_image: change.old_image, stamp: change.timestamp };
+        self.submit(now, waiter, &SignedChange::new(change, signatures), outbox);
+    }
+
+    /// An answer to a request of ours.
+    fn answered(
+        &mut self,
+        now: Now,
+        connection: ConnectionId,
+        id: u64,
+        response: Response,
+        outbox: &mut Outbox<Effect>,
+    ) {
+        let Some(state) = self.connections.by_id.get_mut(&connection) else { return };
+        let Some(question) = state.asked.remove(&id) else { return };
+        let missing = || "it doesn't have what it offered".to_owned();
+        let answer = match response {
+            Response::GetIndex { data } | Response::GetBlock { data } => data.map(Answer::Data).ok_or_else(missing),
+            Response::GetBlocks { data } => Ok(Answer::Data(data)),
+            Response::GetIndexPart { data, total } => Ok(Answer::Part { data, total }),
+            Response::Error(text) => Err(format!("it answered: {text}")),
+            Response::AppendDir(_)
+            | Response::ReplaceDir(_)
+            | Response::GetIndexAt { .. }
+            | Response::SubmitChange(_) => Err("it answered another question".to_owned()),
+        };
+        self.fetch(now, fetch::Input::Answered { connection, question, answer }, outbox);
+    }
+
+    /// Puts fetch's question into the connection's words.
+    pub(super) fn ask(&mut self, connection: ConnectionId, question: Question, outbox: &mut Outbox<Effect>) {
+        let Some(state) = self.connections.by_id.get_mut(&connection) else { return };
+        state.last_request += 1;
+        let id = state.last_request;
+        let request = match &question {
+            Question::Index { image } => Request::GetIndex { id: *image, hint: None },
+            Question::IndexPart { image, offset } => Request::GetIndexPart { id: *image, offset: *offset },
+            Question::Run { image, run, .. } => Request::GetBlocks { image: *image, run: *run },
+            Question::Block { path, hash, file, offset, .. } => {
+                let hint = BlockHint { path: path.clone(), file: format!("/{file}"), offset: *offset };
+                Request::GetBlock { hash: *hash, hint: Some(hint) }
+            }
+        };
+        state.asked.insert(id, question);
+        outbox.push(Effect::Send { connection, message: Message::Request { id, request } });
+    }
+
+    pub(super) fn respond(
+        &mut self,
+        connection: ConnectionId,
+        id: u64,
+        response: Response,
+        outbox: &mut Outbox<Effect>,
+    ) {
+        if self.connections.by_id.contains_key(&connection) {
+            outbox.push(Effect::Send { connection, message: Message::Response { id, response } });
+        }
+    }
+}
+
+pub(super) fn notify(connection: ConnectionId, notification: Notification, outbox: &mut Outbox<Effect>) {
+    outbox.push(Effect::Send { connection, message: Message::Notification(notification) });
+}

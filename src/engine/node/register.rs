@@ -1,0 +1,325 @@
+//! What should be at each path: decided by `access`, durable before it is acknowledged.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::{Effect, Node, Note, Purpose, Row, Snapshot};
+use crate::engine::access;
+use crate::engine::contract::Outbox;
+use crate::engine::deploy;
+use crate::format::change;
+use crate::format::record::{CommittedRecord, HeadRecord, IntentRecord};
+use crate::format::wire::{ChangeAnswer, Response, SubmitAnswer, VerdictWord};
+use crate::model::change::SignedChange;
+use crate::model::directory::DirectoryConfig;
+use crate::model::fingerprint::FileIdentity;
+use crate::model::ids::{ChangeId, ImageId};
+use crate::model::limits;
+use crate::model::peer::ConnectionId;
+use crate::model::time::{Now, Stamp};
+use crate::model::verdict::{Refusal, Verdict};
+use crate::model::vpath::VPath;
+
+/// In which words a request wants its answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Form {
+    /// `AppendDir` of `ciruela.v1`.
+    AppendDir,
+    /// `ReplaceDir` of `ciruela.v1`.
+    ReplaceDir,
+    /// `SubmitChange` of `ciruela.v2`.
+    SubmitChange,
+}
+
+/// A request whose answer waits until its change is durable.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Waiter {
+    pub(super) connection: ConnectionId,
+    pub(super) request: u64,
+    pub(super) form: Form,
+}
+
+/// A write of a head.
+#[derive(Debug)]
+pub(super) struct Registration {
+    path: VPath,
+    id: ChangeId,
+    waiter: Option<Waiter>,
+    /// Whether the head is new with this write: then it is taken back if the write fails.
+    new: bool,
+}
+
+/// What should be at one path, and what is.
+#[derive(Debug)]
+struct Head {
+    record: HeadRecord,
+    id: ChangeId,
+    /// Writes of this head that are not yet answered.
+    writes: usize,
+    /// What held before, in case the first write of this head fails or its image turns out to be unusable.
+    before: Option<(HeadRecord, ChangeId)>,
+}
+
+/// All paths.
+#[derive(Debug, Default)]
+pub(super) struct Heads {
+    heads: BTreeMap<VPath, Head>,
+    committed: BTreeMap<VPath, Committed>,
+    intents: BTreeMap<VPath, IntentRecord>,
+    /// Being recorded, not yet durable.
+    committing: BTreeMap<VPath, Committed>,
+}
+
+/// What this node made visible at a path.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Committed {
+    pub(super) image: ImageId,
+    pub(super) root: FileIdentity,
+}
+
+impl From<CommittedRecord> for Committed {
+    fn from(record: CommittedRecord) -> Self {
+        Self { image: record.image, root: record.root }
+    }
+}
+
+impl Heads {
+    pub(super) fn new(snapshot: Snapshot) -> Self {
+        let head = |(path, record): (VPath, HeadRecord)| {
+            let id = change::id(&record.change.change);
+            (path, Head { record, id, writes: 0, before: None })
+        };
+        Self {
+            heads: snapshot.heads.into_iter().map(head).collect(),
+            committed: snapshot.committed.into_iter().map(|(path, record)| (path, record.into())).collect(),
+            intents: snapshot.intents,
+            committing: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn paths(&self) -> Vec<VPath> {
+        self.heads.keys().cloned().collect()
+    }
+
+    pub(super) fn change(&self, path: &VPath) -> Option<(ChangeId, &SignedChange)> {
+        self.heads.get(path).map(|head| (head.id, &head.record.change))
+    }
+
+    /// The visible image, if this node committed it.
+    pub(super) fn committed_at(&self, path: &VPath) -> Option<Committed> {
+        self.committed.get(path).copied()
+    }
+
+    /// Some path where the image is visible.
+    pub(super) fn path_of(&self, image: ImageId) -> Option<&VPath> {
+        self.committed.iter().find(|(_, committed)| committed.image == image).map(|(path, _)| path)
+    }
+
+    /// Whether the head's image is visible.
+    pub(super) fn is_committed(&self, path: &VPath) -> bool {
+        let wanted = self.heads.get(path).and_then(|head| head.record.change.change.image);
+        wanted.is_some() && self.committed.get(path).map(|committed| committed.image) == wanted
+    }
+
+    pub(super) fn order(&mut self, path: &VPath, directory: Arc<DirectoryConfig>) -> Option<deploy::Order> {
+        let head = self.heads.get(path)?;
+        let image = head.record.change.change.image?;
+        let committed = self.committed.get(path).map(|committed| (committed.image, committed.root));
+        let intent = self.intents.remove(path);
+        Some(deploy::Order { path: path.clone(), directory, change: head.id, image, committed, intent })
+    }
+
+    pub(super) fn committing(&mut self, path: &VPath, record: CommittedRecord) {
+        self.committing.insert(path.clone(), record.into());
+    }
+
+    /// A deployment is recorded (or was found to be).
+    pub(super) fn committed(&mut self, path: &VPath, change: ChangeId) {
+        if let Some(committed) = self.committing.remove(path) {
+            self.committed.insert(path.clone(), committed);
+        }
+        if let Some(head) = self.heads.get_mut(path).filter(|head| head.id == change) {
+            head.before = None;
+        }
+    }
+}
+
+impl Node {
+    /// Decides about a change and answers when what follows from it is durable.
+    pub(super) fn submit(&mut self, now: Now, waiter: Waiter, signed: &SignedChange, outbox: &mut Outbox<Effect>) {
+        let path = signed.change.path.clone();
+        let committed = self.heads.is_committed(&path);
+        let head = self.heads.heads.get(&path).map(|head| access::Head {
+            change: &head.record.change,
+            id: head.id,
+            committed,
+        });
+        let mut decision = access::decide(signed, &self.config, self.cluster.as_deref(), head, now.stamp);
+        if decision.verdict == Verdict::Accept && self.deploys.len() >= limits::DEPLOYS_MAX {
+            decision.verdict = Verdict::Refused(Refusal::Overloaded);
+        }
+        let (verdict, image) = (&decision.verdict, signed.change.image);
+        let words = verdict.reject_word().unwrap_or(verdict.word()).to_owned();
+        outbox.push(Effect::Note(Note::Decided { path: path.to_string(), verdict: words, image }));
+        match decision.verdict {
+            Verdict::Accept => {
+                self.watch.follow(waiter.connection, &path);
+                self.accept(now, &path, decision.verified, waiter, outbox);
+            }
+            Verdict::Have => {
+                self.watch.follow(waiter.connection, &path);
+                self.merge(now, &path, &decision.verified, waiter, outbox);
+            }
+            Verdict::Superseded(_) | Verdict::Refused(_) => {
+                self.answer_change(waiter, &path, &decision.verdict, outbox);
+            }
+        }
+    }
+
+    fn accept(&mut self, now: Now, path: &VPath, verified: SignedChange, waiter: Waiter, outbox: &mut Outbox<Effect>) {
+        let id = change::id(&verified.change);
+        let record = HeadRecord { change: verified, admitted: now.stamp };
+        let old = self.heads.heads.remove(path);
+        let writes = old.as_ref().map_or(0, |old| old.writes);
+        let before = old.map(|old| (old.record, old.id));
+        self.heads.heads.insert(path.clone(), Head { record, id, writes, before });
+        self.write_head(path, Some(waiter), true, outbox);
+    }
+
+    /// The same image again: its signatures are added, and an answer never overtakes the write that it speaks of.
+    fn merge(&mut self, now: Now, path: &VPath, verified: &SignedChange, waiter: Waiter, outbox: &mut Outbox<Effect>) {
+        let Some(head) = self.heads.heads.get_mut(path) else { return };
+        let same = change::id(&verified.change) == head.id;
+        let merged = same && head.record.change.merge(&verified.signatures);
+        if merged || head.writes > 0 {
+            self.write_head(path, Some(waiter), false, outbox);
+        } else {
+            self.answer_change(waiter, path, &Verdict::Have, outbox);
+            self.order(now, path, outbox);
+        }
+    }
+
+    fn write_head(&mut self, path: &VPath, waiter: Option<Waiter>, new: bool, outbox: &mut Outbox<Effect>) {
+        let Some(head) = self.heads.heads.get_mut(path) else { return };
+        head.writes += 1;
+        let (record, id) = (head.record.clone(), head.id);
+        let job = self.job(Purpose::Register(Registration { path: path.clone(), id, waiter, new }));
+        outbox.push(Effect::Write { job, rows: vec![Row::Head { path: path.clone(), record }] });
+    }
+
+    /// The answer to [`Self::write_head`].
+    pub(super) fn registered(
+        &mut self,
+        now: Now,
+        done: Registration,
+        result: Result<(), String>,
+        outbox: &mut Outbox<Effect>,
+    ) {
+        let Registration { path, id, waiter, new } = done;
+        let Some(head) = self.heads.heads.get_mut(&path) else { return };
+        head.writes = head.writes.saturating_sub(1);
+        match result {
+            Ok(()) => {
+                if let Some(waiter) = waiter {
+                    let verdict = if new { Verdict::Accept } else { Verdict::Have };
+                    self.answer_change(waiter, &path, &verdict, outbox);
+                }
+                self.order(now, &path, outbox);
+            }
+            Err(text) => {
+                if new && head.id == id {
+                    let before = head.before.take();
+                    let writes = head.writes;
+                    self.heads.heads.remove(&path);
+                    if let Some((record, id)) = before {
+                        self.heads.heads.insert(path.clone(), Head { record, id, writes, before: None });
+                    }
+                }
+                if let Some(waiter) = waiter {
+                    let text = format!("the change could not be written down: {text}");
+                    self.respond(waiter.connection, waiter.request, Response::Error(text), outbox);
+                }
+            }
+        }
+    }
+
+    /// The image can never be deployed: what held before holds again.
+    pub(super) fn withdraw(&mut self, path: &VPath, change: ChangeId, outbox: &mut Outbox<Effect>) {
+        let Some(head) = self.heads.heads.get_mut(path).filter(|head| head.id == change) else { return };
+        let writes = head.writes;
+        match head.before.take() {
+            Some((record, id)) => {
+                self.heads.heads.insert(path.clone(), Head { record, id, writes, before: None });
+                self.write_head(path, None, false, outbox);
+            }
+            None => {
+                self.heads.heads.remove(path);
+                let job = self.job(Purpose::Register(Registration {
+                    path: path.clone(),
+                    id: change,
+                    waiter: None,
+                    new: false,
+                }));
+                outbox.push(Effect::Write { job, rows: vec![Row::NoHead { path: path.clone() }] });
+            }
+        }
+    }
+
+    fn answer_change(&mut self, waiter: Waiter, path: &VPath, verdict: &Verdict, outbox: &mut Outbox<Effect>) {
+        let accepted = matches!(verdict, Verdict::Accept | Verdict::Have);
+        let reject_reason = verdict.reject_word().map(str::to_owned);
+        let hosts = match verdict {
+            Verdict::Refused(Refusal::NoConfig { .. }) => BTreeMap::new(),
+            Verdict::Accept | Verdict::Have | Verdict::Superseded(_) | Verdict::Refused(_) => self.this_host(),
+        };
+        let response = match waiter.form {
+            Form::AppendDir => Response::AppendDir(ChangeAnswer { accepted, reject_reason, hosts }),
+            Form::ReplaceDir => Response::ReplaceDir(ChangeAnswer { accepted, reject_reason, hosts }),
+            Form::SubmitChange => {
+                let (detail, accepted_keys, current, stamp) = self.detail(path, verdict);
+                Response::SubmitChange(SubmitAnswer {
+                    verdict: match verdict {
+                        Verdict::Accept => VerdictWord::Accept,
+                        Verdict::Have => VerdictWord::Have,
+                        Verdict::Superseded(_) => VerdictWord::Superseded,
+                        Verdict::Refused(_) => VerdictWord::Refused,
+                    },
+                    reject_reason,
+                    detail,
+                    accepted_keys,
+                    current,
+                    stamp,
+                    done: accepted && self.heads.is_committed(path),
+                    host: self.host.clone(),
+                    hosts,
+                })
+            }
+        };
+        self.respond(waiter.connection, waiter.request, response, outbox);
+    }
+
+    /// What a person wants to know about a verdict: in words, whose keys, which image, of what time.
+    fn detail(&self, path: &VPath, verdict: &Verdict) -> (Option<String>, Vec<String>, Option<ImageId>, Option<Stamp>) {
+        let current = self.heads.change(path).map(|(_, signed)| signed);
+        let (image, stamp) =
+            (current.and_then(|signed| signed.change.image), current.map(|signed| signed.change.stamp));
+        match verdict {
+            Verdict::Accept | Verdict::Have => (None, Vec::new(), image, stamp),
+            Verdict::Superseded(newer) => {
+                let detail = "a newer change holds at this path".to_owned();
+                (Some(detail), Vec::new(), newer.change.image, Some(newer.change.stamp))
+            }
+            Verdict::Refused(refusal) => {
+                let keys = if let Refusal::SignatureMismatch { accepted, .. } = refusal {
+                    accepted.clone()
+                } else {
+                    Vec::new()
+                };
+                let stamp = if let Refusal::StampInFuture { node_clock } = refusal { Some(*node_clock) } else { stamp };
+                // Who didn't prove a key isn't told what is there.
+                let known = !matches!(refusal, Refusal::NoConfig { .. } | Refusal::SignatureMismatch { .. });
+                (Some(refusal.to_string()), keys, image.filter(|_| known), stamp.filter(|_| known))
+            }
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! What a node can say of itself, for the status pages.
+
+use super::Node;
+use crate::engine::deploy;
+use crate::model::ids::{ChangeId, ImageId};
+use crate::model::peer::Host;
+use crate::model::time::Stamp;
+use crate::model::vpath::VPath;
+
+/// A node at one moment.
+#[derive(Debug, Clone)]
+pub struct NodeStatus {
+    /// Who it is.
+    pub host: Host,
+    /// WebSocket connections.
+    pub connections: usize,
+    /// Names of configured directories.
+    pub directories: Vec<String>,
+    /// Each path that has a head.
+    pub paths: Vec<PathStatus>,
+}
+
+/// One path at one moment.
+#[derive(Debug, Clone)]
+pub struct PathStatus {
+    /// Which.
+    pub path: VPath,
+    /// What should be there.
+    pub image: Option<ImageId>,
+    /// By which change.
+    pub change: ChangeId,
+    /// Of what time.
+    pub stamp: Stamp,
+    /// What this node made visible there.
+    pub visible: Option<ImageId>,
+    /// `done`, `not configured`, or the step of the deployment.
+    pub state: &'static str,
+    /// What it waits for.
+    pub waiting: Option<String>,
+    /// The kind of failure that it waits to go away.
+    pub failure: Option<&'static str>,
+    /// Bytes that are there.
+    pub bytes_done: u64,
+    /// Bytes of all files, 0 while unknown.
+    pub bytes_total: u64,
+}
+
+impl Node {
+    /// Everything at this moment, paths in order.
+    pub fn status(&self) -> NodeStatus {
+        NodeStatus {
+            host: self.host.clone(),
+            connections: self.connections.len(),
+            directories: self.config.directories.keys().map(ToString::to_string).collect(),
+            paths: self.heads.paths().iter().filter_map(|path| self.path_status(path)).collect(),
+        }
+    }
+
+    fn path_status(&self, path: &VPath) -> Option<PathStatus> {
+        let (change, signed) = self.heads.change(path)?;
+        let deploy = self.deploys.status(path);
+        let idle = if self.heads.is_committed(path) { "done" } else { "not configured" };
+        Some(PathStatus {
+            path: path.clone(),
+            image: signed.change.image,
+            change,
+            stamp: signed.change.stamp,
+            visible: self.heads.committed_at(path).map(|committed| committed.image),
+            state: deploy.as_ref().map_or(idle, |status| status.step),
+            waiting: deploy.as_ref().and_then(|status| self.waiting(path, status)),
+            failure: deploy.as_ref().and_then(|status| status.failure.as_ref().map(|failure| failure.kind.name())),
+            bytes_done: deploy
+                .as_ref()
+                .map_or(0, |status| status.bytes_kept + self.fetches.bytes_fetched(path).unwrap_or(0)),
+            bytes_total: deploy.as_ref().map_or(0, |status| status.bytes_total),
+        })
+    }
+
+    /// What a deployment waits for, in words.
+    pub(super) fn waiting(&self, path: &VPath, status: &deploy::Status) -> Option<String> {
+        let needs_source = self.fetches.bytes_fetched(path).is_some() || self.fetches.wants_index(status.image);
+        if needs_source && self.fetches.source_count(status.image) == 0 {
+            return Some("no source: nobody connected offers this image".to_owned());
+        }
+        status.waiting.clone()
+    }
+}

@@ -1,0 +1,333 @@
+//! Configuration texts → [`crate::model::directory`]: `configs/NAME.yaml`, `overrides.yaml`, `peers.txt`, and the names of
+//! configs and key files. Reading the files, and whatever concerns several of them, is `daemon/configuration`'s.
+
+mod nearest;
+#[cfg(test)]
+mod tests;
+mod yaml;
+
+use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
+
+use super::ssh::is_printable;
+use crate::model::directory::{DirectoryConfig, Retention};
+use crate::model::limits;
+use crate::model::vpath::component_error;
+
+pub use nearest::nearest;
+use yaml::{Field, Known, Shape, Text};
+
+/// One thing that is wrong with a configuration text.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}{problem}", line.map(|line| format!("line {line}: ")).unwrap_or_default())]
+pub struct ConfigError {
+    /// Counted from 1; `None` if it concerns the whole text.
+    pub line: Option<usize>,
+    /// What is wrong.
+    pub problem: Problem,
+}
+
+/// What can be wrong with a configuration text.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Problem {
+    /// The text isn't YAML, or goes beyond a bound.
+    #[error("{0}")]
+    Yaml(String),
+    /// A list or a single word where fields should be.
+    #[error("expected fields, one on each line, as in `num-levels: 2`")]
+    NotAMapping,
+    /// A field that isn't known.
+    #[error("unknown field `{name}`{}", did_you_mean(meant.as_deref()))]
+    UnknownField { name: String, meant: Option<String> },
+    /// A field that must be there.
+    #[error("the field `{field}` is missing: {expected}")]
+    Missing { field: &'static str, expected: &'static str },
+    /// The same field again.
+    #[error("the field `{0}` is given twice")]
+    Twice(String),
+    /// A value of another kind.
+    #[error("`{field}` takes {expected}{}", found.as_ref().map(|found| format!(", not `{found}`")).unwrap_or_default())]
+    Expected { field: String, expected: &'static str, found: Option<String> },
+    /// A name that can't be one.
+    #[error("bad name {name:?}: {reason}")]
+    BadName { name: String, reason: &'static str },
+    /// A path that can't be used.
+    #[error("bad path {path:?}: {reason}")]
+    BadPath { path: PathBuf, reason: &'static str },
+    /// `keep-min-directories` above `keep-max-directories`.
+    #[error("`keep-min-directories` ({min}) is above `keep-max-directories` ({max})")]
+    MinAboveMax { min: usize, max: usize },
+    /// A peer that is neither a name nor an address.
+    #[error("bad peer {0:?}: expected `host`, `host:port`, `address` or `[address]:port`")]
+    BadPeer(String),
+    /// Beyond a bound.
+    #[error("more than {max} {what}")]
+    TooMany { what: &'static str, max: usize },
+}
+
+/// `, did you mean …?`, or nothing.
+pub fn did_you_mean(meant: Option<&str>) -> String {
+    meant.map(|meant| format!(", did you mean `{meant}`?")).unwrap_or_default()
+}
+
+const BOOL: &str = "`true` or `false`";
+const COUNT: &str = "a whole number, 0 or above";
+const PATH: &str = "a path";
+const LEVELS: &str = "a number from 0 to 16: how many components follow the name in a virtual path";
+const NAMES: &str = "a list of key names, as in `[ci, bob]` for keys/ci.key and keys/bob.key";
+const DURATION: &str = "a duration, as in `2 days` or `36h`";
+
+const fn scalar(name: &'static str, expected: &'static str) -> Known {
+    Known { name, shape: Shape::Scalar, expected }
+}
+
+const DIRECTORY_FIELDS: [Known; 10] = [
+    scalar("directory", PATH),
+    scalar("num-levels", LEVELS),
+    scalar("append-only", BOOL),
+    Known { name: "upload-keys", shape: Shape::List, expected: NAMES },
+    scalar("legacy-signatures", BOOL),
+    scalar("auto-clean", BOOL),
+    scalar("keep-min-directories", COUNT),
+    scalar("keep-max-directories", COUNT),
+    scalar("keep-recent", DURATION),
+    scalar("keep-list-file", PATH),
+];
+
+const DAY: Duration = Duration::from_hours(24);
+
+/// Reads `configs/NAME.yaml`. Relative directories are below `cwd`, which is absolute. The errors are all that there are,
+/// unless the YAML itself is broken.
+pub fn parse_directory(name: &str, text: &str, cwd: &Path) -> Result<DirectoryConfig, Vec<ConfigError>> {
+    let (fields, errors) = yaml::read_mapping(text, &DIRECTORY_FIELDS);
+    let broken = errors.iter().any(|error| !matches!(error.problem, Problem::UnknownField { .. }));
+    let mut fields = Fields { fields, errors };
+    if let Err(problem) = check_name(name) {
+        fields.errors.push(ConfigError { line: None, problem });
+    }
+    let directory = fields.get("directory", |text| absolute(text, cwd));
+    let num_levels = fields.get("num-levels", |text| number(text).filter(|&n| n <= limits::NUM_LEVELS_MAX).ok_or(None));
+    let append_only = fields.get("append-only", boolean);
+    let upload_keys = fields.names("upload-keys");
+    let legacy_signatures = fields.get("legacy-signatures", boolean).unwrap_or(false);
+    let auto_clean = fields.get("auto-clean", boolean).unwrap_or(false);
+    let retention = Retention {
+        keep_min_directories: fields.get("keep-min-directories", count).unwrap_or(2),
+        keep_max_directories: fields.get("keep-max-directories", count).unwrap_or(100),
+        keep_recent: fields.get("keep-recent", duration).unwrap_or(2 * DAY),
+        keep_list_file: fields.get("keep-list-file", |text| absolute(text, cwd)),
+    };
+    if retention.keep_min_directories > retention.keep_max_directories {
+        let (min, max) = (retention.keep_min_directories, retention.keep_max_directories);
+        let line = fields.line("keep-min-directories").or_else(|| fields.line("keep-max-directories"));
+        fields.errors.push(ConfigError { line, problem: Problem::MinAboveMax { min, max } });
+    }
+    if !broken {
+        fields.require(&["directory", "num-levels", "append-only"]);
+    }
+    match (directory, num_levels, append_only) {
+        (Some(directory), Some(num_levels), Some(append_only)) if fields.errors.is_empty() => Ok(DirectoryConfig {
+            name: name.into(),
+            directory,
+            num_levels,
+            append_only,
+            upload_keys,
+            legacy_signatures,
+            retention: auto_clean.then_some(retention),
+        }),
+        _ => Err(sorted(fields.errors)),
+    }
+}
+
+/// One entry of `overrides.yaml`: the directory of a config is elsewhere on this node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Override {
+    /// Of the config.
+    pub name: Box<str>,
+    /// Where it stands.
+    pub line: usize,
+    /// Absolute.
+    pub directory: PathBuf,
+}
+
+/// Reads `overrides.yaml`: names of configs, each with `directory: PATH` below it.
+pub fn parse_overrides(text: &str, cwd: &Path) -> Result<Vec<Override>, Vec<ConfigError>> {
+    let (entries, mut errors) = yaml::read_mappings(text, &[scalar("directory", PATH)]);
+    let mut overrides = Vec::new();
+    for (Text { text: name, line }, fields) in entries {
+        let mut fields = Fields { fields, errors: Vec::new() };
+        let directory = fields.get("directory", |text| absolute(text, cwd));
+        fields.require(&["directory"]);
+        errors.extend(fields.errors.into_iter().map(|error| ConfigError { line: error.line.or(Some(line)), ..error }));
+        overrides.extend(directory.map(|directory| Override { name: name.into(), line, directory }));
+    }
+    if errors.is_empty() { Ok(overrides) } else { Err(sorted(errors)) }
+}
+
+/// Reads `peers.txt`: a host on each line, each once; what follows a `#` is a comment.
+pub fn parse_peers(text: &str) -> Result<Vec<Box<str>>, Vec<ConfigError>> {
+    let mut peers = Vec::<Box<str>>::new();
+    let mut seen = std::collections::BTreeSet::new();
+    let mut errors = Vec::new();
+    for (index, line) in text.lines().enumerate() {
+        let peer = line.split_once('#').map_or(line, |(before, _)| before).trim();
+        if !peer.is_empty() && !is_peer(peer) {
+            let problem = Problem::BadPeer(peer.chars().take(200).collect());
+            errors.push(ConfigError { line: Some(index + 1), problem });
+        } else if !peer.is_empty() && seen.insert(peer) {
+            peers.push(peer.into());
+        }
+        if peers.len() > limits::PEERS_MAX {
+            let problem = Problem::TooMany { what: "peers", max: limits::PEERS_MAX };
+            errors.push(ConfigError { line: Some(index + 1), problem });
+        }
+        if peers.len() > limits::PEERS_MAX || errors.len() >= limits::CONFIG_PROBLEMS_MAX {
+            break;
+        }
+    }
+    if errors.is_empty() { Ok(peers) } else { Err(errors) }
+}
+
+/// Whether `name` can name a config or a key file: one printable component of a path.
+pub fn check_name(name: &str) -> Result<(), Problem> {
+    let reason = if let Some(reason) = component_error(name) {
+        reason
+    } else if name == limits::STAGING_DIR_NAME {
+        "`.ciruela-staging` is reserved for the daemon"
+    } else if !name.chars().all(is_printable) {
+        "it contains a character that can't be printed"
+    } else if name.trim() != name {
+        "it starts or ends with a space"
+    } else {
+        return Ok(());
+    };
+    Err(Problem::BadName { name: name.chars().take(limits::NAME_BYTES_MAX).collect(), reason })
+}
+
+/// The fields of one mapping, and what is wrong with them.
+struct Fields {
+    fields: Vec<Field>,
+    errors: Vec<ConfigError>,
+}
+
+impl Fields {
+    fn line(&self, name: &str) -> Option<usize> {
+        self.fields.iter().find(|field| field.name == name).map(|field| field.line)
+    }
+
+    /// The field's value; an error of `parse` without a problem of its own says what the field takes.
+    fn get<T>(&mut self, name: &'static str, parse: impl Fn(&str) -> Result<T, Option<Problem>>) -> Option<T> {
+        let Text { text, line } = self.fields.iter().find(|field| field.name == name)?.values.first()?;
+        match parse(text.trim()) {
+            Ok(value) => Some(value),
+            Err(problem) => {
+                let problem = problem.unwrap_or_else(|| Problem::Expected {
+                    field: name.into(),
+                    expected: expected(name),
+                    found: Some(super::ssh::printable(text)),
+                });
+                self.errors.push(ConfigError { line: Some(*line), problem });
+                None
+            }
+        }
+    }
+
+    /// A list of names, each once.
+    fn names(&mut self, name: &'static str) -> Vec<Box<str>> {
+        let mut names = Vec::<Box<str>>::new();
+        for Text { text, line } in self.fields.iter().filter(|field| field.name == name).flat_map(|field| &field.values)
+        {
+            let problem = if names.len() >= limits::KEYS_PER_DIRECTORY_MAX {
+                Err(Problem::TooMany { what: "names of keys", max: limits::KEYS_PER_DIRECTORY_MAX })
+            } else {
+                check_name(text)
+            };
+            match problem {
+                Ok(()) if names.iter().any(|known| **known == **text) => {}
+                Ok(()) => names.push(text.as_str().into()),
+                Err(problem) => self.errors.push(ConfigError { line: Some(*line), problem }),
+            }
+            if self.errors.len() >= limits::CONFIG_PROBLEMS_MAX {
+                break;
+            }
+        }
+        names
+    }
+
+    fn require(&mut self, names: &[&'static str]) {
+        for &field in names {
+            if self.line(field).is_none() {
+                let problem = Problem::Missing { field, expected: expected(field) };
+                self.errors.push(ConfigError { line: None, problem });
+            }
+        }
+    }
+}
+
+fn expected(field: &str) -> &'static str {
+    DIRECTORY_FIELDS.iter().find(|known| known.name == field).map_or("", |known| known.expected)
+}
+
+fn sorted(mut errors: Vec<ConfigError>) -> Vec<ConfigError> {
+    errors.sort_by_key(|error| error.line.unwrap_or(usize::MAX));
+    errors
+}
+
+fn boolean(text: &str) -> Result<bool, Option<Problem>> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "yes" | "on" => Ok(true),
+        "false" | "no" | "off" => Ok(false),
+        _ => Err(None),
+    }
+}
+
+fn number(text: &str) -> Option<usize> {
+    text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten()
+}
+
+fn count(text: &str) -> Result<usize, Option<Problem>> {
+    number(text).ok_or(None)
+}
+
+fn duration(text: &str) -> Result<Duration, Option<Problem>> {
+    humantime::parse_duration(text).map_err(|_| None)
+}
+
+/// An absolute path without `.` and `..`: directories are compared with each other by their components.
+fn absolute(text: &str, cwd: &Path) -> Result<PathBuf, Option<Problem>> {
+    let bad = |reason| Err(Some(Problem::BadPath { path: text.chars().take(200).collect::<String>().into(), reason }));
+    if text.is_empty() {
+        return Err(None);
+    }
+    if text.len() > limits::PATH_BYTES_MAX {
+        return bad("it is longer than 4096 bytes");
+    }
+    if !text.chars().all(is_printable) {
+        return bad("it contains a character that can't be printed");
+    }
+    let path = cwd.join(text);
+    if path.components().any(|component| component == Component::ParentDir) {
+        return bad("`..` is not allowed, write the directory itself");
+    }
+    if path.components().all(|component| component == Component::RootDir) {
+        return bad("the root directory can't be managed");
+    }
+    Ok(path.components().collect())
+}
+
+fn is_peer(peer: &str) -> bool {
+    if peer.parse::<std::net::IpAddr>().is_ok()
+        || peer.parse::<std::net::SocketAddr>().is_ok_and(|addr| addr.port() > 0)
+    {
+        return true;
+    }
+    let (host, port) = peer.split_once(':').map_or((peer, None), |(host, port)| (host, Some(port)));
+    let label = |label: &str| {
+        let good = (1..=63).contains(&label.len()) && !label.starts_with('-');
+        good && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    };
+    let name = host.strip_suffix('.').unwrap_or(host);
+    let numeric = name.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    let good_port = |port: &str| number(port).is_some_and(|port| (1..=65_535).contains(&port));
+    name.len() <= 253 && !numeric && name.split('.').all(label) && port.is_none_or(good_port)
+}

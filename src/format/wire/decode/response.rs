@@ -1,0 +1,114 @@
+//! Responses. A bad one ends the connection: its request would never be answered.
+
+use bytes::Bytes;
+
+use super::{HostFields, fields, hosts, image, need, set, text, text_or_null};
+use crate::format::cbor::{CborError, Reader};
+use crate::format::wire::WireError;
+use crate::format::wire::message::{ChangeAnswer, RequestType, Response, SubmitAnswer, VerdictWord};
+use crate::model::limits;
+use crate::model::time::Stamp;
+
+pub(super) fn decode(request_type: RequestType, frame: &Bytes, reader: &mut Reader<'_>) -> Result<Response, WireError> {
+    match request_type {
+        RequestType::AppendDir => change_answer(reader).map(Response::AppendDir),
+        RequestType::ReplaceDir => change_answer(reader).map(Response::ReplaceDir),
+        RequestType::GetIndex => Ok(Response::GetIndex { data: content(frame, reader)?.data }),
+        RequestType::GetBlock => Ok(Response::GetBlock { data: content(frame, reader)?.data }),
+        RequestType::GetIndexAt => {
+            let mut found = None;
+            let content = content_and(frame, reader, |name, reader| match name {
+                "hosts" => set(&mut found, "hosts", hosts(reader)?),
+                _ => Ok(false),
+            })?;
+            Ok(Response::GetIndexAt { data: content.data, hosts: found.unwrap_or_default() })
+        }
+        RequestType::SubmitChange => submit_answer(reader).map(Response::SubmitChange),
+        RequestType::GetBlocks => Ok(Response::GetBlocks { data: need(content(frame, reader)?.data, "data")? }),
+        RequestType::GetIndexPart => {
+            let content = content(frame, reader)?;
+            Ok(Response::GetIndexPart { data: need(content.data, "data")?, total: need(content.total, "total")? })
+        }
+    }
+}
+
+/// What answers with data have in common.
+struct Content {
+    data: Option<Bytes>,
+    total: Option<u64>,
+}
+
+fn content(frame: &Bytes, reader: &mut Reader<'_>) -> Result<Content, WireError> {
+    content_and(frame, reader, |_, _| Ok(false))
+}
+
+fn content_and<'a>(
+    frame: &Bytes,
+    reader: &mut Reader<'a>,
+    mut field: impl FnMut(&str, &mut Reader<'a>) -> Result<bool, WireError>,
+) -> Result<Content, WireError> {
+    let (mut data, mut total) = (None, None);
+    fields(reader, |name, reader| match name {
+        "data" => {
+            // Shares the frame's memory, which is bounded already.
+            let read = |reader: &mut Reader<'a>| reader.bytes(usize::MAX).map(|data| frame.slice_ref(data));
+            set(&mut data, "data", reader.nullable(read)?)
+        }
+        "total" => set(&mut total, "total", reader.uint()?),
+        _ => field(name, reader),
+    })?;
+    Ok(Content { data: data.flatten(), total })
+}
+
+fn change_answer(reader: &mut Reader<'_>) -> Result<ChangeAnswer, WireError> {
+    let (mut accepted, mut reject_reason, mut known) = (None, None, None);
+    fields(reader, |name, reader| match name {
+        "accepted" => set(&mut accepted, "accepted", reader.bool()?),
+        "reject_reason" => set(&mut reject_reason, "reject_reason", text_or_null(reader)?),
+        "hosts" => set(&mut known, "hosts", hosts(reader)?),
+        _ => Ok(false),
+    })?;
+    Ok(ChangeAnswer {
+        accepted: need(accepted, "accepted")?,
+        reject_reason: reject_reason.flatten(),
+        hosts: known.unwrap_or_default(),
+    })
+}
+
+fn submit_answer(reader: &mut Reader<'_>) -> Result<SubmitAnswer, WireError> {
+    let (mut verdict, mut reject_reason, mut detail, mut accepted_keys) = (None, None, None, None);
+    let (mut current, mut stamp, mut done, mut known) = (None, None, None, None);
+    let mut host = HostFields::default();
+    fields(reader, |name, reader| match name {
+        "verdict" => set(&mut verdict, "verdict", verdict_word(reader)?),
+        "reject_reason" => set(&mut reject_reason, "reject_reason", text_or_null(reader)?),
+        "detail" => set(&mut detail, "detail", text_or_null(reader)?),
+        "accepted_keys" => set(&mut accepted_keys, "accepted_keys", names(reader)?),
+        "current" => set(&mut current, "current", reader.nullable(image)?),
+        "stamp" => set(&mut stamp, "stamp", reader.nullable(Reader::uint)?.map(Stamp)),
+        "done" => set(&mut done, "done", reader.bool()?),
+        "hosts" => set(&mut known, "hosts", hosts(reader)?),
+        _ => host.field(name, reader),
+    })?;
+    Ok(SubmitAnswer {
+        verdict: need(verdict, "verdict")?,
+        reject_reason: reject_reason.flatten(),
+        detail: detail.flatten(),
+        accepted_keys: need(accepted_keys, "accepted_keys")?,
+        current: current.flatten(),
+        stamp: stamp.flatten(),
+        done: need(done, "done")?,
+        host: host.finish()?,
+        hosts: need(known, "hosts")?,
+    })
+}
+
+fn verdict_word(reader: &mut Reader<'_>) -> Result<VerdictWord, WireError> {
+    let word = reader.text(limits::WORD_BYTES_MAX)?;
+    VerdictWord::from_name(word).ok_or_else(|| WireError::UnknownWord { what: "verdict", word: word.into() })
+}
+
+fn names(reader: &mut Reader<'_>) -> Result<Vec<String>, CborError> {
+    let count = reader.array(limits::ACCEPTED_KEYS_MAX)?;
+    (0..count).map(|_| text(reader)).collect()
+}

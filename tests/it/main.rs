@@ -1,0 +1,3 @@
+//! Tests of the two programs from outside, as processes.
+
+mod index;
