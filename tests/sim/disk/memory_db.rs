@@ -47,8 +47,8 @@ impl Content {
     }
 
     pub(crate) fn sync(&mut self) {
-        self.durable.clone_from(&self.live);
-        self.pending.clear();
+        // Only what is still to be written: what an earlier sync failed to write stays lost.
+        self.settle(&mut Survival::Everything);
     }
 
     /// What wasn't written yet never will be, though readers see it until the power is cut.
@@ -57,6 +57,11 @@ impl Content {
     }
 
     pub(crate) fn crash(&mut self, survival: &mut Survival) {
+        self.settle(survival);
+        self.live.clone_from(&self.durable);
+    }
+
+    fn settle(&mut self, survival: &mut Survival) {
         for pending in std::mem::take(&mut self.pending) {
             match pending {
                 Pending::Write { offset, data } => {
@@ -72,7 +77,6 @@ impl Content {
                 }
             }
         }
-        self.live.clone_from(&self.durable);
     }
 }
 

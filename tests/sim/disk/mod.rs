@@ -3,6 +3,7 @@
 mod crash;
 pub(crate) mod memory_db;
 pub(crate) mod memory_fs;
+mod memory_tree;
 pub(crate) mod power;
 mod suite;
 pub(crate) mod trees;
@@ -81,9 +82,9 @@ macro_rules! suite {
     };
     ($($module:ident: $world:ty),+ $(,)?) => {
         $(suite!(
-            $module, $world, appears_whole, replaces, resumes, junk_in_the_stage_is_removed, bad_blocks_are_not_written,
+            $module, $world, appears_whole, replaces, an_old_tree_is_put_back, resumes, junk_in_the_stage_is_removed, bad_blocks_are_not_written,
             an_incomplete_tree_is_not_sealed, the_unmanaged_stays, no_link_is_followed, a_missing_base_is_not_empty,
-            damage_is_not_served, garbage_is_swept,
+            damage_is_not_served, garbage_is_swept, tasks_do_it_all,
         );)+
     };
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use ciruela::driver::disk::collect::{collect, sweep};
 use ciruela::driver::disk::commit::{SwapMode, seal, swap};
@@ -12,7 +13,8 @@ use ciruela::driver::disk::read::{adopt, fingerprints, look, read_block, read_ru
 use ciruela::driver::disk::recover::{claim, side};
 use ciruela::driver::disk::stage::stage;
 use ciruela::driver::disk::store::store;
-use ciruela::model::disk_task::{Sealed, Side};
+use ciruela::driver::disk::task::perform;
+use ciruela::model::disk_task::{DiskAction, DiskResult, DiskTask, Sealed, Side, Target};
 use ciruela::model::failure::FailureKind;
 use ciruela::model::image::blocks_of;
 use ciruela::model::limits::BLOCK_BYTES;
@@ -111,6 +113,27 @@ pub(crate) fn replaces<W: World>() {
     let staged = stage(setup.fs(), &setup.place, &new.image, new.id).expect("staged");
     assert_eq!(staged.kept_bytes, 0);
     assert_eq!(side(setup.fs(), &setup.place, sealed.root), Ok(Side::After));
+    while !collect(setup.fs(), &setup.place).expect("collected") {}
+    assert!(setup.target_is(&new));
+}
+
+pub(crate) fn an_old_tree_is_put_back<W: World>() {
+    let setup = setup::<W>(1, "/key/image");
+    let (old, new, newer) = (Sample::new(1), Sample::new(2), Sample::new(3));
+    setup.deployed(&old, SwapMode::Create);
+    let gap = || {
+        let sealed = setup.staged(&new);
+        setup.fs().rename(&setup.root, setup.place.target(), &setup.place.old()).expect("set aside");
+        assert_eq!(side(setup.fs(), &setup.place, sealed.root), Ok(Side::Between));
+    };
+    gap();
+    stage(setup.fs(), &setup.place, &newer.image, newer.id).expect("staged");
+    assert!(setup.target_is(&old));
+    gap();
+    while !collect(setup.fs(), &setup.place).expect("collected") {}
+    assert!(setup.target_is(&old));
+    gap();
+    swap(setup.fs(), &setup.place, SwapMode::Exchange).expect("finished");
     while !collect(setup.fs(), &setup.place).expect("collected") {}
     assert!(setup.target_is(&new));
 }
@@ -324,4 +347,34 @@ pub(crate) fn garbage_is_swept<W: World>() {
     assert_eq!((swept.removed, swept.left), (2, vec!["gap".to_owned()]));
     swap(fs, &setup.place, SwapMode::Create).expect("what was kept is whole");
     assert!(setup.target_is(&sample));
+}
+
+pub(crate) fn tasks_do_it_all<W: World>() {
+    let world = W::new();
+    let sample = Sample::new(1);
+    let (directory, image, id) = (Arc::new(config(&world.base(), 1)), Arc::new(sample.image.clone()), sample.id);
+    let perform = |action| {
+        perform(world.fs(), &DiskTask { directory: Arc::clone(&directory), path: vpath("/key/image"), action })
+    };
+    assert_eq!(perform(DiskAction::Look), Ok(DiskResult::Target(None)));
+    let Ok(DiskResult::Staged { have, kept_bytes: 0 }) = perform(DiskAction::Stage { id, image: image.clone() }) else {
+        panic!("not staged")
+    };
+    assert!(have.is_empty());
+    for run in runs_of(&sample.image) {
+        let data = sample.data(run).into();
+        let stored = perform(DiskAction::Store { image: image.clone(), run, data });
+        assert_eq!(stored, Ok(DiskResult::Stored { bad: Vec::new() }));
+    }
+    let Ok(DiskResult::Sealed(sealed)) = perform(DiskAction::Seal { image: image.clone() }) else {
+        panic!("not sealed")
+    };
+    let on_side = || perform(DiskAction::Side { staged: sealed.root, exchange: false });
+    assert_eq!(on_side(), Ok(DiskResult::Side(Side::Before)));
+    assert_eq!(perform(DiskAction::Swap { exchange: false }), Ok(DiskResult::Done));
+    assert_eq!(on_side(), Ok(DiskResult::Side(Side::After)));
+    assert_eq!(perform(DiskAction::Collect), Ok(DiskResult::Done));
+    assert_eq!(perform(DiskAction::Adopt { id, image }), Ok(DiskResult::Adopted(Some(sealed.clone()))));
+    let target = Target { identity: sealed.root, empty: false };
+    assert_eq!(perform(DiskAction::Look), Ok(DiskResult::Target(Some(target))));
 }
