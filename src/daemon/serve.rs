@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, mpsc};
 
 use super::args::Args;
@@ -63,6 +63,7 @@ fn load(args: &Args) -> anyhow::Result<NodeConfig> {
 async fn run(args: &Args, node: Node, db: Db) -> anyhow::Result<()> {
     let address = SocketAddr::new(args.host, args.port);
     let listener = TcpListener::bind(address).await.with_context(|| format!("can't listen on {address}"))?;
+    let address = listener.local_addr().context("can't tell the address that is listened on")?;
     let metrics = Arc::new(Metrics::install().context("can't start metrics")?);
     let (answer, answered) = answers();
     let (events, happened) = mpsc::channel(EVENTS_QUEUED_MAX);
@@ -81,10 +82,12 @@ async fn run(args: &Args, node: Node, db: Db) -> anyhow::Result<()> {
     let server =
         tokio::spawn(ws::serve(listener, options, pages, Hub::new(events), async move { shutdown.notified().await }));
     let looping = tokio::spawn(node_loop.run());
+    // From here on signals mean what the manual says; whoever reads the next line may send them.
+    let mut signals = Signals::listen()?;
     tracing::info!(%address, "listening");
     // Without systemd there is nobody to be told.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-    obey_signals(args, &control).await?;
+    signals.obey(args, &control).await?;
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     stopped.notify_one();
     if control.send(Control::Stop).await.is_err() {
@@ -96,26 +99,39 @@ async fn run(args: &Args, node: Node, db: Db) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Ends with SIGTERM or SIGINT; SIGHUP reads the configuration again, and keeps the old one if the new one is wrong.
-async fn obey_signals(args: &Args, control: &mpsc::Sender<Control>) -> anyhow::Result<()> {
-    let listen = |kind| signal(kind).context("can't listen to signals");
-    let mut terminate = listen(SignalKind::terminate())?;
-    let mut interrupt = listen(SignalKind::interrupt())?;
-    let mut hangup = listen(SignalKind::hangup())?;
-    loop {
-        tokio::select! {
-            _ = terminate.recv() => return Ok(()),
-            _ = interrupt.recv() => return Ok(()),
-            _ = hangup.recv() => match load(args) {
-                Ok(config) => {
-                    tracing::info!(directories = config.directories.len(), "configuration read again");
-                    if control.send(Control::Configure(Arc::new(config))).await.is_err() {
-                        bail!("the event loop has ended by itself");
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn listen() -> anyhow::Result<Self> {
+        let listen = |kind| signal(kind).context("can't listen to signals");
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+            hangup: listen(SignalKind::hangup())?,
+        })
+    }
+
+    /// Ends with SIGTERM or SIGINT; SIGHUP reads the configuration again, and keeps the old one if the new one is wrong.
+    async fn obey(&mut self, args: &Args, control: &mpsc::Sender<Control>) -> anyhow::Result<()> {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return Ok(()),
+                _ = self.interrupt.recv() => return Ok(()),
+                _ = self.hangup.recv() => match load(args) {
+                    Ok(config) => {
+                        tracing::info!(directories = config.directories.len(), "configuration read again");
+                        if control.send(Control::Configure(Arc::new(config))).await.is_err() {
+                            bail!("the event loop has ended by itself");
+                        }
                     }
-                }
-                Err(error) => tracing::error!("the old configuration stays: {error:#}"),
-            },
-            () = control.closed() => bail!("the event loop has ended by itself"),
+                    Err(error) => tracing::error!("the old configuration stays: {error:#}"),
+                },
+                () = control.closed() => bail!("the event loop has ended by itself"),
+            }
         }
     }
 }

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Output;
+use std::time::Duration;
 
 use assert_cmd::cargo::cargo_bin;
 use bytes::Bytes;
@@ -246,7 +247,12 @@ fn signals() {
 }
 
 fn server(args: &[&str]) -> Output {
-    Command::new(cargo_bin("ciruela-server")).args(args).output().expect("starts")
+    // A daemon that should not have started is ended.
+    assert_cmd::Command::new(cargo_bin("ciruela-server"))
+        .args(args)
+        .timeout(Duration::from_secs(60))
+        .output()
+        .expect("starts")
 }
 
 #[test]
@@ -285,7 +291,7 @@ fn check_config_finds_mistakes() {
     let output = check();
     assert_eq!(output.status.code(), Some(1));
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let parts = ["bad.yaml", "append_only", "append-only", "line 4"];
+    let parts = ["bad.yaml", "append_only", "append-only", "bad.yaml:4:"];
     let missing: BTreeMap<_, _> =
         parts.iter().map(|part| (part, text.contains(part))).filter(|(_, there)| !there).collect();
     assert!(missing.is_empty(), "{missing:?} in {text}");

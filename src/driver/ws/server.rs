@@ -117,10 +117,9 @@ async fn serve_one(stream: TcpStream, peer: SocketAddr, handler: &dyn Handler, h
     let upgrade = Upgrade::default();
     let service = service_fn(|request| {
         let answer = answer(request, handler, &upgrade);
-        async move { Ok::<_, Infallible>(answer.await) }
+        async move { Ok::<_, Infallible>(closing(answer.await)) }
     });
     let http = hyper::server::conn::http1::Builder::new()
-        .keep_alive(false)
         .timer(TokioTimer::new())
         .header_read_timeout(limits::HANDSHAKE_TIMEOUT)
         .max_buf_size(limits::HTTP_HEAD_BYTES_MAX)
@@ -143,6 +142,14 @@ async fn serve_one(stream: TcpStream, peer: SocketAddr, handler: &dyn Handler, h
     // The owner gets its own with the first event.
     drop(handle);
     task.await;
+}
+
+/// One request per connection: said of every answer but an upgrade, whose `Connection` header clients compare as a whole.
+fn closing(mut answer: Answer) -> Answer {
+    if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+        answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    answer
 }
 
 async fn answer(mut request: Request<Incoming>, handler: &dyn Handler, upgrade: &Upgrade) -> Answer {

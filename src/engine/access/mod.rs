@@ -139,5 +139,4 @@ fn against_head(change: &Change, directory: &DirectoryConfig, head: Option<Head<
 }
 
 #[cfg(test)]
-#[path = "access_tests.rs"]
 mod tests;

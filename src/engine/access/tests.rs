@@ -42,6 +42,7 @@ fn config() -> NodeConfig {
     }
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "as changes hold it")]
 fn image(n: u8) -> Option<ImageId> {
     Some(ImageId::new([n; 32]))
 }
