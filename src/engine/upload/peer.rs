@@ -171,7 +171,9 @@ impl Peer {
         let seconds = limits::DOWN_AFTER.as_secs();
         let reason = match self.link {
             Link::Greeting { .. } => format!("it is connected but has not said who it is for {seconds} s"),
-            Link::Connecting | Link::Up { .. } | Link::Pausing { .. } | Link::Closed => format!("no answer for {seconds} s"),
+            Link::Connecting | Link::Up { .. } | Link::Pausing { .. } | Link::Closed => {
+                format!("no answer for {seconds} s")
+            }
         };
         silence.reason.get_or_insert(reason);
         true

@@ -59,8 +59,16 @@ impl Uploads {
         true
     }
 
-    /// An address that was chosen is of no use: another one of the cluster may do better.
+    /// Nodes that can be spoken to.
+    fn reached(&self) -> usize {
+        self.peers.values().filter(|peer| matches!(peer.link, Link::Up { .. })).count()
+    }
+
+    /// An address that was chosen is of no use: another one of the cluster may do better, while too few have been reached.
     fn replace_with_spare(&mut self, now: Now, outbox: &mut Outbox<Effect>) {
+        if self.reached() >= self.rules.initial_connections {
+            return;
+        }
         while let Some(spare) = self.spare.pop() {
             if self.add_peer(now, spare, outbox) {
                 return;
@@ -158,7 +166,7 @@ impl Uploads {
 
     /// Connects again to those whose pause is over, and calls those down that were silent for too long.
     pub(super) fn reach_timeout(&mut self, now: Now, outbox: &mut Outbox<Effect>) {
-        let mut slow = false;
+        let mut silent = 0;
         for peer in self.peers.values_mut() {
             if peer.fell_silent(now.time) {
                 outbox.push(Effect::Event(peer.unreachable()));
@@ -168,14 +176,15 @@ impl Uploads {
                     let reason = peer.trouble().unwrap_or_default().to_owned();
                     peer.failed(now.time, &reason);
                 }
-                slow |= peer.host.is_none();
+                silent += usize::from(peer.host.is_none());
             }
             if matches!(peer.link, Link::Pausing { retry } if retry <= now.time) {
                 peer.link = Link::Connecting;
                 outbox.push(Effect::Connect { address: peer.address });
             }
         }
-        if slow {
+        // Each such round takes long: if it is needed at all, then with more at once.
+        for _ in 0..if self.reached() == 0 { 2 * silent } else { 0 } {
             self.replace_with_spare(now, outbox);
         }
         self.follow_redirects(outbox);
