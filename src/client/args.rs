@@ -3,12 +3,15 @@
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
-use super::{index, verify};
+use super::{index, sync, verify};
 
 /// Puts directories on every machine of a cluster: signed, whole, and fast.
 #[derive(Debug, Parser)]
 #[command(name = "ciruela", version, max_term_width = 100)]
 pub struct Cli {
+    /// For `sync`: the port of entry points that name none [default: 24783]
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub port: Option<u16>,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
@@ -17,6 +20,7 @@ pub struct Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    Sync(Box<sync::SyncArgs>),
     Index(index::IndexArgs),
     Verify(verify::VerifyArgs),
     Completions(CompletionsArgs),

@@ -24,6 +24,7 @@ pub fn main() -> ExitCode {
         }
     };
     let result = match cli.command {
+        Command::Sync(args) => sync::run(*args, cli.port),
         Command::Index(args) => index::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Completions(args) => {

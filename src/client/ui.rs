@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal, Write};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// Data could not be printed.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +53,53 @@ pub fn bytes_bar() -> ProgressBar {
     let template = "{msg:.dim} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec}";
     let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
     ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr()).with_style(style.progress_chars("=> "))
+}
+
+/// An amount of bytes for people.
+pub fn bytes(count: u64) -> String {
+    HumanBytes(count).to_string()
+}
+
+/// Some lines at the bottom of the terminal that change; what is said meanwhile goes above them.
+pub struct LiveLines {
+    area: MultiProgress,
+    lines: Vec<ProgressBar>,
+}
+
+impl LiveLines {
+    /// No lines yet; they are drawn at most `per_second` times a second.
+    pub fn new(per_second: u8) -> Self {
+        let area = MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(per_second));
+        Self { area, lines: Vec::new() }
+    }
+
+    /// Shows these lines in the place of those before; what doesn't fit in the terminal's width is cut.
+    pub fn set(&mut self, texts: Vec<String>) {
+        while self.lines.len() > texts.len() {
+            if let Some(line) = self.lines.pop() {
+                line.finish_and_clear();
+                self.area.remove(&line);
+            }
+        }
+        while self.lines.len() < texts.len() {
+            let style = ProgressStyle::with_template("{wide_msg}").unwrap_or_else(|_| ProgressStyle::default_bar());
+            self.lines.push(self.area.add(ProgressBar::new_spinner().with_style(style)));
+        }
+        for (line, text) in self.lines.iter().zip(texts) {
+            line.set_message(text);
+        }
+    }
+
+    /// Says something above the lines.
+    pub fn say(&self, text: &str) {
+        self.area.suspend(|| to_stderr(text));
+    }
+}
+
+impl Drop for LiveLines {
+    fn drop(&mut self) {
+        self.set(Vec::new());
+    }
 }
 
 /// A closed stderr is no reason to fail.

@@ -10,4 +10,5 @@ pub mod node_loop;
 pub mod pool;
 pub mod resolve;
 pub mod scan;
+pub mod upload_loop;
 pub mod ws;

@@ -152,10 +152,22 @@ pub const DEFAULT_PORT: u16 = 24_783;
 pub const RECONNECT_PAUSE_MIN: Duration = Duration::from_millis(250);
 /// Longest pause before the client connects again.
 pub const RECONNECT_PAUSE_MAX: Duration = Duration::from_secs(5);
-/// A node that can't be reached for this long, and as often as [`DOWN_AFTER_ATTEMPTS`], counts as down.
+/// A node that can't be reached for this long counts as down.
 pub const DOWN_AFTER: Duration = Duration::from_secs(10);
-/// See [`DOWN_AFTER`].
-pub const DOWN_AFTER_ATTEMPTS: u32 = 3;
+/// Names that one `ciruela sync` takes.
+pub const ENTRY_POINTS_MAX: usize = 256;
+/// Nodes of one cluster that the client connects to, chosen at first or named by others.
+pub const CLIENT_PEERS_MAX: usize = 1_024;
+/// Answers to the client's questions (names, connections, signatures) that wait for its loop.
+pub const CLIENT_ANSWERS_QUEUED_MAX: usize = 1_024;
+/// Messages of all its connections that wait for the client's loop.
+pub const CLIENT_EVENTS_QUEUED_MAX: usize = 64;
+/// When all is done, the client waits no longer for its connections to be closed properly.
+pub const CLIENT_GOODBYE_TIMEOUT: Duration = Duration::from_millis(500);
+/// Different losses of sources that the client tells of.
+pub const SOURCE_LOSSES_TOLD_MAX: usize = 10;
+/// How often a change is signed again with a later stamp, because what it replaces is stamped ahead of the client's clock.
+pub const SIGN_AGAIN_MAX: usize = 3;
 
 /// Files of at least this many bytes get their space reserved when the tree is staged; smaller ones are made when their
 /// first block comes.

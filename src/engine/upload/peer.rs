@@ -1,14 +1,14 @@
 //! One address of the cluster: its connection, and how each upload fares there.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::time::Duration;
 
-use super::Event;
+use super::{Event, Refused};
 use crate::format::wire::{Outcome, Progress};
 use crate::model::ids::ImageId;
 use crate::model::limits;
 use crate::model::peer::{ConnectionId, Host};
-use crate::model::time::Time;
+use crate::model::time::{Stamp, Time};
 
 /// A node as the client sees it.
 #[derive(Debug)]
@@ -19,18 +19,35 @@ pub(super) struct Peer {
     pub(super) host: Option<Host>,
     /// One per upload.
     pub(super) stages: Vec<Stage>,
+    /// Images offered on this connection.
+    pub(super) published: BTreeSet<ImageId>,
+    /// From the moment when it should be reached until it says `Hello`.
+    silence: Option<Silence>,
     last_request: u64,
 }
 
 /// The connection.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Link {
-    /// An attempt is under way; the fields are those of the failures before it.
-    Connecting { attempts: u32, since: Option<Time>, down: bool },
+    /// An attempt is under way.
+    Connecting,
+    /// Connected, and it hasn't said who it is.
+    Greeting { connection: ConnectionId },
     /// Connected.
     Up { connection: ConnectionId },
-    /// Not connected.
-    Down { attempts: u32, since: Time, retry: Option<Time>, reason: String, down: bool },
+    /// The next attempt is at this time.
+    Pausing { retry: Time },
+    /// There is nothing more to do here.
+    Closed,
+}
+
+/// Not to be reached.
+#[derive(Debug)]
+struct Silence {
+    since: Time,
+    attempts: u32,
+    reason: Option<String>,
+    down: bool,
 }
 
 /// How an upload fares at a node.
@@ -38,8 +55,8 @@ pub(super) enum Link {
 pub(super) enum Stage {
     /// To be submitted (again).
     Unsent,
-    /// Waits for the verdict.
-    Asked { request: u64 },
+    /// Waits for the verdict on the change of that time.
+    Asked { request: u64, stamp: Stamp },
     /// Registered; waits for the outcome.
     Accepted { progress: Option<Progress> },
     /// The node doesn't carry the directory.
@@ -47,7 +64,9 @@ pub(super) enum Stage {
     /// `--append-weak`, and another image is there.
     Kept { current: Option<ImageId> },
     /// No.
-    Refused { word: String, detail: String, keys: Vec<String>, current: Option<ImageId> },
+    Refused(Refused),
+    /// It can't get what it needs from here.
+    NotServed { reason: String },
     /// Done or given up, as the node told.
     Ended(Outcome),
 }
@@ -57,15 +76,23 @@ impl Stage {
     pub(super) const fn is_final(&self) -> bool {
         match self {
             Self::Unsent | Self::Asked { .. } | Self::Accepted { .. } => false,
-            Self::NotHere | Self::Kept { .. } | Self::Refused { .. } | Self::Ended(_) => true,
+            Self::NotHere | Self::Kept { .. } | Self::Refused(_) | Self::NotServed { .. } | Self::Ended(_) => true,
         }
     }
 }
 
 impl Peer {
-    pub(super) fn new(address: SocketAddr, uploads: usize) -> Self {
-        let link = Link::Connecting { attempts: 0, since: None, down: false };
-        Self { address, link, host: None, stages: vec![Stage::Unsent; uploads], last_request: 0 }
+    /// A peer to which a connection is being made.
+    pub(super) fn new(now: Time, address: SocketAddr, uploads: usize) -> Self {
+        Self {
+            address,
+            link: Link::Connecting,
+            host: None,
+            stages: vec![Stage::Unsent; uploads],
+            published: BTreeSet::new(),
+            silence: Some(Silence { since: now, attempts: 0, reason: None, down: false }),
+            last_request: 0,
+        }
     }
 
     pub(super) fn next_request(&mut self) -> u64 {
@@ -73,70 +100,93 @@ impl Peer {
         self.last_request
     }
 
-    pub(super) fn reached(&mut self, host: Host) {
+    /// Its `Hello` came: who it is, and that it can be spoken to. At an address that now belongs to another machine,
+    /// everything begins anew.
+    pub(super) fn greeted(&mut self, connection: ConnectionId, host: Host) {
+        if self.host.as_ref().is_some_and(|before| before.machine_id != host.machine_id) {
+            self.stages.fill(Stage::Unsent);
+        }
         self.host = Some(host);
+        self.link = Link::Up { connection };
+        self.silence = None;
     }
 
-    /// Failed attempts since it was last connected.
-    pub(super) fn attempts(&self) -> u32 {
-        match self.link {
-            Link::Connecting { attempts, .. } | Link::Down { attempts, .. } => attempts,
-            Link::Up { .. } => 0,
-        }
-    }
-
-    pub(super) fn failing_since(&self) -> Option<Time> {
-        match self.link {
-            Link::Connecting { since, .. } => since,
-            Link::Down { since, .. } => Some(since),
-            Link::Up { .. } => None,
-        }
-    }
-
-    /// Whether it has been unreachable for long enough to be called down.
+    /// Whether it has been out of reach for long enough to be called down.
     pub(super) fn is_down(&self) -> bool {
-        match self.link {
-            Link::Connecting { down, .. } | Link::Down { down, .. } => down,
-            Link::Up { .. } => false,
-        }
+        self.silence.as_ref().is_some_and(|silence| silence.down)
     }
 
-    pub(super) fn retry_at(&self) -> Option<Time> {
-        match self.link {
-            Link::Down { retry, .. } => retry,
-            Link::Connecting { .. } | Link::Up { .. } => None,
-        }
+    /// Whether it can be reached never again, however long one waits.
+    pub(super) fn is_given_up(&self) -> bool {
+        self.link == Link::Closed && !self.is_final()
     }
 
-    /// Why it isn't connected.
+    /// Nothing more is to come from it.
+    pub(super) fn is_final(&self) -> bool {
+        self.stages.iter().all(Stage::is_final)
+    }
+
+    /// Why it can't be spoken to.
     pub(super) fn trouble(&self) -> Option<&str> {
-        match &self.link {
-            Link::Down { reason, .. } => Some(reason),
-            Link::Connecting { .. } | Link::Up { .. } => None,
-        }
+        self.silence.as_ref().and_then(|silence| silence.reason.as_deref())
     }
 
-    /// An attempt failed, or the connection broke: what isn't final will be submitted again.
-    pub(super) fn failed(&mut self, now: Time, reason: &str) {
-        let attempts = self.attempts() + 1;
-        let since = self.failing_since().unwrap_or(now);
-        let pause = limits::RECONNECT_PAUSE_MIN * 2_u32.saturating_pow(attempts - 1).min(1_000);
-        let down = attempts >= limits::DOWN_AFTER_ATTEMPTS && now.since(since) >= limits::DOWN_AFTER;
-        let retry = Some(now + pause.min(limits::RECONNECT_PAUSE_MAX));
-        self.link = Link::Down { attempts, since, retry, reason: reason.to_owned(), down };
+    /// The next attempt, or when it counts as down.
+    pub(super) fn deadline(&self) -> Option<(Time, &'static str)> {
+        let retry = match self.link {
+            Link::Pausing { retry } => Some((retry, "upload: connect again")),
+            Link::Connecting | Link::Greeting { .. } | Link::Up { .. } | Link::Closed => None,
+        };
+        let waiting = self.silence.as_ref().filter(|silence| !silence.down);
+        let down = waiting.map(|silence| (silence.since + limits::DOWN_AFTER, "upload: a node counts as down"));
+        super::earlier(retry, down)
+    }
+
+    /// An attempt failed, or the connection broke: what isn't final will be submitted again. Says whether that is news.
+    pub(super) fn failed(&mut self, now: Time, reason: &str) -> bool {
+        self.published.clear();
         for stage in self.stages.iter_mut().filter(|stage| !stage.is_final()) {
             *stage = Stage::Unsent;
         }
+        if self.is_final() {
+            self.link = Link::Closed;
+            self.silence = None;
+            return false;
+        }
+        let silence = self.silence.get_or_insert(Silence { since: now, attempts: 0, reason: None, down: false });
+        let news = silence.attempts == 0;
+        let factor = 2_u32.saturating_pow(silence.attempts);
+        let pause = limits::RECONNECT_PAUSE_MIN.saturating_mul(factor).min(limits::RECONNECT_PAUSE_MAX);
+        silence.attempts = silence.attempts.saturating_add(1);
+        silence.reason = Some(reason.to_owned());
+        self.link = Link::Pausing { retry: now + pause };
+        news
+    }
+
+    /// Calls it down if it is time. Says whether that is news.
+    pub(super) fn fell_silent(&mut self, now: Time) -> bool {
+        let due = |silence: &&mut Silence| !silence.down && silence.since + limits::DOWN_AFTER <= now;
+        let Some(silence) = self.silence.as_mut().filter(due) else { return false };
+        silence.down = true;
+        let seconds = limits::DOWN_AFTER.as_secs();
+        let reason = match self.link {
+            Link::Greeting { .. } => format!("it is connected but has not said who it is for {seconds} s"),
+            Link::Connecting | Link::Up { .. } | Link::Pausing { .. } | Link::Closed => {
+                format!("no answer for {seconds} s")
+            }
+        };
+        silence.reason.get_or_insert(reason);
+        true
     }
 
     /// It will never do.
-    pub(super) fn give_up(&mut self, reason: &str) {
-        let (attempts, since) = (self.attempts() + 1, Time::new(Duration::ZERO));
-        self.link = Link::Down { attempts, since, retry: None, reason: reason.to_owned(), down: true };
+    pub(super) fn give_up(&mut self, now: Time, reason: &str) {
+        self.link = Link::Closed;
+        self.silence = Some(Silence { since: now, attempts: 1, reason: Some(reason.to_owned()), down: true });
     }
 
-    pub(super) fn unreachable(&self, reason: &str) -> Event {
-        let (address, host, reason) = (self.address, self.host.clone(), reason.to_owned());
-        Event::Unreachable { address, host, reason, down: self.is_down() }
+    pub(super) fn unreachable(&self) -> Event {
+        let reason = self.trouble().unwrap_or_default().to_owned();
+        Event::Unreachable { address: self.address, host: self.host.clone(), reason, down: self.is_down() }
     }
 }

@@ -1,15 +1,16 @@
 //! How it stands, node by node, and whether that is an end.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
-use super::Uploads;
 use super::peer::{Peer, Stage};
+use super::{Refused, Uploads};
 use crate::model::ids::ImageId;
 use crate::model::peer::Host;
 use crate::model::time::Time;
 use crate::model::vpath::VPath;
 
-/// How it ended, in order of weight: the exit status follows from it.
+/// How it ended: the exit status follows from it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ending {
     /// Not an end.
@@ -20,7 +21,9 @@ pub enum Ending {
     DoneEarly,
     /// A node refused, gave up, or nobody carries a directory.
     Refused,
-    /// The deadline passed.
+    /// The source was changed, or can't be read any more, before every node had it.
+    SourceLost,
+    /// The deadline passed, or what `--require-all` asks for can't come true any more.
     Late,
     /// No node can be reached.
     Unreachable,
@@ -39,8 +42,10 @@ pub struct Summary {
     pub nodes: Vec<NodeResult>,
     /// Names that could not be resolved, and why.
     pub unresolved: Vec<(String, String)>,
-    /// Paths which no node carries.
+    /// Paths which no node that could be asked carries.
     pub homeless: Vec<VPath>,
+    /// Time from start to end; zero before the end.
+    pub took: Duration,
 }
 
 /// How it stands at one node.
@@ -54,6 +59,8 @@ pub struct NodeResult {
     pub down: Option<String>,
     /// Not connected now, and why.
     pub trouble: Option<String>,
+    /// However long one waits, it will not be of use.
+    pub given_up: bool,
     /// One per upload.
     pub uploads: Vec<(VPath, UploadResult)>,
 }
@@ -68,9 +75,11 @@ pub enum UploadResult {
     /// The node doesn't carry that directory.
     NotHere,
     /// Refused, and what a person should know.
-    Refused { word: String, detail: String, keys: Vec<String>, current: Option<ImageId> },
+    Refused(Refused),
     /// The node took it and gave it up.
     Aborted { result: String, reason: String },
+    /// The node took it and can't get it: the source was changed or can't be read.
+    NotServed { reason: String },
     /// Under way, and what it waits for.
     Waiting { state: String, waiting: Option<String>, bytes_done: u64, bytes_total: u64 },
 }
@@ -97,77 +106,121 @@ impl NodeResult {
     pub fn is_good(&self) -> bool {
         self.uploads.iter().all(|(_, result)| result.is_good())
     }
+
+    /// It has nothing to do with any of the directories.
+    pub fn is_outside(&self) -> bool {
+        self.uploads.iter().all(|(_, result)| *result == UploadResult::NotHere)
+    }
+
+    /// All that it carries is there.
+    pub fn is_done(&self) -> bool {
+        self.is_good() && !self.is_outside()
+    }
 }
 
 impl Summary {
-    pub(super) fn of(engine: &Uploads, _now: Time) -> Self {
+    pub(super) fn of(engine: &Uploads) -> Self {
         let nodes: Vec<_> = engine.peers.values().map(|peer| node(engine, peer)).collect();
-        let homeless = engine.uploads.iter().enumerate().filter(|(upload, _)| {
-            let mut stages = engine.peers.values().map(|peer| &peer.stages[*upload]);
-            !engine.peers.is_empty() && stages.all(|stage| *stage == Stage::NotHere)
+        let homeless = engine.intents.iter().enumerate().filter(|(upload, _)| {
+            let mut reached = engine.peers.values().filter(|peer| peer.host.is_some()).peekable();
+            reached.peek().is_some() && reached.all(|peer| peer.stages[*upload] == Stage::NotHere)
         });
-        let homeless = homeless.map(|(_, upload)| upload.path.clone()).collect();
+        let homeless = homeless.map(|(_, intent)| intent.upload.path.clone()).collect();
         let unresolved = engine.unresolved.iter().map(|(name, reason)| (name.clone(), reason.clone())).collect();
-        Self { ending: Ending::Open, nodes, unresolved, homeless }
+        Self { ending: Ending::Open, nodes, unresolved, homeless, took: Duration::ZERO }
+    }
+
+    /// Nodes that carry one of the directories, or may.
+    pub fn known(&self) -> impl Iterator<Item = &NodeResult> + Clone {
+        self.nodes.iter().filter(|node| !node.is_outside())
     }
 
     /// The ending, if this is one.
     pub(super) fn ending_at(&self, engine: &Uploads, now: Time) -> Option<Ending> {
-        let done = self.nodes.iter().filter(|node| node.is_final() && node.is_good()).count();
-        let late = now >= engine.started + engine.rules.deadline;
         if engine.resolving.is_empty() {
-            if self.nodes.is_empty() || self.nodes.iter().all(|node| node.down.is_some() && node.host.is_none()) {
-                return Some(Ending::Unreachable);
-            }
-            let settled = |node: &NodeResult| node.is_final() || (node.down.is_some() && !engine.rules.require_all);
+            let settled = |node: &NodeResult| node.is_final() || node.down.is_some();
             if self.nodes.iter().all(settled) {
-                let bad = self.nodes.iter().any(|node| node.is_final() && !node.is_good());
-                let unresolved = !self.unresolved.is_empty() && engine.rules.require_all;
-                return Some(if bad || !self.homeless.is_empty() {
-                    Ending::Refused
-                } else if unresolved {
-                    Ending::Late
-                } else {
-                    Ending::Done
-                });
+                let ending = self.settled(engine);
+                if ending.is_some() {
+                    return ending;
+                }
             }
         }
-        if engine.early_passed && done >= engine.rules.early_hosts {
-            let enough = done as f64 >= engine.rules.early_fraction * self.nodes.len() as f64;
-            let bad = self.nodes.iter().any(|node| node.is_final() && !node.is_good());
-            if enough && !bad {
-                return Some(Ending::DoneEarly);
-            }
+        if engine.early_passed && self.is_enough(engine) {
+            return Some(Ending::DoneEarly);
         }
-        late.then(|| if self.nodes.iter().all(|node| node.host.is_none()) { Ending::Unreachable } else { Ending::Late })
+        (now >= engine.started + engine.rules.deadline).then(|| self.failure().unwrap_or_else(|| self.not_done()))
+    }
+
+    /// The ending when every node is final or down; `None`: those that are down are waited for.
+    fn settled(&self, engine: &Uploads) -> Option<Ending> {
+        if let Some(failure) = self.failure() {
+            return Some(failure);
+        }
+        if !self.homeless.is_empty() {
+            return Some(Ending::Refused);
+        }
+        let missing = self.nodes.iter().filter(|node| !node.is_final());
+        let landed = |upload: usize| {
+            let mut results = self.nodes.iter().map(|node| &node.uploads[upload].1);
+            results.any(|result| result.is_good() && *result != UploadResult::NotHere)
+        };
+        if !engine.rules.require_all {
+            let all_landed = (0..engine.intents.len()).all(landed) && !self.nodes.is_empty();
+            return Some(if all_landed { Ending::Done } else { Ending::Unreachable });
+        }
+        let hopeless = !self.unresolved.is_empty() || missing.clone().any(|node| node.given_up);
+        match (missing.count(), hopeless) {
+            (0, false) if !self.nodes.is_empty() => Some(Ending::Done),
+            (_, true) => Some(self.not_done()),
+            (_, false) if self.nodes.is_empty() => Some(Ending::Unreachable),
+            (_, false) => None,
+        }
+    }
+
+    /// What can't become success any more.
+    fn failure(&self) -> Option<Ending> {
+        let results = || self.nodes.iter().flat_map(|node| node.uploads.iter().map(|(_, result)| result));
+        let refused = |result: &UploadResult| matches!(result, UploadResult::Refused(_) | UploadResult::Aborted { .. });
+        if results().any(refused) {
+            return Some(Ending::Refused);
+        }
+        results().any(|result| matches!(result, UploadResult::NotServed { .. })).then_some(Ending::SourceLost)
+    }
+
+    /// The ending without success: was anybody there?
+    fn not_done(&self) -> Ending {
+        if self.nodes.iter().all(|node| node.host.is_none()) { Ending::Unreachable } else { Ending::Late }
+    }
+
+    /// Whether the early rule is content.
+    fn is_enough(&self, engine: &Uploads) -> bool {
+        let done = self.known().filter(|node| node.is_done()).count();
+        let enough = done as f64 >= engine.rules.early_fraction * self.known().count() as f64;
+        done >= engine.rules.early_hosts.max(1) && enough && self.failure().is_none()
     }
 }
 
 fn node(engine: &Uploads, peer: &Peer) -> NodeResult {
     let trouble = peer.trouble().map(str::to_owned);
     let down = peer.is_down().then(|| trouble.clone().unwrap_or_else(|| "it doesn't answer".to_owned()));
-    let uploads = engine
-        .uploads
-        .iter()
-        .zip(&peer.stages)
-        .map(|(upload, stage)| (upload.path.clone(), result(stage, trouble.as_deref())));
-    NodeResult {
-        address: peer.address,
-        host: peer.host.clone(),
-        down,
-        uploads: uploads.collect(),
-        trouble: trouble.clone(),
-    }
+    let result = |(intent, stage): (&super::Intent, &Stage)| {
+        (intent.upload.path.clone(), result(stage, intent.signed.is_some(), trouble.as_deref()))
+    };
+    let uploads = engine.intents.iter().zip(&peer.stages).map(result).collect();
+    let given_up = peer.is_given_up();
+    NodeResult { address: peer.address, host: peer.host.clone(), down, trouble, given_up, uploads }
 }
 
-fn result(stage: &Stage, trouble: Option<&str>) -> UploadResult {
-    let waiting = |state: &str, waiting: Option<String>| {
-        let waiting = waiting.or_else(|| trouble.map(str::to_owned));
+fn result(stage: &Stage, signed: bool, trouble: Option<&str>) -> UploadResult {
+    let waiting = |state: &str, waiting: Option<&str>| {
+        let waiting = trouble.or(waiting).map(str::to_owned);
         UploadResult::Waiting { state: state.to_owned(), waiting, bytes_done: 0, bytes_total: 0 }
     };
     match stage {
-        Stage::Unsent => waiting("not sent", None),
-        Stage::Asked { .. } => waiting("submitted", Some("the node's verdict".to_owned())),
+        Stage::Unsent if signed => waiting("connecting", None),
+        Stage::Unsent => waiting("connecting", Some("our signature")),
+        Stage::Asked { .. } => waiting("submitted", Some("the node's verdict")),
         Stage::Accepted { progress: None } => waiting("accepted", None),
         Stage::Accepted { progress: Some(progress) } => UploadResult::Waiting {
             state: progress.state.clone(),
@@ -177,9 +230,8 @@ fn result(stage: &Stage, trouble: Option<&str>) -> UploadResult {
         },
         Stage::NotHere => UploadResult::NotHere,
         Stage::Kept { current } => UploadResult::Kept { current: *current },
-        Stage::Refused { word, detail, keys, current } => {
-            UploadResult::Refused { word: word.clone(), detail: detail.clone(), keys: keys.clone(), current: *current }
-        }
+        Stage::Refused(refusal) => UploadResult::Refused(refusal.clone()),
+        Stage::NotServed { reason } => UploadResult::NotServed { reason: reason.clone() },
         Stage::Ended(outcome) if matches!(outcome.result.as_str(), "done" | "already") => UploadResult::Done {
             already: outcome.result == "already",
             bytes_reused: outcome.bytes_reused,

@@ -1,0 +1,148 @@
+//! `ciruela sync`: scans, signs, publishes, and tells how it ended on each machine.
+//!
+//! What to do when is decided by `engine/upload`, done by `driver/upload_loop`; here are the options, the keys, and all words
+//! for people and programs.
+
+mod args;
+mod destination;
+mod json;
+mod live;
+mod plain;
+mod prepare;
+mod refusals;
+mod report;
+mod words;
+
+use std::hash::{BuildHasher, RandomState};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context;
+
+pub use args::SyncArgs;
+
+use self::args::Plan;
+use self::json::Json;
+use self::live::Live;
+use self::plain::Plain;
+use self::prepare::{Prepared, Scanned, scan_all, sign_with};
+use super::keys::{self, KeysError, Process};
+use super::ui;
+use crate::driver::clock::Clock;
+use crate::driver::resolve::ResolveOptions;
+use crate::driver::upload_loop::{self, Audience, Setup, Source, Status};
+use crate::engine::upload::{Ending, Upload, Uploads};
+use crate::model::ids::ImageId;
+
+/// Nobody accepted the keys' absence.
+const NO_KEY_STATUS: u8 = 2;
+/// Threads which carry messages; reading and hashing have their own.
+const RUNTIME_THREADS: usize = 2;
+
+/// What all output needs to know.
+#[derive(Debug, Clone)]
+struct Stage {
+    /// The names of each cluster, in one text.
+    clusters: Vec<String>,
+    /// Each key that signs: fingerprint and origin.
+    signers: Vec<String>,
+    /// The cluster's name that was signed.
+    signed_for: Option<String>,
+    /// For people.
+    deadline: std::time::Duration,
+}
+
+/// Output of one kind.
+trait Output: Audience {
+    /// What will be published, and with which keys.
+    fn prepared(&mut self, prepared: &[Prepared]);
+
+    /// Everything is over.
+    fn end(&mut self, status: &[Status], exit_status: u8);
+}
+
+/// Runs the command. `port`: what stood before the subcommand.
+pub fn run(args: SyncArgs, port: Option<u16>) -> Result<ExitCode, anyhow::Error> {
+    let plan = args.plan(port)?;
+    let loaded = match keys::load(&plan.keys, &Process) {
+        Ok(loaded) => loaded,
+        Err(error @ (KeysError::Unusable { .. } | KeysError::NoKey { .. })) => {
+            super::complain(&error.into());
+            return Ok(ExitCode::from(NO_KEY_STATUS));
+        }
+    };
+    for warning in plan.warnings.iter().chain(&loaded.warnings) {
+        ui::warn(warning);
+    }
+    let stage = Stage {
+        clusters: plan.clusters.iter().map(|names| names.join(" ")).collect(),
+        signers: loaded.signers.iter().map(keys::Signer::describe).collect(),
+        signed_for: plan.rules.cluster.as_deref().map(str::to_owned),
+        deadline: plan.rules.deadline,
+    };
+    let clock = Clock::new();
+    let Scanned { prepared, sources, images } = scan_all(&plan, clock)?;
+    let mut output: Box<dyn Output> = match (plan.json, ui::is_interactive()) {
+        (true, _) => Box::new(Json::new(stage)),
+        (false, true) => Box::new(Live::new(stage)),
+        (false, false) => Box::new(Plain::new(stage)),
+    };
+    output.prepared(&prepared);
+    let clusters = plan.clusters.iter().map(|names| cluster(names, &plan, &images)).collect();
+    let signers = Arc::new(loaded.signers);
+    let status = publish(clusters, sources, sign_with(signers), plan.port, clock, &mut *output)?;
+    let exit_status = status.iter().map(|status| exit_status(&status.summary.ending)).max_by_key(|s| severity(*s));
+    let exit_status = exit_status.unwrap_or(1);
+    output.end(&status, exit_status);
+    Ok(ExitCode::from(exit_status))
+}
+
+fn cluster(names: &[String], plan: &Plan, images: &[ImageId]) -> Uploads {
+    let upload = |(wish, image): (&args::Wish, &ImageId)| Upload {
+        path: wish.path.clone(),
+        image: *image,
+        verb: wish.verb,
+        old_image: wish.old_image,
+        weak: wish.weak,
+    };
+    let uploads = plan.wishes.iter().zip(images).map(upload).collect();
+    // Which of a cluster's addresses are taken differs from run to run.
+    let seed = RandomState::new().hash_one(names);
+    Uploads::new(names.to_vec(), uploads, plan.rules.clone(), seed)
+}
+
+fn publish(
+    clusters: Vec<Uploads>,
+    sources: Vec<Source>,
+    sign: upload_loop::Sign,
+    port: u16,
+    clock: Clock,
+    output: &mut dyn Output,
+) -> Result<Vec<Status>, anyhow::Error> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let runtime = builder.worker_threads(RUNTIME_THREADS).enable_all().build().context("can't start threads")?;
+    let setup = Setup { clusters, sources, sign, port, resolve: ResolveOptions::default() };
+    let status = runtime.block_on(upload_loop::run(setup, clock, output));
+    // Somebody may still be asked for a signature, or a name server for an answer: nobody waits for those.
+    runtime.shutdown_background();
+    status.context("can't start")
+}
+
+/// The exit status that an ending means.
+fn exit_status(ending: &Ending) -> u8 {
+    match ending {
+        Ending::Done | Ending::DoneEarly => 0,
+        Ending::SourceLost | Ending::Open => 1,
+        Ending::NotSigned(_) => NO_KEY_STATUS,
+        Ending::Refused => 3,
+        Ending::Late => 4,
+        Ending::Unreachable => 5,
+        Ending::Interrupted => 130,
+    }
+}
+
+/// Which of two statuses is the worse one.
+fn severity(exit_status: u8) -> u8 {
+    // A source that was changed concerns all clusters; the others are in order already.
+    if exit_status == 1 { 6 } else { exit_status }
+}

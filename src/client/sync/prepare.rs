@@ -1,0 +1,137 @@
+//! What must be there before anything is sent: scanned directories and a way to sign.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::args::{Plan, Wish};
+use crate::client::index::with_progress;
+use crate::client::keys::Signer;
+use crate::driver::clock::Clock;
+use crate::driver::image_reader::ImageReader;
+use crate::driver::scan::{ScanOptions, ScanStats, scan};
+use crate::driver::upload_loop::{Sign, Source};
+use crate::format::change::signed_bytes;
+use crate::model::change::{Change, SignedChange};
+use crate::model::ids::ImageId;
+use crate::model::key::{Scheme, Signature};
+
+/// A directory that was scanned.
+#[derive(Debug, Clone)]
+pub(super) struct Prepared {
+    /// As it was named first.
+    pub(super) source: PathBuf,
+    /// What is in it.
+    pub(super) image: ImageId,
+    /// How much.
+    pub(super) stats: ScanStats,
+    /// How long it took.
+    pub(super) took: Duration,
+    /// Where it shall go.
+    pub(super) wishes: Vec<Wish>,
+}
+
+/// All that was scanned.
+#[derive(Debug)]
+pub(super) struct Scanned {
+    /// For people.
+    pub(super) prepared: Vec<Prepared>,
+    /// For nodes.
+    pub(super) sources: Vec<Source>,
+    /// The image of each wish.
+    pub(super) images: Vec<ImageId>,
+}
+
+/// Scans each directory once, however it is named.
+pub(super) fn scan_all(plan: &Plan, clock: Clock) -> Result<Scanned, anyhow::Error> {
+    let mut prepared = Vec::<Prepared>::new();
+    let (mut sources, mut images, mut known) = (BTreeMap::new(), Vec::new(), BTreeMap::new());
+    for wish in &plan.wishes {
+        let real = real_path(&wish.source);
+        let number = match known.get(&real) {
+            Some(number) => *number,
+            None => {
+                let (one, source) = scan_one(&wish.source, plan, clock)?;
+                sources.insert(one.image, source);
+                known.insert(real, prepared.len());
+                prepared.push(one);
+                prepared.len() - 1
+            }
+        };
+        images.push(prepared[number].image);
+        prepared[number].wishes.push(wish.clone());
+    }
+    Ok(Scanned { prepared, sources: sources.into_values().collect(), images })
+}
+
+/// One name for one directory; the scan says what is wrong with others.
+fn real_path(path: &Path) -> PathBuf {
+    std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
+}
+
+fn scan_one(dir: &Path, plan: &Plan, clock: Clock) -> Result<(Prepared, Source), anyhow::Error> {
+    let start = clock.now().time;
+    let options = ScanOptions::new(plan.hash);
+    let scan = with_progress("indexing", |progress| scan(dir, &options, progress))?;
+    let reader = ImageReader::new(dir.to_owned(), &scan)?;
+    let took = clock.now().time.since(start);
+    let prepared = Prepared { source: dir.to_owned(), image: scan.id, stats: scan.stats, took, wishes: Vec::new() };
+    Ok((prepared, Source { id: scan.id, index: Bytes::from(scan.index), reader }))
+}
+
+/// Signs with all keys. One that fails, such as an agent's whose user says no, doesn't stop the others.
+pub(super) fn sign_with(signers: Arc<Vec<Signer>>) -> Sign {
+    Arc::new(move |change: &Change| {
+        let Some(message) = signed_bytes(change, Scheme::V2) else {
+            return Err("this change can't be signed".to_owned());
+        };
+        let (mut signatures, mut problems) = (Vec::new(), Vec::new());
+        for signer in signers.iter() {
+            match signer.sign(&message) {
+                Ok(bytes) => {
+                    signatures.push(Signature { scheme: Scheme::V2, key: Some(signer.public_key()), bytes });
+                }
+                Err(error) => problems.push(format!("{:#}", anyhow::Error::from(error))),
+            }
+        }
+        if signatures.is_empty() {
+            return Err(problems.join("; "));
+        }
+        Ok(SignedChange::new(change.clone(), signatures))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::keys::Origin;
+    use crate::format::signature::verify;
+    use crate::format::ssh::SecretKey;
+    use crate::model::change::Verb;
+    use crate::model::time::Stamp;
+
+    #[test]
+    fn every_key_signs_all_of_the_change() {
+        let secrets = [1, 2].map(|seed| SecretKey::from_seed(&[seed; 32]));
+        let signers = secrets.map(|secret| Signer::of_secret(secret, Origin::Variable("K".into())));
+        let sign = sign_with(Arc::new(signers.into()));
+        let change = Change {
+            cluster: Some("c".into()),
+            verb: Verb::Replace,
+            path: "/k/x".parse().expect("valid"),
+            image: Some(ImageId::new([3; 32])),
+            old_image: Some(ImageId::new([4; 32])),
+            stamp: Stamp(5),
+        };
+        let signed = sign(&change).expect("signed");
+        assert_eq!(signed.signatures.len(), 2);
+        let message = signed_bytes(&change, Scheme::V2).expect("expressible");
+        for signature in &signed.signatures {
+            let key = signature.key.expect("named");
+            assert!(signature.scheme == Scheme::V2 && verify(&key, &message, &signature.bytes));
+        }
+    }
+}

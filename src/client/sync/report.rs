@@ -1,0 +1,113 @@
+//! The end: how each cluster fared, node by node, and what to do about what went wrong.
+
+use std::collections::BTreeMap;
+
+use super::words::{self, count, done_of_known, node};
+use super::{Stage, refusals};
+use crate::client::ui;
+use crate::driver::upload_loop::Status;
+use crate::engine::upload::{Ending, NodeResult, Refused, Summary, UploadResult};
+use crate::model::vpath::VPath;
+
+/// All lines about one cluster.
+pub(super) fn report(stage: &Stage, cluster: usize, status: &Status) -> Vec<String> {
+    let mut lines = vec![headline(stage, cluster, status)];
+    for result in &status.summary.nodes {
+        node_lines(result, status, &mut lines);
+    }
+    for (name, reason) in &status.summary.unresolved {
+        lines.push(format!("  {name}: NOT FOUND: {reason}"));
+    }
+    lines.extend(explanations(stage, &status.summary).into_iter().map(|text| format!("  {text}")));
+    lines
+}
+
+/// One line: how it ended.
+pub(super) fn headline(stage: &Stage, cluster: usize, status: &Status) -> String {
+    let summary = &status.summary;
+    let name = &stage.clusters[cluster];
+    let done = done_of_known(summary.known());
+    let down = summary.known().filter(|node| node.down.is_some() && !node.is_final()).count();
+    let down = if down > 0 { format!(", {down} down") } else { String::new() };
+    let took = words::duration(summary.took);
+    let sent = ui::bytes(status.bytes_sent.values().sum());
+    let what = match &summary.ending {
+        Ending::Done => format!("done: {done}{down}"),
+        Ending::DoneEarly => format!("done as the early rule asks: {done}{down}; missing: {}", missing(summary)),
+        Ending::Refused => format!("REFUSED: {done}{down}"),
+        Ending::SourceLost => format!("NOT DONE, a source was changed meanwhile: {done}{down}"),
+        Ending::Late if summary.took >= stage.deadline => {
+            format!("NOT DONE by the deadline: {done}{down}; missing: {}", missing(summary))
+        }
+        Ending::Late => format!("NOT DONE on all, as --require-all wants: {done}{down}; missing: {}", missing(summary)),
+        Ending::Unreachable => format!("NO MACHINE COULD BE REACHED: {done}{down}"),
+        Ending::NotSigned(reason) => format!("NOT SIGNED: {reason}"),
+        Ending::Interrupted => format!("INTERRUPTED: {done}{down}; what machines have taken goes on there"),
+        Ending::Open => format!("open: {done}{down}"),
+    };
+    format!("{name}: {what}; {sent} sent, {took}")
+}
+
+/// Who isn't done, in one text.
+fn missing(summary: &Summary) -> String {
+    let missing = summary.known().filter(|node| !node.is_done()).map(label);
+    let unresolved = summary.unresolved.iter().map(|(name, _)| name.clone());
+    let names: Vec<_> = missing.chain(unresolved).collect();
+    if names.is_empty() { "nobody".to_owned() } else { names.join(", ") }
+}
+
+fn label(result: &NodeResult) -> String {
+    node(result.host.as_ref(), result.address)
+}
+
+fn node_lines(result: &NodeResult, status: &Status, lines: &mut Vec<String>) {
+    let sent = status.bytes_sent.get(&result.address).copied().unwrap_or(0);
+    let sent = if sent > 0 { format!(" ({} sent)", ui::bytes(sent)) } else { String::new() };
+    let label = label(result);
+    if let Some(reason) = result.down.as_ref().filter(|_| !result.is_final()) {
+        let later = if result.given_up { "" } else { "; when it returns, publish again or let the cluster catch up" };
+        lines.push(format!("  {label}: DOWN: {reason}{later}"));
+        if result.host.is_none() {
+            return;
+        }
+    }
+    match result.uploads.as_slice() {
+        [(path, only)] => lines.push(format!("  {label}: {path}: {}{sent}", words::result(only))),
+        uploads => {
+            lines.push(format!("  {label}{sent}"));
+            lines.extend(uploads.iter().map(|(path, one)| format!("    {path}: {}", words::result(one))));
+        }
+    }
+}
+
+/// Sentences on all that was refused, each once for all nodes which say the same.
+pub(super) fn explanations(stage: &Stage, summary: &Summary) -> Vec<String> {
+    let mut refused = Vec::<(&VPath, &Refused, Vec<String>)>::new();
+    for result in &summary.nodes {
+        for (path, one) in &result.uploads {
+            let UploadResult::Refused(refusal) = one else { continue };
+            let same = |other: &&mut (&VPath, &Refused, Vec<String>)| other.0 == path && alike(other.1, refusal);
+            match refused.iter_mut().find(same) {
+                Some((_, _, nodes)) => nodes.push(label(result)),
+                None => refused.push((path, refusal, vec![label(result)])),
+            }
+        }
+    }
+    let sentences = refused.iter().map(|(path, why, nodes)| refusals::explain(stage, path, &nodes.join(", "), why));
+    let asked: Vec<_> = summary.nodes.iter().filter(|node| node.host.is_some()).map(label).collect();
+    let homeless = summary.homeless.iter().map(|path| refusals::homeless(path, &asked.join(", ")));
+    sentences.chain(homeless).collect()
+}
+
+/// The same but for the moment.
+fn alike(a: &Refused, b: &Refused) -> bool {
+    (&a.word, &a.detail, &a.accepted_keys, a.current) == (&b.word, &b.detail, &b.accepted_keys, b.current)
+}
+
+/// One line while it goes on.
+pub(super) fn standing(stage: &Stage, cluster: usize, status: &Status) -> String {
+    let sent = ui::bytes(status.bytes_sent.values().sum());
+    let open: BTreeMap<_, _> = status.summary.known().filter(|n| !n.is_final()).map(|n| (n.address, n)).collect();
+    let waiting = if open.is_empty() { String::new() } else { format!(", {} at work", count(open.len(), "machine")) };
+    format!("{}: {}{waiting}, {sent} sent", stage.clusters[cluster], done_of_known(status.summary.known()))
+}

@@ -1,0 +1,144 @@
+//! Events and results in words.
+
+use std::net::SocketAddr;
+use std::time::{Duration, UNIX_EPOCH};
+
+use crate::client::ui;
+use crate::engine::upload::{Event, NodeResult, UploadResult};
+use crate::model::peer::Host;
+use crate::model::time::Stamp;
+
+/// How much a line matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Weight {
+    /// All goes as it should.
+    Step,
+    /// Somebody should see it.
+    Notable,
+}
+
+/// A node for people: its name, if it told one, and its address.
+pub(super) fn node(host: Option<&Host>, address: SocketAddr) -> String {
+    match host {
+        Some(host) => format!("{} ({address})", host.hostname),
+        None => address.to_string(),
+    }
+}
+
+/// A duration, rounded to what people read.
+pub(super) fn duration(duration: Duration) -> String {
+    if duration < Duration::from_mins(1) {
+        return format!("{:.1} s", duration.as_secs_f64());
+    }
+    humantime::format_duration(Duration::from_secs(duration.as_secs())).to_string()
+}
+
+/// A moment, as UTC.
+pub(super) fn moment(stamp: Stamp) -> String {
+    match UNIX_EPOCH.checked_add(Duration::from_millis(stamp.0)) {
+        // The year 9999 is the last one that has a form.
+        Some(time) if stamp.0 < 253_402_300_800_000 => humantime::format_rfc3339_seconds(time).to_string(),
+        _ => format!("{} ms", stamp.0),
+    }
+}
+
+/// "1 file", "2 files".
+pub(super) fn count(number: usize, noun: &str) -> String {
+    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
+}
+
+/// A line about an event; `None`: it isn't worth one.
+pub(super) fn event(event: &Event) -> Option<(Weight, String)> {
+    let (step, notable) = (Weight::Step, Weight::Notable);
+    Some(match event {
+        Event::Chosen { name, found, addresses } => {
+            let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+            let (chosen, found) = (addresses.join(", "), count(*found, "address"));
+            (step, format!("{name} has {}; connecting to {chosen}", found.replace("addresss", "addresses")))
+        }
+        Event::NotResolved { reason, .. } => (notable, reason.clone()),
+        Event::Connected { address, host } => (step, format!("{}: connected", node(Some(host), *address))),
+        Event::Twin { address, of, host } => (step, format!("{address} is {} as well", node(Some(host), *of))),
+        Event::Unreachable { address, host, reason, down } => {
+            let what = if *down { "is down" } else { "can't be reached, trying again" };
+            (notable, format!("{} {what}: {reason}", node(host.as_ref(), *address)))
+        }
+        Event::Accepted { address, host, path } => (step, format!("{}: accepted {path}", node(Some(host), *address))),
+        Event::Refused { address, host, path, refusal } => {
+            let why = if refusal.detail.is_empty() { &refusal.word } else { &refusal.detail };
+            (notable, format!("{}: refused {path}: {why}", node(Some(host), *address)))
+        }
+        Event::Kept { address, host, path, .. } => {
+            (step, format!("{}: {path} is there already with other content, which is kept", node(Some(host), *address)))
+        }
+        Event::NotHere { address, host, path, elsewhere } => {
+            let elsewhere = if *elsewhere > 0 {
+                format!("; it names {} that do", count(*elsewhere, "machine"))
+            } else {
+                String::new()
+            };
+            (notable, format!("{}: does not carry /{}{elsewhere}", node(Some(host), *address), path.key()))
+        }
+        Event::SignedAgain { path, stamp } => {
+            let stamp = moment(*stamp);
+            (
+                notable,
+                format!(
+                    "{path}: signed again for {stamp}, because what is there is dated ahead of this machine's clock"
+                ),
+            )
+        }
+        Event::Progress { .. } => return None,
+        Event::Ended { address, outcome } => {
+            let (node, path) = (node(Some(&outcome.host), *address), &outcome.path);
+            match outcome.result.as_str() {
+                "done" => {
+                    let (fetched, reused) = (ui::bytes(outcome.bytes_fetched), ui::bytes(outcome.bytes_reused));
+                    (step, format!("{node}: done {path}: {fetched} fetched, {reused} reused"))
+                }
+                "already" => (step, format!("{node}: already there: {path}")),
+                other => {
+                    let reason = outcome.reason.as_deref().unwrap_or(other);
+                    (notable, format!("{node}: gave up {path}: {reason}"))
+                }
+            }
+        }
+        Event::NotServed { address, host, path, .. } => {
+            (notable, format!("{}: can't get {path} any more", node(Some(host), *address)))
+        }
+    })
+}
+
+/// How an upload fares, in the words of the final report.
+pub(super) fn result(result: &UploadResult) -> String {
+    match result {
+        UploadResult::Done { already: true, .. } => "already there".to_owned(),
+        UploadResult::Done { already: false, bytes_reused, bytes_fetched } => {
+            format!("done, {} fetched, {} reused", ui::bytes(*bytes_fetched), ui::bytes(*bytes_reused))
+        }
+        UploadResult::Kept { current: Some(current) } => format!("kept what is there: image {current}"),
+        UploadResult::Kept { current: None } => "kept what is there".to_owned(),
+        UploadResult::NotHere => "not carried by this machine".to_owned(),
+        UploadResult::Refused(refusal) => format!("REFUSED ({})", refusal.word),
+        UploadResult::Aborted { result, reason } => format!("GAVE UP ({result}): {reason}"),
+        UploadResult::NotServed { reason } => format!("NOT DONE, the source was lost: {reason}"),
+        UploadResult::Waiting { .. } => format!("NOT DONE, {}", waiting(result)),
+    }
+}
+
+/// What a node waits for: `Fetch 45 %, no source: ...`. Empty for results that are final.
+pub(super) fn waiting(result: &UploadResult) -> String {
+    let UploadResult::Waiting { state, waiting, bytes_done, bytes_total } = result else { return String::new() };
+    let percent = match bytes_total {
+        0 => String::new(),
+        total => format!(" {} %", u128::from(*bytes_done) * 100 / u128::from(*total)),
+    };
+    let waiting = waiting.as_ref().map_or_else(String::new, |what| format!(", waits: {what}"));
+    format!("{state}{percent}{waiting}")
+}
+
+/// How many of a cluster's nodes are done.
+pub(super) fn done_of_known<'a>(nodes: impl Iterator<Item = &'a NodeResult> + Clone) -> String {
+    let done = nodes.clone().filter(|node| node.is_done()).count();
+    format!("{done} of {} done", count(nodes.count(), "machine"))
+}

@@ -1,0 +1,356 @@
+//! The client's event loop: tells each cluster's engine what happened, has its effects carried out, and gives the nodes what
+//! they ask for. It decides nothing; what people see of it is its [`Audience`]'s.
+
+mod serve;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
+
+use self::serve::Shop;
+pub use self::serve::Source;
+use super::clock::Clock;
+use super::resolve::{ResolveOptions, resolve};
+use super::ws::{self, ConnectError, Connected, ConnectionHandle, Hub, Outgoing, SendError};
+use crate::engine::contract::{Engine, Outbox, earlier};
+use crate::engine::upload::{Effect, Event, Input, Summary, Uploads};
+use crate::format::wire::Message;
+use crate::model::change::{Change, SignedChange};
+use crate::model::ids::ImageId;
+use crate::model::limits;
+use crate::model::peer::ConnectionId;
+use crate::model::time::Time;
+
+/// Signs with every key at hand. May ask somebody first, and so take a while.
+pub type Sign = Arc<dyn Fn(&Change) -> Result<SignedChange, String> + Send + Sync>;
+
+/// Who is told what happens. Everything is called on the loop, so it must return at once.
+pub trait Audience {
+    /// Something happened in a cluster.
+    fn event(&mut self, at: Time, cluster: usize, event: &Event);
+
+    /// Something that was scanned can't be given any more, and why. Told once for each reason.
+    fn source_lost(&mut self, at: Time, reason: &str);
+
+    /// How often [`Audience::status`] is wanted.
+    fn interval(&self) -> Duration;
+
+    /// How it stands, one for each cluster.
+    fn status(&mut self, at: Time, status: &[Status]);
+
+    /// A cluster is finished.
+    fn finished(&mut self, at: Time, cluster: usize, status: &Status);
+}
+
+/// How a cluster stands.
+#[derive(Debug, Clone)]
+pub struct Status {
+    /// As the engine says.
+    pub summary: Summary,
+    /// Bytes sent to each address.
+    pub bytes_sent: BTreeMap<SocketAddr, u64>,
+}
+
+/// What the loop needs.
+pub struct Setup {
+    /// One for each cluster, not started.
+    pub clusters: Vec<Uploads>,
+    /// What can be given to nodes.
+    pub sources: Vec<Source>,
+    /// Makes signatures.
+    pub sign: Sign,
+    /// The port of names that say none.
+    pub port: u16,
+    /// How names are looked up.
+    pub resolve: ResolveOptions,
+}
+
+/// An answer to an effect, or something else from another task or thread.
+#[derive(Debug)]
+enum Answer {
+    Engine { cluster: usize, input: Input },
+    Dialed { cluster: usize, address: SocketAddr, result: Result<Connected, ConnectError> },
+    NotServed { connection: ConnectionId, image: ImageId, reason: String },
+}
+
+/// A connection and whose it is.
+struct Link {
+    cluster: usize,
+    address: SocketAddr,
+    handle: ConnectionHandle,
+}
+
+/// One cluster.
+struct Cluster {
+    engine: Uploads,
+    /// Bytes sent to each address by connections that are gone.
+    sent_before: BTreeMap<SocketAddr, u64>,
+    end: Option<Status>,
+}
+
+struct Loop<'a> {
+    clusters: Vec<Cluster>,
+    links: BTreeMap<ConnectionId, Link>,
+    hub: Hub,
+    shop: Shop,
+    answers: mpsc::Sender<Answer>,
+    clock: Clock,
+    sign: Sign,
+    port: u16,
+    resolve: Arc<ResolveOptions>,
+    audience: &'a mut dyn Audience,
+    losses: Vec<String>,
+}
+
+/// What stops it from outside.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+/// Runs until every cluster is finished; one status for each. Needs a tokio runtime with everything enabled.
+pub async fn run(setup: Setup, clock: Clock, audience: &mut dyn Audience) -> io::Result<Vec<Status>> {
+    let (answers, mut answered) = mpsc::channel(limits::CLIENT_ANSWERS_QUEUED_MAX);
+    let (events, mut heard) = mpsc::channel(limits::CLIENT_EVENTS_QUEUED_MAX);
+    let mut signals =
+        Signals { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? };
+    let cluster = |engine| Cluster { engine, sent_before: BTreeMap::new(), end: None };
+    let mut this = Loop {
+        clusters: setup.clusters.into_iter().map(cluster).collect(),
+        links: BTreeMap::new(),
+        hub: Hub::new(events),
+        shop: Shop::open(setup.sources, answers.clone())?,
+        answers,
+        clock,
+        sign: setup.sign,
+        port: setup.port,
+        resolve: Arc::new(setup.resolve),
+        audience,
+        losses: Vec::new(),
+    };
+    let mut ticks = ticks(this.audience.interval());
+    for cluster in 0..this.clusters.len() {
+        this.tell(cluster, Input::Start);
+    }
+    while this.clusters.iter().any(|cluster| cluster.end.is_none()) {
+        let deadline = this.deadline();
+        tokio::select! {
+            biased;
+            () = signals.next() => this.tell_all(|| Input::Interrupted),
+            Some(answer) = answered.recv() => this.answered(answer),
+            Some(event) = heard.recv() => this.heard(event),
+            () = sleep_until(deadline) => this.timeout(),
+            _ = ticks.tick() => this.show(),
+        }
+    }
+    this.show();
+    this.shop.close();
+    // Whoever still wants to answer must not wait for it.
+    answered.close();
+    this.close_all(&mut heard).await;
+    Ok(this.clusters.into_iter().filter_map(|cluster| cluster.end).collect())
+}
+
+impl Loop<'_> {
+    fn tell(&mut self, cluster: usize, input: Input) {
+        let mut outbox = Outbox::new();
+        let now = self.clock.now();
+        self.clusters[cluster].engine.handle(now, input, &mut outbox);
+        self.carry_out(cluster, outbox);
+    }
+
+    fn tell_all(&mut self, input: impl Fn() -> Input) {
+        for cluster in 0..self.clusters.len() {
+            self.tell(cluster, input());
+        }
+    }
+
+    fn deadline(&self) -> Option<std::time::Instant> {
+        let deadlines = self.clusters.iter().map(|cluster| cluster.engine.deadline());
+        deadlines.fold(None, earlier).map(|(at, _)| self.clock.instant(at))
+    }
+
+    fn timeout(&mut self) {
+        for cluster in 0..self.clusters.len() {
+            let now = self.clock.now();
+            let engine = &mut self.clusters[cluster].engine;
+            if engine.deadline().is_some_and(|(at, _)| at <= now.time) {
+                let mut outbox = Outbox::new();
+                engine.handle_timeout(now, &mut outbox);
+                self.carry_out(cluster, outbox);
+            }
+        }
+    }
+
+    fn answered(&mut self, answer: Answer) {
+        match answer {
+            Answer::Engine { cluster, input } => self.tell(cluster, input),
+            Answer::Dialed { cluster, address, result: Ok(connected) } => {
+                let version = connected.version;
+                let handle = self.hub.open(connected);
+                let connection = handle.id;
+                self.links.insert(connection, Link { cluster, address, handle });
+                self.tell(cluster, Input::Connected { address, connection, version });
+            }
+            Answer::Dialed { cluster, address, result: Err(error) } => {
+                self.tell(cluster, Input::ConnectFailed { address, reason: error.to_string() });
+            }
+            Answer::NotServed { connection, image, reason } => {
+                if !self.losses.contains(&reason) && self.losses.len() < limits::SOURCE_LOSSES_TOLD_MAX {
+                    self.audience.source_lost(self.clock.now().time, &reason);
+                    self.losses.push(reason.clone());
+                }
+                if let Some(cluster) = self.links.get(&connection).map(|link| link.cluster) {
+                    self.tell(cluster, Input::NotServed { connection, image, reason });
+                }
+            }
+        }
+    }
+
+    fn heard(&mut self, event: ws::Event) {
+        match event {
+            ws::Event::Opened(_) => {}
+            ws::Event::Message { from, message: Message::Request { id, request } } => {
+                if let Some(link) = self.links.get(&from) {
+                    self.shop.serve(&link.handle, id, request);
+                }
+            }
+            ws::Event::Message { from, message: Message::Malformed { id, request_type, error } } => {
+                if let Some(link) = self.links.get(&from) {
+                    serve::refuse(&link.handle, id, format!("bad {request_type} request: {error}"));
+                }
+            }
+            ws::Event::Message { from, message } => {
+                if let Some(cluster) = self.links.get(&from).map(|link| link.cluster) {
+                    self.tell(cluster, Input::Message { connection: from, message });
+                }
+            }
+            ws::Event::Closed { id, reason } => {
+                let Some(link) = self.links.remove(&id) else { return };
+                let sent = self.clusters[link.cluster].sent_before.entry(link.address).or_default();
+                *sent += link.handle.bytes_sent();
+                self.tell(link.cluster, Input::Disconnected { connection: id, reason: reason.to_string() });
+            }
+        }
+    }
+
+    fn carry_out(&mut self, cluster: usize, outbox: Outbox<Effect>) {
+        for effect in outbox {
+            match effect {
+                Effect::Resolve { name } => self.look_up(cluster, name),
+                Effect::Sign { upload, change } => self.have_signed(cluster, upload, change),
+                Effect::Connect { address } => self.dial(cluster, address),
+                Effect::Send { connection, message } => self.send(connection, message),
+                Effect::Close { connection } => {
+                    if let Some(link) = self.links.get(&connection) {
+                        let _ = link.handle.try_send(Outgoing::Close("not needed".to_owned()));
+                    }
+                }
+                Effect::Event(event) => self.audience.event(self.clock.now().time, cluster, &event),
+                Effect::Finish(summary) => {
+                    let status = Status { summary, bytes_sent: self.bytes_sent(cluster) };
+                    self.audience.finished(self.clock.now().time, cluster, &status);
+                    self.clusters[cluster].end = Some(status);
+                }
+            }
+        }
+    }
+
+    fn look_up(&self, cluster: usize, name: String) {
+        let (answers, options, port) = (self.answers.clone(), Arc::clone(&self.resolve), self.port);
+        tokio::spawn(async move {
+            let result = resolve(&name, port, &options).await.map_err(|error| error.to_string());
+            let _ = answers.send(Answer::Engine { cluster, input: Input::Resolved { name, result } }).await;
+        });
+    }
+
+    fn have_signed(&self, cluster: usize, upload: usize, change: Change) {
+        let (answers, sign) = (self.answers.clone(), Arc::clone(&self.sign));
+        tokio::task::spawn_blocking(move || {
+            let result = sign(&change);
+            let _ = answers.blocking_send(Answer::Engine { cluster, input: Input::Signed { upload, result } });
+        });
+    }
+
+    fn dial(&self, cluster: usize, address: SocketAddr) {
+        let answers = self.answers.clone();
+        tokio::spawn(async move {
+            let result = ws::connect(address, &address.to_string()).await;
+            let _ = answers.send(Answer::Dialed { cluster, address, result }).await;
+        });
+    }
+
+    /// A node that doesn't read what it is told is cut off: its `Closed` event follows.
+    fn send(&self, connection: ConnectionId, message: Message) {
+        let Some(link) = self.links.get(&connection) else { return };
+        match link.handle.try_send(Outgoing::Message(message)) {
+            Ok(()) | Err(SendError::Closed(_)) => {}
+            Err(_) => {
+                let _ = link.handle.try_send(Outgoing::Close("you don't read what you are told".to_owned()));
+            }
+        }
+    }
+
+    fn bytes_sent(&self, cluster: usize) -> BTreeMap<SocketAddr, u64> {
+        let mut sent = self.clusters[cluster].sent_before.clone();
+        for link in self.links.values().filter(|link| link.cluster == cluster) {
+            *sent.entry(link.address).or_default() += link.handle.bytes_sent();
+        }
+        sent
+    }
+
+    fn show(&mut self) {
+        let status = |(number, cluster): (usize, &Cluster)| match &cluster.end {
+            Some(end) => end.clone(),
+            None => Status { summary: cluster.engine.status(), bytes_sent: self.bytes_sent(number) },
+        };
+        let status: Vec<_> = self.clusters.iter().enumerate().map(status).collect();
+        self.audience.status(self.clock.now().time, &status);
+    }
+
+    /// Says goodbye, but waits for nobody who doesn't listen.
+    async fn close_all(&mut self, heard: &mut mpsc::Receiver<ws::Event>) {
+        for link in self.links.values() {
+            let _ = link.handle.try_send(Outgoing::Close("all is done".to_owned()));
+        }
+        let goodbyes = async {
+            while !self.links.is_empty() {
+                match heard.recv().await {
+                    Some(ws::Event::Closed { id, .. }) => drop(self.links.remove(&id)),
+                    Some(ws::Event::Opened(_) | ws::Event::Message { .. }) => {}
+                    None => return,
+                }
+            }
+        };
+        let _ = timeout(limits::CLIENT_GOODBYE_TIMEOUT, goodbyes).await;
+    }
+}
+
+impl Signals {
+    /// Until somebody wants it to stop.
+    async fn next(&mut self) {
+        tokio::select! {
+            Some(()) = self.interrupt.recv() => {}
+            Some(()) = self.terminate.recv() => {}
+        }
+    }
+}
+
+fn ticks(every: Duration) -> Interval {
+    let mut ticks = interval(every.max(Duration::from_millis(1)));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
+
+async fn sleep_until(deadline: Option<std::time::Instant>) {
+    match deadline {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,153 @@
+//! Gives nodes what they ask for: indexes, and blocks read on a few threads straight into the frames that carry them.
+//!
+//! Several nodes usually ask for the same blocks at about the same time. They are read again for each: the system's cache
+//! gives them as fast as a cache of our own would, because every frame needs its own copy anyway.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+use super::Answer;
+use crate::driver::image_reader::{ImageReader, ReadError};
+use crate::driver::pool::{Full, Job, Pool};
+use crate::driver::ws::{ConnectionHandle, Outgoing, SendError};
+use crate::format::wire::{DataResponse, Message, Request, Response, data_response_header};
+use crate::model::ids::{BlockHash, ImageId};
+use crate::model::limits;
+use crate::model::run::Run;
+
+/// A scanned directory.
+#[derive(Debug)]
+pub struct Source {
+    /// The image's id.
+    pub id: ImageId,
+    /// The index text.
+    pub index: Bytes,
+    /// Where its blocks come from.
+    pub reader: ImageReader,
+}
+
+/// All sources, and the threads that read them.
+pub(super) struct Shop {
+    sources: Arc<BTreeMap<ImageId, Source>>,
+    pool: Pool,
+    closed: Arc<AtomicBool>,
+    answers: mpsc::Sender<Answer>,
+}
+
+/// Why a request gets no content.
+enum Refusal {
+    /// It asks for what isn't here.
+    Request(String),
+    /// The source isn't what it was.
+    Lost { image: ImageId, reason: String },
+}
+
+impl Shop {
+    /// Starts the threads, one for each core.
+    pub(super) fn open(sources: Vec<Source>, answers: mpsc::Sender<Answer>) -> io::Result<Self> {
+        let threads = std::thread::available_parallelism().map_or(2, usize::from).min(limits::SCAN_THREADS_MAX);
+        let sources = sources.into_iter().map(|source| (source.id, source)).collect();
+        let pool = Pool::new("read", threads, limits::DISK_JOBS_QUEUED_MAX)?;
+        Ok(Self { sources: Arc::new(sources), pool, closed: Arc::new(AtomicBool::new(false)), answers })
+    }
+
+    /// Has the request answered, through the connection.
+    pub(super) fn serve(&self, handle: &ConnectionHandle, id: u64, request: Request) {
+        let (sources, closed, answers) = (Arc::clone(&self.sources), Arc::clone(&self.closed), self.answers.clone());
+        let to = handle.clone();
+        let job: Job = Box::new(move || {
+            if closed.load(Ordering::Relaxed) {
+                return;
+            }
+            match answer(&sources, id, &request) {
+                Ok(frame) => deliver(&to, id, Outgoing::Encoded { frame: frame.into(), is_response: true }),
+                Err(Refusal::Request(text)) => refuse(&to, id, text),
+                Err(Refusal::Lost { image, reason }) => {
+                    refuse(&to, id, reason.clone());
+                    // Without a loop there is nobody to be told.
+                    let _ = answers.blocking_send(Answer::NotServed { connection: to.id, image, reason });
+                }
+            }
+        });
+        if let Err(Full(_)) = self.pool.submit(job) {
+            refuse(handle, id, "too many requests at once".to_owned());
+        }
+    }
+
+    /// What isn't begun will not be.
+    pub(super) fn close(&self) {
+        self.closed.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Answers a request with an error.
+pub(super) fn refuse(to: &ConnectionHandle, id: u64, text: String) {
+    deliver(to, id, Outgoing::Message(Message::Response { id, response: Response::Error(text) }));
+}
+
+fn deliver(to: &ConnectionHandle, id: u64, outgoing: Outgoing) {
+    match to.try_send(outgoing) {
+        Ok(()) | Err(SendError::Closed(_)) => {}
+        Err(error @ SendError::TooLong { .. }) => refuse(to, id, format!("the answer can't be sent: {error}")),
+        Err(_) => {
+            let _ = to.try_send(Outgoing::Close("you don't read what you asked for".to_owned()));
+        }
+    }
+}
+
+fn answer(sources: &BTreeMap<ImageId, Source>, id: u64, request: &Request) -> Result<Vec<u8>, Refusal> {
+    let source = |image: &ImageId| {
+        sources.get(image).ok_or_else(|| Refusal::Request(format!("image {image} is not published from here")))
+    };
+    match request {
+        Request::GetIndexPart { id: image, offset } => {
+            let index = &source(image)?.index;
+            let total = index.len() as u64;
+            let start = usize::try_from(*offset).ok().filter(|start| *start < index.len());
+            let start = start.ok_or_else(|| {
+                Refusal::Request(format!("offset {offset} is beyond the index, which has {total} bytes"))
+            })?;
+            let end = index.len().min(start + limits::INDEX_PART_BYTES_MAX);
+            Ok(frame(DataResponse::GetIndexPart { total }, id, &index[start..end]))
+        }
+        Request::GetIndex { id: image, .. } => Ok(frame(DataResponse::GetIndex, id, &source(image)?.index)),
+        Request::GetBlocks { image, run } => blocks(source(image)?, DataResponse::GetBlocks, id, *run),
+        Request::GetBlock { hash, .. } => block(sources, id, hash),
+        Request::AppendDir(_) | Request::ReplaceDir(_) | Request::SubmitChange(_) | Request::GetIndexAt { .. } => {
+            let text =
+                format!("a client answers no {}: it only gives what it publishes", request.request_type().name());
+            Err(Refusal::Request(text))
+        }
+    }
+}
+
+fn frame(response: DataResponse, id: u64, data: &[u8]) -> Vec<u8> {
+    let mut frame = data_response_header(response, id, data.len());
+    frame.extend_from_slice(data);
+    frame
+}
+
+fn blocks(source: &Source, response: DataResponse, id: u64, run: Run) -> Result<Vec<u8>, Refusal> {
+    let refusal = |error: ReadError| match error {
+        ReadError::OutOfRange(_) => Refusal::Request(error.to_string()),
+        ReadError::Root { .. } | ReadError::Io { .. } | ReadError::Changed { .. } => {
+            Refusal::Lost { image: source.id, reason: error.to_string() }
+        }
+    };
+    let bytes = run.bytes(source.reader.image()).ok_or(ReadError::OutOfRange(run)).map_err(refusal)?;
+    let mut frame = data_response_header(response, id, bytes);
+    source.reader.read_into(run, &mut frame).map_err(refusal)?;
+    Ok(frame)
+}
+
+/// One block by its hash, whichever image it is in.
+fn block(sources: &BTreeMap<ImageId, Source>, id: u64, hash: &BlockHash) -> Result<Vec<u8>, Refusal> {
+    let found = sources.values().find_map(|source| Some((source, source.reader.find_block(hash)?)));
+    let (source, first) = found.ok_or_else(|| Refusal::Request(format!("block {hash} is not published from here")))?;
+    blocks(source, DataResponse::GetBlock, id, Run { first, count: 1 })
+}

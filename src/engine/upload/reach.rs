@@ -1,0 +1,219 @@
+//! Finding and reaching nodes: names, addresses, connections, and those that are lost.
+
+use std::net::SocketAddr;
+
+use super::peer::{Link, Peer, Stage};
+use super::{Effect, Event, Uploads};
+use crate::engine::contract::Outbox;
+use crate::format::wire::Hosts;
+use crate::model::address::sample;
+use crate::model::limits;
+use crate::model::peer::{ConnectionId, Host, ProtocolVersion};
+use crate::model::time::Now;
+
+/// Why a daemon that speaks only `ciruela.v1` can't be used: a change of that version could be replayed elsewhere.
+const TOO_OLD: &str = "the daemon there is too old for this client: it speaks ciruela.v1 only";
+
+impl Uploads {
+    pub(super) fn resolve(&mut self, name: String, outbox: &mut Outbox<Effect>) {
+        if self.resolving.insert(name.clone()) {
+            outbox.push(Effect::Resolve { name });
+        }
+    }
+
+    pub(super) fn resolved(
+        &mut self,
+        now: Now,
+        name: String,
+        result: Result<Vec<SocketAddr>, String>,
+        outbox: &mut Outbox<Effect>,
+    ) {
+        if !self.resolving.remove(&name) {
+            return;
+        }
+        match result {
+            Ok(found) => {
+                let mut addresses = sample(&found, found.len(), &mut self.random);
+                let count = addresses.len();
+                self.spare.extend(addresses.drain(self.rules.initial_connections.min(count)..));
+                outbox.push(Effect::Event(Event::Chosen { name, found: count, addresses: addresses.clone() }));
+                for address in addresses {
+                    self.add_peer(now, address, outbox);
+                }
+            }
+            Err(reason) => {
+                outbox.push(Effect::Event(Event::NotResolved { name: name.clone(), reason: reason.clone() }));
+                self.unresolved.insert(name, reason);
+                self.follow_redirects(outbox);
+            }
+        }
+    }
+
+    fn add_peer(&mut self, now: Now, address: SocketAddr, outbox: &mut Outbox<Effect>) -> bool {
+        let known = self.peers.contains_key(&address) || self.twins.contains(&address);
+        if known || self.peers.len() >= limits::CLIENT_PEERS_MAX {
+            return false;
+        }
+        self.peers.insert(address, Peer::new(now.time, address, self.intents.len()));
+        outbox.push(Effect::Connect { address });
+        true
+    }
+
+    /// Nodes that can be spoken to.
+    fn reached(&self) -> usize {
+        self.peers.values().filter(|peer| matches!(peer.link, Link::Up { .. })).count()
+    }
+
+    /// An address that was chosen is of no use: another one of the cluster may do better, while too few have been reached.
+    fn replace_with_spare(&mut self, now: Now, outbox: &mut Outbox<Effect>) {
+        if self.reached() >= self.rules.initial_connections {
+            return;
+        }
+        while let Some(spare) = self.spare.pop() {
+            if self.add_peer(now, spare, outbox) {
+                return;
+            }
+        }
+    }
+
+    pub(super) fn connected(
+        &mut self,
+        now: Now,
+        address: SocketAddr,
+        connection: ConnectionId,
+        version: ProtocolVersion,
+        outbox: &mut Outbox<Effect>,
+    ) {
+        let Some(peer) = self.peers.get_mut(&address).filter(|peer| peer.link == Link::Connecting) else {
+            outbox.push(Effect::Close { connection });
+            return;
+        };
+        if version == ProtocolVersion::V1 {
+            peer.give_up(now.time, TOO_OLD);
+            outbox.push(Effect::Close { connection });
+            outbox.push(Effect::Event(peer.unreachable()));
+            self.replace_with_spare(now, outbox);
+            return;
+        }
+        peer.link = Link::Greeting { connection };
+        self.by_connection.insert(connection, address);
+    }
+
+    pub(super) fn hello(&mut self, now: Now, connection: ConnectionId, host: Host, outbox: &mut Outbox<Effect>) {
+        let Some(address) = self.by_connection.get(&connection).copied() else { return };
+        let is_twin = |peer: &&Peer| {
+            peer.address != address && peer.host.as_ref().is_some_and(|other| other.machine_id == host.machine_id)
+        };
+        if let Some(twin) = self.peers.values().find(is_twin) {
+            let of = twin.address;
+            if matches!(twin.link, Link::Up { .. }) || twin.is_final() {
+                self.drop_twin(connection, address, of, host, outbox);
+                self.replace_with_spare(now, outbox);
+                return;
+            }
+            // The machine is out of reach there: go on here.
+            let stages = twin.stages.clone();
+            self.drop_peer(of, outbox);
+            if let Some(peer) = self.peers.get_mut(&address) {
+                peer.stages = stages;
+                peer.host = Some(host.clone());
+            }
+        }
+        let Some(peer) = self.peers.get_mut(&address) else { return };
+        peer.greeted(connection, host.clone());
+        outbox.push(Effect::Event(Event::Connected { address, host }));
+        self.submit(address, outbox);
+    }
+
+    /// Another address of a host that is a peer already.
+    fn drop_twin(
+        &mut self,
+        connection: ConnectionId,
+        address: SocketAddr,
+        of: SocketAddr,
+        host: Host,
+        outbox: &mut Outbox<Effect>,
+    ) {
+        self.peers.remove(&address);
+        self.by_connection.remove(&connection);
+        self.twins.insert(address);
+        outbox.push(Effect::Close { connection });
+        outbox.push(Effect::Event(Event::Twin { address, of, host }));
+    }
+
+    /// Its machine goes on by another address.
+    fn drop_peer(&mut self, address: SocketAddr, outbox: &mut Outbox<Effect>) {
+        let Some(peer) = self.peers.remove(&address) else { return };
+        self.twins.insert(address);
+        if let Link::Greeting { connection } | Link::Up { connection } = peer.link {
+            self.by_connection.remove(&connection);
+            outbox.push(Effect::Close { connection });
+        }
+    }
+
+    pub(super) fn lost(&mut self, now: Now, address: SocketAddr, reason: &str, outbox: &mut Outbox<Effect>) {
+        let Some(peer) = self.peers.get_mut(&address) else { return };
+        if peer.link == Link::Closed {
+            return;
+        }
+        if peer.failed(now.time, reason) {
+            outbox.push(Effect::Event(peer.unreachable()));
+            if peer.host.is_none() {
+                self.replace_with_spare(now, outbox);
+            }
+        }
+    }
+
+    /// Connects again to those whose pause is over, and calls those down that were silent for too long.
+    pub(super) fn reach_timeout(&mut self, now: Now, outbox: &mut Outbox<Effect>) {
+        let mut silent = 0;
+        for peer in self.peers.values_mut() {
+            if peer.fell_silent(now.time) {
+                outbox.push(Effect::Event(peer.unreachable()));
+                if let Link::Greeting { connection } = peer.link {
+                    self.by_connection.remove(&connection);
+                    outbox.push(Effect::Close { connection });
+                    let reason = peer.trouble().unwrap_or_default().to_owned();
+                    peer.failed(now.time, &reason);
+                }
+                silent += usize::from(peer.host.is_none());
+            }
+            if matches!(peer.link, Link::Pausing { retry } if retry <= now.time) {
+                peer.link = Link::Connecting;
+                outbox.push(Effect::Connect { address: peer.address });
+            }
+        }
+        // Each such round takes long: if it is needed at all, then with more at once.
+        for _ in 0..if self.reached() == 0 { 2 * silent } else { 0 } {
+            self.replace_with_spare(now, outbox);
+        }
+        self.follow_redirects(outbox);
+    }
+
+    /// A node named hosts which carry a directory that it doesn't carry itself.
+    pub(super) fn redirect(&mut self, hosts: Hosts, outbox: &mut Outbox<Effect>) {
+        for (machine_id, name) in hosts.into_iter().take(limits::HOSTS_MAX) {
+            let is_peer = |peer: &Peer| peer.host.as_ref().is_some_and(|host| host.machine_id == machine_id);
+            if !self.peers.values().any(is_peer) && self.redirected.insert(name.clone()) {
+                self.redirects.push_back(name);
+            }
+        }
+        self.follow_redirects(outbox);
+    }
+
+    /// 003-05: goes on until enough nodes carry each directory.
+    fn follow_redirects(&mut self, outbox: &mut Outbox<Effect>) {
+        while !self.redirects.is_empty() {
+            let carriers = |upload: usize| {
+                self.peers.values().filter(|peer| peer.stages[upload] != Stage::NotHere && !peer.is_down()).count()
+            };
+            let fewest = (0..self.intents.len()).map(carriers).min().unwrap_or(0);
+            if fewest + self.resolving.len() >= self.rules.initial_connections {
+                return;
+            }
+            if let Some(name) = self.redirects.pop_front() {
+                self.resolve(name.into(), outbox);
+            }
+        }
+    }
+}
