@@ -10,6 +10,7 @@ use ciruela::driver::ws::{ConnectionHandle, Event, Handler, Hub, Outgoing, Page,
 use ciruela::format::wire::{DataResponse, Message, Request, Response, data_response_header};
 use ciruela::model::ids::ImageId;
 use ciruela::model::run::Run;
+use futures_util::future::BoxFuture;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -21,8 +22,8 @@ const WINDOW: u64 = 16;
 struct NoPages;
 
 impl Handler for NoPages {
-    fn page(&self, _path: &str) -> Option<Page> {
-        None
+    fn page<'a>(&'a self, _path: &'a str) -> BoxFuture<'a, Option<Page>> {
+        Box::pin(std::future::ready(None))
     }
 }
 

@@ -38,7 +38,7 @@ pub(super) fn remembers(machine: &Machine, acknowledged: &BTreeSet<(MachineId, V
 pub(super) fn one_outcome_each(client: &Client, seed: u64) {
     let mut seen = BTreeSet::new();
     for event in &client.events {
-        if let Event::Ended(outcome) = event {
+        if let Event::Ended { outcome, .. } = event {
             assert!(seen.insert(outcome.host.machine_id), "seed {seed}: {:?} ended twice", outcome.host);
         }
     }
