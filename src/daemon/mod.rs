@@ -2,4 +2,65 @@
 
 pub mod args;
 pub mod configuration;
+mod identity;
+mod pages;
+mod serve;
 pub mod status;
+
+use std::io::{IsTerminal as _, Write as _};
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use tracing_subscriber::EnvFilter;
+
+use self::args::{Args, Command, LogFormat};
+
+/// The daemon's whole run: reads the command line, ends with the process's status.
+pub fn main() -> ExitCode {
+    run(&Args::parse())
+}
+
+/// The same with arguments that were read already, for the client's demo.
+pub fn run(args: &Args) -> ExitCode {
+    match args.command {
+        Some(Command::CheckConfig) => check_config(args),
+        None => {
+            start_logging(args.log_format);
+            match serve::serve(args) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => {
+                    tracing::error!("{error:#}");
+                    ExitCode::FAILURE
+                }
+            }
+        }
+    }
+}
+
+/// Text goes to standard error, and so does JSON: standard output is for answers.
+fn start_logging(format: LogFormat) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_target(false)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
+    // Fails only if logging was started before, which then goes on.
+    let _ = match format {
+        LogFormat::Text => builder.try_init(),
+        LogFormat::Json => builder.json().try_init(),
+    };
+}
+
+fn check_config(args: &Args) -> ExitCode {
+    let report = match std::env::current_dir() {
+        Ok(cwd) => configuration::check_config(&args.config_base_dir, &cwd),
+        Err(error) => {
+            tracing::error!("can't tell the working directory: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    // A reader that went away has seen enough.
+    let _ = std::io::stdout().write_all(configuration::render_report(&report).as_bytes());
+    if report.outcome.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

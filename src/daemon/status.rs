@@ -103,7 +103,9 @@ impl Metrics {
     /// Counts what the node noted.
     pub fn note(&self, note: &Note) {
         match note {
-            Note::Decided { verdict, .. } => counter!("ciruela_decisions_total", "verdict" => verdict.clone()).increment(1),
+            Note::Decided { verdict, .. } => {
+                counter!("ciruela_decisions_total", "verdict" => verdict.clone()).increment(1);
+            }
             Note::Done { bytes_reused, bytes_fetched, already: false, .. } => {
                 self.deployed.increment(1);
                 self.fetched.increment(*bytes_fetched);

@@ -228,8 +228,15 @@ mod tests {
     }
 
     fn intent(n: u8) -> IntentRecord {
-        let staged = FileIdentity { dev: 1, ino: n.into() };
-        IntentRecord { change: ChangeId::new([n; 32]), image: ImageId::new([n; 32]), staged, exchange: false }
+        let committed = CommittedRecord {
+            change: ChangeId::new([n; 32]),
+            image: ImageId::new([n; 32]),
+            root: FileIdentity { dev: 1, ino: n.into() },
+            bytes_reused: 0,
+            bytes_fetched: 0,
+            fingerprints: Vec::new(),
+        };
+        IntentRecord { committed, exchange: false }
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::io::Errno;
 
@@ -30,6 +31,7 @@ pub struct IndexStore<F: FileSystem> {
     fs: F,
     root: F::Root,
     base: PathBuf,
+    temporaries: AtomicU64,
 }
 
 impl<F: FileSystem> IndexStore<F> {
@@ -41,7 +43,7 @@ impl<F: FileSystem> IndexStore<F> {
             path: base.clone(),
             source,
         })?;
-        let store = Self { fs, root, base };
+        let store = Self { fs, root, base, temporaries: AtomicU64::new(0) };
         store.make_folder(Path::new(FOLDER))?;
         store.remove_temporaries()?;
         Ok(store)
@@ -69,17 +71,24 @@ impl<F: FileSystem> IndexStore<F> {
         let path = path_of(id);
         let folder = path.parent().unwrap_or(Path::new(FOLDER));
         self.make_folder(folder)?;
-        let temporary = path.with_extension(format!("ds1{TEMPORARY_SUFFIX}"));
-        // An earlier try that failed may have left it.
-        match self.fs.unlink(&self.root, &temporary) {
-            Err(e) if !is(&e, Errno::NOENT) => return Err(self.error("remove", &temporary)(e)),
-            _ => {}
+        // A name of its own: another thread may be storing the same index.
+        let number = self.temporaries.fetch_add(1, Ordering::Relaxed);
+        let temporary = path.with_extension(format!("{number}{TEMPORARY_SUFFIX}"));
+        let written = self
+            .write_temporary(&temporary, text)
+            .and_then(|()| self.fs.rename(&self.root, &temporary, &path).map_err(self.error("rename to", &path)));
+        if written.is_err() {
+            // If this fails too, the next start removes it.
+            let _ = self.fs.unlink(&self.root, &temporary);
         }
-        let file = self.fs.create_file(&self.root, &temporary, 0o600).map_err(self.error("create", &temporary))?;
-        self.fs.write_at(&file, 0, text).map_err(self.error("write", &temporary))?;
-        self.fs.fsync_file(&file).map_err(self.error("sync", &temporary))?;
-        self.fs.rename(&self.root, &temporary, &path).map_err(self.error("rename to", &path))?;
+        written?;
         self.fs.fsync_dir(&self.root, folder).map_err(self.error("sync", folder))
+    }
+
+    fn write_temporary(&self, path: &Path, text: &[u8]) -> Result<(), IndexStoreError> {
+        let file = self.fs.create_file(&self.root, path, 0o600).map_err(self.error("create", path))?;
+        self.fs.write_at(&file, 0, text).map_err(self.error("write", path))?;
+        self.fs.fsync_file(&file).map_err(self.error("sync", path))
     }
 
     /// Forgets an index.
@@ -142,7 +151,7 @@ mod tests {
         store.store(id, b"text").expect("stored");
         store.store(id, b"again").expect("stored");
         assert_eq!(store.load(id).expect("readable").as_deref(), Some(&b"again"[..]));
-        let left = folder.path().join(format!("indexes/ab/{id}.ds1.tmp"));
+        let left = folder.path().join(format!("indexes/ab/{id}.7.tmp"));
         std::fs::write(&left, b"half").expect("writable");
         let store = IndexStore::open(RealFileSystem, folder.path()).expect("opens again");
         assert!(!left.exists());

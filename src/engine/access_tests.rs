@@ -1,1 +1,214 @@
-//! To be written.
+//! One row for each reason, and replays.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::*;
+use crate::format::ssh::SecretKey;
+use crate::model::key::Signature;
+
+const NOW: Stamp = Stamp(1_800_000_000_000);
+
+fn secret(n: u8) -> SecretKey {
+    SecretKey::from_seed(&[n; 32])
+}
+
+fn directory(name: &str, num_levels: usize, append_only: bool, legacy_signatures: bool) -> DirectoryConfig {
+    DirectoryConfig {
+        name: name.into(),
+        directory: format!("/srv/{name}").into(),
+        num_levels,
+        append_only,
+        upload_keys: vec!["ci".into()],
+        legacy_signatures,
+        retention: None,
+    }
+}
+
+fn config() -> NodeConfig {
+    let key = |n: u8, name: &str| NamedKey { key: secret(n).public_key(), name: name.into() };
+    let directories = [
+        directory("append", 1, true, false),
+        directory("replace", 1, false, false),
+        directory("whole", 0, false, false),
+        directory("deep", 2, true, false),
+        directory("legacy", 1, false, true),
+    ];
+    NodeConfig {
+        directories: directories.into_iter().map(|config| (config.name.clone(), Arc::new(config))).collect(),
+        master_keys: vec![key(1, "master")],
+        keys: BTreeMap::from([("ci".into(), vec![key(2, "ci (bob)")]), ("other".into(), vec![key(3, "other")])]),
+        peers: Vec::new(),
+    }
+}
+
+fn image(n: u8) -> Option<ImageId> {
+    Some(ImageId::new([n; 32]))
+}
+
+fn change(verb: Verb, path: &str, n: u8, stamp: u64) -> Change {
+    Change {
+        cluster: None,
+        verb,
+        path: path.parse().expect("valid"),
+        image: image(n),
+        old_image: None,
+        stamp: Stamp(stamp),
+    }
+}
+
+fn signed_by(n: u8, scheme: Scheme, change: Change) -> SignedChange {
+    let message = change::signed_bytes(&change, scheme).expect("it can be signed");
+    let key = (scheme == Scheme::V2).then(|| secret(n).public_key());
+    let signature = Signature { scheme, key, bytes: signature::sign(&secret(n), &message) };
+    SignedChange::new(change, vec![signature])
+}
+
+fn signed(change: Change) -> SignedChange {
+    signed_by(2, Scheme::V2, change)
+}
+
+/// The word for the verdict, with a head at the path or none.
+fn word(change: &SignedChange, head: Option<(&SignedChange, bool)>) -> &'static str {
+    let head = head.map(|(head, committed)| Head { change: head, id: change::id(&head.change), committed });
+    let verdict = decide(change, &config(), Some("prod"), head, NOW).verdict;
+    verdict.reject_word().unwrap_or(verdict.word())
+}
+
+#[test]
+fn every_reason_without_a_head() {
+    let now = NOW.0;
+    let conditional = Change { old_image: image(9), ..change(Verb::Replace, "/replace/a", 1, now) };
+    let for_cluster = |name: &str| Change { cluster: Some(name.into()), ..change(Verb::Append, "/append/a", 1, now) };
+    let no_image = Change { image: None, ..change(Verb::Append, "/append/a", 1, now) };
+    let append_conditional = Change { old_image: image(9), ..change(Verb::Append, "/append/a", 1, now) };
+    let table = [
+        ("accept", signed(change(Verb::Append, "/append/a", 1, now))),
+        ("accept", signed_by(1, Scheme::V2, change(Verb::Append, "/append/a", 1, now))),
+        ("accept", signed(change(Verb::Append, "/deep/a/b", 1, now))),
+        ("accept", signed(change(Verb::Replace, "/whole", 1, now))),
+        ("accept", signed(change(Verb::Replace, "/replace/a", 1, now))),
+        ("accept", signed(change(Verb::Append, "/append/a", 1, now + 600_000))),
+        ("accept", signed(change(Verb::Append, "/append/a", 1, 0))),
+        ("accept", signed(for_cluster("prod"))),
+        ("no_config", signed(change(Verb::Append, "/nowhere/a", 1, now))),
+        ("config_level_mismatch", signed(change(Verb::Append, "/append", 1, now))),
+        ("config_level_mismatch", signed(change(Verb::Append, "/append/a/b", 1, now))),
+        ("config_level_mismatch", signed(change(Verb::Append, "/deep/a", 1, now))),
+        ("config_level_mismatch", signed(change(Verb::Replace, "/whole/a", 1, now))),
+        ("signature_mismatch", signed_by(3, Scheme::V2, change(Verb::Append, "/append/a", 1, now))),
+        ("signature_mismatch", SignedChange::new(change(Verb::Append, "/append/a", 1, now), Vec::new())),
+        ("signature_mismatch", signed_by(2, Scheme::Legacy, change(Verb::Append, "/append/a", 1, now))),
+        ("accept", signed_by(2, Scheme::Legacy, change(Verb::Append, "/legacy/a", 1, now))),
+        ("signature_mismatch", signed_by(3, Scheme::Legacy, change(Verb::Append, "/legacy/a", 1, now))),
+        ("wrong_cluster", signed(for_cluster("staging"))),
+        ("stamp_in_future", signed(change(Verb::Append, "/append/a", 1, now + 600_001))),
+        ("stamp_in_future", signed(change(Verb::Append, "/append/a", 1, u64::MAX))),
+        ("dir_is_append_only", signed(change(Verb::Replace, "/append/a", 1, now))),
+        ("replace_doesnt_match_index", signed(conditional)),
+        ("malformed", SignedChange::new(no_image, Vec::new())),
+        ("malformed", SignedChange::new(append_conditional, Vec::new())),
+        ("malformed", signed(change(Verb::Delete, "/replace/a", 1, now))),
+    ];
+    for (expected, change) in table {
+        assert_eq!(word(&change, None), expected, "{:?}", change.change);
+    }
+}
+
+#[test]
+fn every_reason_with_a_head() {
+    let now = NOW.0;
+    let append = |path, n, stamp| signed(change(Verb::Append, path, n, stamp));
+    let replace = |path, n, stamp| signed(change(Verb::Replace, path, n, stamp));
+    let conditional =
+        |old, stamp| signed(Change { old_image: image(old), ..change(Verb::Replace, "/replace/a", 2, stamp) });
+    let table = [
+        ("have", append("/append/a", 1, now), append("/append/a", 1, now - 5), true),
+        ("have", append("/append/a", 1, now), append("/append/a", 1, now - 5), false),
+        ("have", append("/append/a", 1, now - 9), append("/append/a", 1, now - 5), true),
+        ("have", replace("/replace/a", 1, now), append("/replace/a", 1, now - 5), true),
+        ("already_exists", append("/append/a", 2, now), append("/append/a", 1, now - 5), true),
+        ("already_exists", append("/replace/a", 2, now), append("/replace/a", 1, now - 5), true),
+        ("already_uploading_different_version", append("/append/a", 2, now), append("/append/a", 1, now - 5), false),
+        ("dir_is_append_only", replace("/append/a", 2, now), append("/append/a", 1, now - 5), true),
+        ("accept", replace("/replace/a", 2, now), append("/replace/a", 1, now - 5), true),
+        ("accept", replace("/replace/a", 2, now), append("/replace/a", 1, now - 5), false),
+        ("stale", replace("/replace/a", 2, now - 6), append("/replace/a", 1, now - 5), true),
+        ("accept", conditional(1, now), append("/replace/a", 1, now - 5), true),
+        ("replace_doesnt_match_index", conditional(3, now), append("/replace/a", 1, now - 5), true),
+        ("stale", conditional(1, now - 6), append("/replace/a", 1, now - 5), true),
+    ];
+    for (expected, change, head, committed) in table {
+        assert_eq!(word(&change, Some((&head, committed))), expected, "{:?} on {:?}", change.change, head.change);
+    }
+}
+
+#[test]
+fn equal_stamps_are_ordered_by_change_id() {
+    let one = signed(change(Verb::Replace, "/replace/a", 1, NOW.0));
+    let other = signed(change(Verb::Replace, "/replace/a", 2, NOW.0));
+    let words = [word(&one, Some((&other, true))), word(&other, Some((&one, true)))];
+    assert!(words == ["stale", "accept"] || words == ["accept", "stale"], "{words:?}");
+}
+
+#[test]
+fn replays_do_nothing() {
+    let now = NOW.0;
+    let old = signed(change(Verb::Replace, "/replace/a", 1, now - 10));
+    let new = signed(change(Verb::Replace, "/replace/a", 2, now));
+    assert_eq!(word(&old, Some((&new, true))), "stale", "an old replace");
+
+    let append = signed(change(Verb::Append, "/replace/a", 1, now));
+    let mut as_replace = append.clone();
+    as_replace.change.verb = Verb::Replace;
+    assert_eq!(word(&as_replace, None), "signature_mismatch", "an append sent as a replace");
+
+    let mut elsewhere = append.clone();
+    elsewhere.change.path = "/replace/b".parse().expect("valid");
+    assert_eq!(word(&elsewhere, None), "signature_mismatch", "another path");
+
+    let mut later = append.clone();
+    later.change.stamp = Stamp(now + 1);
+    assert_eq!(word(&later, None), "signature_mismatch", "a later time");
+
+    let mut other = append.clone();
+    other.change.image = image(7);
+    assert_eq!(word(&other, None), "signature_mismatch", "another image");
+
+    let mut any_cluster = signed(Change { cluster: Some("prod".into()), ..append.change });
+    any_cluster.change.cluster = None;
+    assert_eq!(word(&any_cluster, None), "signature_mismatch", "another cluster");
+}
+
+#[test]
+fn only_checked_signatures_are_kept() {
+    let change = change(Verb::Append, "/append/a", 1, NOW.0);
+    let mut signed = signed_by(2, Scheme::V2, change.clone());
+    signed.merge(&signed_by(3, Scheme::V2, change.clone()).signatures);
+    signed.merge(&signed_by(1, Scheme::V2, change).signatures);
+    let mut forged = signed.signatures[0];
+    forged.bytes.0[0] ^= 1;
+    signed.merge(&[forged]);
+    assert_eq!(signed.signatures.len(), 4);
+    let decision = decide(&signed, &config(), None, None, NOW);
+    assert_eq!(decision.verdict, Verdict::Accept);
+    let mut keys: Vec<_> = decision.verified.signatures.iter().filter_map(|signature| signature.key).collect();
+    keys.sort_unstable();
+    let mut expected = vec![secret(1).public_key(), secret(2).public_key()];
+    expected.sort_unstable();
+    assert_eq!(keys, expected);
+}
+
+#[test]
+fn a_mismatch_names_the_keys_that_would_do() {
+    let unknown = signed_by(3, Scheme::V2, change(Verb::Append, "/append/a", 1, NOW.0));
+    let Verdict::Refused(Refusal::SignatureMismatch { accepted, legacy }) =
+        decide(&unknown, &config(), None, None, NOW).verdict
+    else {
+        panic!("not a mismatch")
+    };
+    assert_eq!((accepted, legacy), (vec!["ci (bob)".to_owned(), "master".to_owned()], false));
+    let old_form = signed_by(2, Scheme::Legacy, change(Verb::Append, "/append/a", 1, NOW.0));
+    let verdict = decide(&old_form, &config(), None, None, NOW).verdict;
+    assert!(matches!(verdict, Verdict::Refused(Refusal::SignatureMismatch { legacy: true, .. })), "{verdict:?}");
+}

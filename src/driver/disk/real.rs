@@ -242,3 +242,63 @@ impl FileSystem for RealFileSystem {
         Ok(handle)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::driver::disk::error::is;
+
+    #[test]
+    fn paths_longer_than_a_system_call_takes() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let fs = RealFileSystem;
+        let root = fs.open_root(folder.path()).expect("opens");
+        let name = "n".repeat(250);
+        let mut path = std::path::PathBuf::new();
+        for _ in 0..20 {
+            path.push(&name);
+            fs.mkdir(&root, &path, 0o755).expect("made");
+        }
+        let file = fs.create_file(&root, &path.join("file"), 0o644).expect("made");
+        fs.write_at(&file, 3, b"abc").expect("written");
+        assert_eq!(fs.stat(&root, &path.join("file")).expect("there").size, 6);
+        assert_eq!(fs.read_dir(&root, &path).expect("there").len(), 1);
+        fs.unlink(&root, &path.join("file")).expect("removed");
+        while path.pop() && !path.as_os_str().is_empty() {
+            fs.rmdir(&root, &path.join(&name)).expect("removed");
+        }
+    }
+
+    #[test]
+    fn nothing_leads_out() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let fs = RealFileSystem;
+        let root = fs.open_root(folder.path()).expect("opens");
+        fs.symlink(&root, OsStr::new("/etc"), Path::new("link")).expect("made");
+        for path in ["..", "../x", "/etc/passwd", "link/passwd"] {
+            let path = Path::new(path);
+            let error = fs.open_file(&root, path, Access::Read).map(|_| ()).expect_err("leads out");
+            assert!(is(&error, Errno::XDEV) || is(&error, Errno::LOOP), "{error}");
+            assert!(fs.stat(&root, &path.join("x")).is_err());
+            assert!(fs.create_file(&root, &path.join("x"), 0o644).is_err());
+            assert!(fs.rename(&root, Path::new("link"), &path.join("x")).is_err());
+        }
+        assert_eq!(fs.stat(&root, Path::new("link")).expect("the link itself").kind, Kind::Symlink);
+        assert!(is(&fs.open_file(&root, Path::new("link"), Access::Write).expect_err("a link"), Errno::LOOP));
+    }
+
+    #[test]
+    fn modes_are_exact() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let fs = RealFileSystem;
+        let root = fs.open_root(folder.path()).expect("opens");
+        // The usual umask takes away the group's right to write.
+        for mode in [0o700, 0o755, 0o775] {
+            let path = std::path::PathBuf::from(format!("{mode:o}"));
+            fs.mkdir(&root, &path, mode).expect("made");
+            let file = fs.create_file(&root, &path.join("file"), mode).expect("made");
+            assert_eq!(fs.stat(&root, &path).expect("there").mode, mode);
+            assert_eq!(fs.file_stat(&file).expect("opened").mode, mode);
+        }
+    }
+}

@@ -1,6 +1,6 @@
-//! The one place where the disk driver hashes blocks.
+//! The one place where the disk driver checks blocks against an image.
 
-use crate::model::hash_kind::HashKind;
+use crate::format::hash::hash_blocks;
 use crate::model::ids::BlockHash;
 use crate::model::image::Image;
 use crate::model::limits::{BLOCK_BYTES, CHECK_BYTES_MAX};
@@ -77,23 +77,4 @@ pub(super) fn wrong(image: &Image, first: u64, blocks: &[&[u8]]) -> Vec<u64> {
         .filter(|(block, hash)| expected(image, *block) != Some(*hash))
         .map(|(block, _)| block)
         .collect()
-}
-
-/// Hashes of `blocks`, in their order, several at once where the hash function allows.
-fn hash_blocks(kind: HashKind, blocks: &[&[u8]]) -> Vec<BlockHash> {
-    match kind {
-        HashKind::Blake2b256 => {
-            let mut params = blake2b_simd::Params::new();
-            params.hash_length(32);
-            let mut jobs: Vec<_> =
-                blocks.iter().map(|block| blake2b_simd::many::HashManyJob::new(&params, block)).collect();
-            blake2b_simd::many::hash_many(&mut jobs);
-            jobs.iter().filter_map(|job| BlockHash::from_slice(job.to_hash().as_bytes())).collect()
-        }
-        HashKind::Blake3 => blocks.iter().map(|block| BlockHash::new(*blake3::hash(block).as_bytes())).collect(),
-        HashKind::Sha512_256 => blocks
-            .iter()
-            .map(|block| BlockHash::new(<sha2::Sha512_256 as sha2::Digest>::digest(block).into()))
-            .collect(),
-    }
 }

@@ -65,7 +65,8 @@ impl<F: FileSystem + Clone> Hands<F> {
         let threads = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 16);
         let (writes, queue) = sync_channel(limits::DEPLOYS_MAX * 4);
         let shared = Arc::new(Shared { fs, indexes, images: Mutex::default(), answers: answers.clone() });
-        let writer = std::thread::Builder::new().name("db".to_owned()).spawn(move || write_all(&db, &queue, &answers))?;
+        let writer =
+            std::thread::Builder::new().name("db".to_owned()).spawn(move || write_all(&db, &queue, &answers))?;
         Ok(Self {
             shared,
             disk: Pool::new("disk", threads, limits::DISK_JOBS_QUEUED_MAX)?,
@@ -107,7 +108,8 @@ impl<F: FileSystem + Clone> Hands<F> {
 
     pub(super) fn check_index(&self, image: ImageId, data: Vec<u8>) {
         let shared = self.shared.clone();
-        let run: Job = Box::new(move || shared.answer(Input::IndexChecked { image, result: shared.check(image, &data) }));
+        let run: Job =
+            Box::new(move || shared.answer(Input::IndexChecked { image, result: shared.check(image, &data) }));
         if let Err(Full(_)) = self.disk.submit(run) {
             let problem = IndexProblem::NotStored("the disk has too much queued".to_owned());
             self.refuse(Input::IndexChecked { image, result: Err(problem) });
@@ -164,7 +166,9 @@ impl<F: FileSystem + Clone> Shared<F> {
     fn keep(&self, id: ImageId, image: &Arc<Image>) {
         let mut images = self.images.lock().unwrap_or_else(PoisonError::into_inner);
         images.insert(id, image.clone());
-        while images.len() > 1 && images.values().map(|image| image.entry_count()).sum::<usize>() > IMAGES_KEPT_ENTRIES_MAX {
+        while images.len() > 1
+            && images.values().map(|image| image.entry_count()).sum::<usize>() > IMAGES_KEPT_ENTRIES_MAX
+        {
             // Whoever still uses one holds it himself.
             let Some(other) = images.keys().find(|other| **other != id).copied() else { return };
             images.remove(&other);
@@ -191,7 +195,8 @@ fn write_all(db: &Db, queue: &Receiver<(JobId, Vec<Row>)>, answers: &Sender<Inpu
             jobs.push(job);
             rows.extend(more);
         }
-        let result = db.write(&rows.into_iter().flat_map(writes).collect::<Vec<_>>()).map_err(|error| error.to_string());
+        let result =
+            db.write(&rows.into_iter().flat_map(writes).collect::<Vec<_>>()).map_err(|error| error.to_string());
         for job in jobs {
             let _ = answers.blocking_send(Input::Written { job, result: result.clone() });
         }

@@ -119,12 +119,10 @@ impl<F: FileSystem + Clone> NodeLoop<F> {
                 Effect::Write { job, rows } => self.hands.write(job, rows),
                 Effect::LoadIndex { image } => self.hands.load_index(image),
                 Effect::CheckIndex { image, data } => self.hands.check_index(image, data),
-                Effect::Serve { connection, request, what } => {
-                    match self.connections.get(&connection) {
-                        Some(handle) => self.hands.serve(handle.clone(), request, what),
-                        None => self.tell(Input::Served { connection }),
-                    }
-                }
+                Effect::Serve { connection, request, what } => match self.connections.get(&connection) {
+                    Some(handle) => self.hands.serve(handle.clone(), request, what),
+                    None => self.tell(Input::Served { connection }),
+                },
                 Effect::Note(note) => (self.note)(&note),
             }
         }

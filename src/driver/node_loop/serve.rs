@@ -102,7 +102,8 @@ fn run_frame<F: FileSystem + Clone>(
     run: Run,
 ) -> Result<Vec<u8>, String> {
     let known = shared.image(image)?.ok_or_else(|| format!("no index of image {image} here"))?;
-    let bytes = run.bytes(&known).ok_or_else(|| "these blocks are not in the image, or too many for one request".to_owned())?;
+    let bytes =
+        run.bytes(&known).ok_or_else(|| "these blocks are not in the image, or too many for one request".to_owned())?;
     let mut frame = data_response_header(DataResponse::GetBlocks, request, bytes);
     read_into(shared, directory, path, &known, run, &mut frame)?;
     Ok(frame)

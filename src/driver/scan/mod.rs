@@ -1,6 +1,6 @@
 //! A directory → its image and index, in parallel, with memory for file contents that doesn't grow with the files.
 //!
-//! First the tree is [walked](walk) and every entry's status taken, then all files' blocks are [hashed](digest). A file
+//! First the tree is walked (`walk`) and every entry's status taken, then all files' blocks are hashed (`digest`). A file
 //! whose status is another one after it was read than it was at the walk is an error, as is all that an image can't hold.
 //! [`compare()`] holds a directory against an image. Serving what was scanned is `driver/image_reader`'s.
 

@@ -58,10 +58,14 @@ pub enum ConnectError {
 /// Connects to a daemon; `host` is what it is called in the request.
 pub async fn connect(addr: SocketAddr, host: &str) -> Result<Connected, ConnectError> {
     let attempt = async {
-        let stream = TcpStream::connect(addr).await.map_err(|source| match source.kind() {
-            io::ErrorKind::ConnectionRefused => ConnectError::Refused { addr },
-            io::ErrorKind::TimedOut => ConnectError::Timeout { addr },
-            _ => ConnectError::Io { addr, source },
+        let stream = TcpStream::connect(addr).await.map_err(|source| {
+            if source.kind() == io::ErrorKind::ConnectionRefused {
+                ConnectError::Refused { addr }
+            } else if source.kind() == io::ErrorKind::TimedOut {
+                ConnectError::Timeout { addr }
+            } else {
+                ConnectError::Io { addr, source }
+            }
         })?;
         no_delay(&stream);
         shake_hands(stream, addr, host).await

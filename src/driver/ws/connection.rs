@@ -11,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message as Frame};
@@ -190,11 +191,11 @@ async fn watch(books: &Books) -> CloseReason {
         let moved = after.1 != before.1 || !books.writing.load(Ordering::Relaxed);
         silent = if heard { 0 } else { silent + 1 };
         stuck = if moved { 0 } else { stuck + 1 };
-        if silent >= ticks_max {
-            return CloseReason::Silent(seconds);
-        }
         if stuck >= ticks_max {
             return CloseReason::Stuck(seconds);
+        }
+        if silent >= ticks_max {
+            return CloseReason::Silent(seconds);
         }
         before = after;
     }
@@ -221,7 +222,9 @@ async fn say_goodbye<S: AsyncRead + AsyncWrite + Unpin>(
     let text = match reason {
         CloseReason::ByUs(text) | CloseReason::Protocol(text) => text.clone(),
         CloseReason::BadMessage(error) => error.to_string(),
-        other => other.to_string(),
+        CloseReason::ByPeer(_) | CloseReason::Silent(_) | CloseReason::Stuck(_) | CloseReason::Lost(_) => {
+            reason.to_string()
+        }
     };
     let text = text[..text.floor_char_boundary(CLOSE_REASON_BYTES_MAX)].to_owned();
     socket.close(Some(CloseFrame { code, reason: text.into() })).await?;
@@ -241,19 +244,15 @@ fn told(frame: Option<CloseFrame>) -> String {
     }
 }
 
+/// Whether the peer or the network is to blame.
 fn broken(error: &Error) -> CloseReason {
-    match error {
-        Error::Io(error) if error.get_ref().is_some_and(|inner| inner.is::<MessageTooLong>()) => {
-            CloseReason::Protocol(error.to_string())
-        }
-        Error::Capacity(_) | Error::Protocol(_) | Error::Utf8(_) | Error::AttackAttempt
-            if !matches!(
-                error,
-                Error::Protocol(tokio_tungstenite::tungstenite::error::ProtocolError::ResetWithoutClosingHandshake)
-            ) =>
-        {
-            CloseReason::Protocol(error.to_string())
-        }
-        other => CloseReason::Lost(other.to_string()),
+    let over_bound = matches!(error, Error::Io(error) if error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<MessageTooLong>));
+    let cut_off = matches!(error, Error::Protocol(ProtocolError::ResetWithoutClosingHandshake));
+    let against_rules =
+        matches!(error, Error::Capacity(_) | Error::Protocol(_) | Error::Utf8(_) | Error::AttackAttempt);
+    if over_bound || (against_rules && !cut_off) {
+        CloseReason::Protocol(error.to_string())
+    } else {
+        CloseReason::Lost(error.to_string())
     }
 }

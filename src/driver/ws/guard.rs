@@ -161,7 +161,7 @@ mod tests {
         match len {
             0..=125 => bytes.push(0x80 | len.to_be_bytes()[7]),
             126..=0xffff => {
-                bytes.push(0x80 | 126);
+                bytes.push(0xfe);
                 bytes.extend(&len.to_be_bytes()[6..]);
             }
             _ => {

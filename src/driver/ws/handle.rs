@@ -33,10 +33,10 @@ pub struct ConnectionHandle {
 pub enum SendError {
     /// Too much is queued, or too many requests are unanswered: here it is, for later.
     #[error("the connection's queue is full")]
-    Full(Outgoing),
+    Full(Box<Outgoing>),
     /// The connection is gone, its `Closed` event is there or on its way.
     #[error("the connection is closed")]
-    Closed(Outgoing),
+    Closed(Box<Outgoing>),
     /// A request with the id of one that is not answered yet.
     #[error("request {0} is not answered yet")]
     RepeatedId(u64),
@@ -99,7 +99,7 @@ impl ConnectionHandle {
         let permit = match self.sender.try_reserve() {
             Ok(permit) => permit,
             Err(TrySendError::Full(())) => return self.queue_full(outgoing),
-            Err(TrySendError::Closed(())) => return Err(SendError::Closed(outgoing)),
+            Err(TrySendError::Closed(())) => return Err(SendError::Closed(outgoing.into())),
         };
         if self.queued_bytes() >= limits::SEND_QUEUE_BYTES_MAX {
             return self.queue_full(outgoing);
@@ -145,7 +145,7 @@ impl ConnectionHandle {
             self.books.aborted.notify_one();
             return Ok(());
         }
-        Err(SendError::Full(outgoing))
+        Err(SendError::Full(outgoing.into()))
     }
 
     fn response(&self, id: u64, response: Response) -> Result<Bytes, SendError> {
@@ -173,7 +173,7 @@ impl Books {
             return Err(SendError::RepeatedId(id));
         }
         if asked.len() >= limits::REQUESTS_IN_FLIGHT_MAX {
-            return Err(SendError::Full(Outgoing::Message(message)));
+            return Err(SendError::Full(Box::new(Outgoing::Message(message))));
         }
         asked.insert(id, request.request_type());
         self.set_message_bytes_max(&asked);

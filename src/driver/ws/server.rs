@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap, HeaderValue};
@@ -34,8 +35,8 @@ pub struct ServerOptions {
 
 /// Gives the pages.
 pub trait Handler: Send + Sync + 'static {
-    /// The page at `path` (`/status.json`); `None`: there is none. Must not block.
-    fn page(&self, path: &str) -> Option<Page>;
+    /// The page at `path` (`/status.json`); `None`: there is none.
+    fn page<'a>(&'a self, path: &'a str) -> BoxFuture<'a, Option<Page>>;
 }
 
 /// An answer to a browser or a metrics collector.
@@ -116,7 +117,7 @@ async fn serve_one(stream: TcpStream, peer: SocketAddr, handler: &dyn Handler, h
     let upgrade = Upgrade::default();
     let service = service_fn(|request| {
         let answer = answer(request, handler, &upgrade);
-        async move { Ok::<_, Infallible>(answer) }
+        async move { Ok::<_, Infallible>(answer.await) }
     });
     let http = hyper::server::conn::http1::Builder::new()
         .keep_alive(false)
@@ -144,7 +145,7 @@ async fn serve_one(stream: TcpStream, peer: SocketAddr, handler: &dyn Handler, h
     task.await;
 }
 
-fn answer(mut request: Request<Incoming>, handler: &dyn Handler, upgrade: &Upgrade) -> Answer {
+async fn answer(mut request: Request<Incoming>, handler: &dyn Handler, upgrade: &Upgrade) -> Answer {
     let is_upgrade = request.headers().contains_key(header::UPGRADE);
     if is_upgrade && request.uri().path() == "/" {
         return match accept_upgrade(&request) {
@@ -161,7 +162,7 @@ fn answer(mut request: Request<Incoming>, handler: &dyn Handler, upgrade: &Upgra
         answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET"));
         return answer;
     }
-    match handler.page(request.uri().path()) {
+    match handler.page(request.uri().path()).await {
         Some(page) => {
             let mut answer = Response::new(Full::new(page.body));
             answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(page.content_type));

@@ -89,7 +89,10 @@ impl Step {
 
     /// Whether a newer order may drop what this step does: not from the intent on.
     const fn abandonable(&self) -> bool {
-        !matches!(self, Self::Recover(_) | Self::Intend { .. } | Self::Swap { .. } | Self::Record { .. } | Self::Collect)
+        !matches!(
+            self,
+            Self::Recover(_) | Self::Intend { .. } | Self::Swap { .. } | Self::Record { .. } | Self::Collect
+        )
     }
 }
 
@@ -264,7 +267,8 @@ impl Job {
         match ours {
             Some((image, _)) if image == self.order.image => {
                 self.report(0, 0, true, outbox);
-                self.finish(now, outbox);
+                // A crash may have come between recording and collecting.
+                self.enter(now, Step::Collect, outbox);
             }
             Some(_) => self.enter(now, Step::Index { found: None }, outbox),
             None => self.enter(now, Step::Index { found }, outbox),
@@ -279,7 +283,9 @@ impl Job {
                 let text = "something appeared at the path during the deployment; move it away".to_owned();
                 self.failed(now, Failure { kind: FailureKind::Occupied, text }, outbox);
             }
-            found => self.enter(now, Step::Intend { intent: IntentRecord { committed, exchange: found.is_some() } }, outbox),
+            found => {
+                self.enter(now, Step::Intend { intent: IntentRecord { committed, exchange: found.is_some() } }, outbox);
+            }
         }
     }
 
@@ -345,7 +351,9 @@ impl Job {
                 outbox.push(Effect::Paused { path: self.order.path.clone(), failure });
                 return self.finish(now, outbox);
             }
-            Step::Fetch { image } | Step::Seal { image, .. } | Step::Stage { image } if failure.kind == FailureKind::Poisoned => {
+            Step::Fetch { image } | Step::Seal { image, .. } | Step::Stage { image }
+                if failure.kind == FailureKind::Poisoned =>
+            {
                 Step::Discard { image }
             }
             Step::Fetch { image } | Step::Seal { image, .. } => Step::Stage { image },
@@ -376,7 +384,8 @@ impl Job {
 
     /// An answer that doesn't fit its question: a bug, kept from doing harm by starting over after a pause.
     fn poison(&mut self, now: Now, step: &str, outbox: &mut Outbox<Effect>) {
-        let failure = Failure { kind: FailureKind::Io, text: format!("internal error: unexpected answer in step {step}") };
+        let failure =
+            Failure { kind: FailureKind::Io, text: format!("internal error: unexpected answer in step {step}") };
         self.pause = limits::RETRY_PAUSE_MAX;
         outbox.push(Effect::Paused { path: self.order.path.clone(), failure: failure.clone() });
         self.state = State::Paused { step: Step::Check, until: now.time + self.pause, failure };

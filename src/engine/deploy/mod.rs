@@ -169,7 +169,13 @@ impl Deploys {
     }
 
     /// Lets the job take its answer, and removes it when it has ended.
-    fn advance(&mut self, now: Now, path: &VPath, outbox: &mut Outbox<Effect>, step: impl FnOnce(&mut Job, &mut Outbox<Effect>)) {
+    fn advance(
+        &mut self,
+        now: Now,
+        path: &VPath,
+        outbox: &mut Outbox<Effect>,
+        step: impl FnOnce(&mut Job, &mut Outbox<Effect>),
+    ) {
         let Some(job) = self.jobs.get_mut(path) else { return };
         step(job, outbox);
         self.settle(now, path, outbox);
@@ -197,7 +203,9 @@ impl Engine for Deploys {
     fn handle(&mut self, now: Now, input: Input, outbox: &mut Outbox<Effect>) {
         match input {
             Input::Order(order) => self.order(now, order, outbox),
-            Input::Index { path, id, image } => self.advance(now, &path, outbox, |job, out| job.index(now, id, image, out)),
+            Input::Index { path, id, image } => {
+                self.advance(now, &path, outbox, |job, out| job.index(now, id, image, out));
+            }
             Input::Unusable { path, id, reason } => {
                 self.advance(now, &path, outbox, |job, out| job.unusable(now, id, reason, out));
             }
@@ -206,8 +214,12 @@ impl Engine for Deploys {
             Input::FetchFailed { path, failure } => {
                 self.advance(now, &path, outbox, |job, out| job.failed(now, failure, out));
             }
-            Input::FetchCancelled { path } => self.advance(now, &path, outbox, |job, out| job.fetch_cancelled(now, out)),
-            Input::Written { path, result } => self.advance(now, &path, outbox, |job, out| job.written(now, result, out)),
+            Input::FetchCancelled { path } => {
+                self.advance(now, &path, outbox, |job, out| job.fetch_cancelled(now, out));
+            }
+            Input::Written { path, result } => {
+                self.advance(now, &path, outbox, |job, out| job.written(now, result, out));
+            }
             Input::Retry => {
                 let paths: Vec<_> = self.jobs.keys().cloned().collect();
                 for path in paths {
@@ -223,8 +235,12 @@ impl Engine for Deploys {
     }
 
     fn handle_timeout(&mut self, now: Now, outbox: &mut Outbox<Effect>) {
-        let due: Vec<_> =
-            self.jobs.iter().filter(|(_, job)| job.deadline().is_some_and(|(at, _)| at <= now.time)).map(|(path, _)| path.clone()).collect();
+        let due: Vec<_> = self
+            .jobs
+            .iter()
+            .filter(|(_, job)| job.deadline().is_some_and(|(at, _)| at <= now.time))
+            .map(|(path, _)| path.clone())
+            .collect();
         for path in due {
             self.advance(now, &path, outbox, |job, out| job.retry(now, out));
         }

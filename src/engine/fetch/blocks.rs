@@ -75,7 +75,13 @@ impl Job {
     }
 
     /// The next question for a source of the given version.
-    pub(super) fn ask(&mut self, now: Time, path: &VPath, connection: ConnectionId, version: ProtocolVersion) -> Option<Question> {
+    pub(super) fn ask(
+        &mut self,
+        now: Time,
+        path: &VPath,
+        connection: ConnectionId,
+        version: ProtocolVersion,
+    ) -> Option<Question> {
         if self.stop.is_some() {
             return None;
         }
@@ -164,7 +170,8 @@ impl Job {
     }
 
     pub(super) fn forget(&mut self, connection: ConnectionId) {
-        let runs: Vec<Run> = self.asked.range((connection, 0)..=(connection, u64::MAX)).map(|(_, (run, _))| *run).collect();
+        let runs: Vec<Run> =
+            self.asked.range((connection, 0)..=(connection, u64::MAX)).map(|(_, (run, _))| *run).collect();
         for run in runs {
             self.asked.remove(&(connection, run.first));
             self.put_back(run);

@@ -34,7 +34,13 @@ impl IndexJob {
         self.state == State::Idle
     }
 
-    pub(super) fn ask(&mut self, now: Time, image: ImageId, connection: ConnectionId, version: ProtocolVersion) -> Question {
+    pub(super) fn ask(
+        &mut self,
+        now: Time,
+        image: ImageId,
+        connection: ConnectionId,
+        version: ProtocolVersion,
+    ) -> Question {
         if self.from != Some(connection) {
             self.parts = Vec::new();
         }
@@ -66,7 +72,12 @@ impl IndexJob {
     }
 
     /// An error is a lie of the source.
-    pub(super) fn take(&mut self, connection: ConnectionId, answer: Answer, outbox: &mut Outbox<Effect>) -> Result<(), String> {
+    pub(super) fn take(
+        &mut self,
+        connection: ConnectionId,
+        answer: Answer,
+        outbox: &mut Outbox<Effect>,
+    ) -> Result<(), String> {
         let total = match answer {
             Answer::Data(data) => {
                 self.parts = data.into();

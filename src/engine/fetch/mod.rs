@@ -117,15 +117,24 @@ impl Fetches {
         self.indexes.contains_key(&image)
     }
 
-    fn answered(&mut self, now: Now, connection: ConnectionId, question: &Question, answer: Result<Answer, String>, outbox: &mut Outbox<Effect>) {
+    fn answered(
+        &mut self,
+        now: Now,
+        connection: ConnectionId,
+        question: &Question,
+        answer: Result<Answer, String>,
+        outbox: &mut Outbox<Effect>,
+    ) {
         let image = question.image();
         let asked = match question {
             Question::Index { .. } | Question::IndexPart { .. } => {
                 self.indexes.get_mut(&image).and_then(|job| job.answered_by(connection, question))
             }
-            Question::Run { path, .. } | Question::Block { path, .. } => {
-                self.jobs.get_mut(path).filter(|job| job.id() == image).and_then(|job| job.landed(connection, question.run()))
-            }
+            Question::Run { path, .. } | Question::Block { path, .. } => self
+                .jobs
+                .get_mut(path)
+                .filter(|job| job.id() == image)
+                .and_then(|job| job.landed(connection, question.run())),
         };
         let Some(asked) = asked else { return };
         self.sources.answered(now.time, image, connection, asked);
@@ -180,7 +189,8 @@ impl Fetches {
 
     /// Ends jobs whose last reason to wait went away.
     fn end_idle(&mut self, outbox: &mut Outbox<Effect>) {
-        let ended: Vec<_> = self.jobs.iter().filter_map(|(path, job)| job.end(path).map(|effect| (path.clone(), effect))).collect();
+        let ended: Vec<_> =
+            self.jobs.iter().filter_map(|(path, job)| job.end(path).map(|effect| (path.clone(), effect))).collect();
         for (path, effect) in ended {
             self.jobs.remove(&path);
             outbox.push(effect);
@@ -211,8 +221,14 @@ impl Fetches {
 
     /// Sources that were asked, with the time of the oldest unanswered question.
     fn waiting(&self) -> BTreeMap<(ConnectionId, ImageId), Time> {
-        let blocks = self.jobs.values().flat_map(|job| job.oldest_by_source().map(|(connection, at)| ((connection, job.id()), at)));
-        let indexes = self.indexes.iter().filter_map(|(image, job)| job.asked().map(|(connection, at)| ((connection, *image), at)));
+        let blocks = self
+            .jobs
+            .values()
+            .flat_map(|job| job.oldest_by_source().map(|(connection, at)| ((connection, job.id()), at)));
+        let indexes = self
+            .indexes
+            .iter()
+            .filter_map(|(image, job)| job.asked().map(|(connection, at)| ((connection, *image), at)));
         let mut waiting = BTreeMap::new();
         for (source, at) in blocks.chain(indexes) {
             let oldest = waiting.entry(source).or_insert(at);
@@ -267,7 +283,9 @@ impl Engine for Fetches {
                     self.end_idle(outbox);
                 }
             }
-            Input::Answered { connection, question, answer } => self.answered(now, connection, &question, answer, outbox),
+            Input::Answered { connection, question, answer } => {
+                self.answered(now, connection, &question, answer, outbox);
+            }
             Input::Stored { path, run, result } => self.stored(&path, run, result, outbox),
         }
         self.pump(now, outbox);
@@ -279,7 +297,8 @@ impl Engine for Fetches {
     }
 
     fn handle_timeout(&mut self, now: Now, outbox: &mut Outbox<Effect>) {
-        let silent: BTreeSet<_> = self.silence_ends().filter(|(at, _, _)| *at <= now.time).map(|(_, c, i)| (c, i)).collect();
+        let silent: BTreeSet<_> =
+            self.silence_ends().filter(|(at, _, _)| *at <= now.time).map(|(_, c, i)| (c, i)).collect();
         for (connection, image) in silent {
             self.drop_source(connection, image, "it was asked and stayed silent".to_owned(), outbox);
         }
@@ -291,7 +310,10 @@ impl Question {
     /// Which image it is about.
     pub fn image(&self) -> ImageId {
         match self {
-            Self::Index { image } | Self::IndexPart { image, .. } | Self::Run { image, .. } | Self::Block { image, .. } => *image,
+            Self::Index { image }
+            | Self::IndexPart { image, .. }
+            | Self::Run { image, .. }
+            | Self::Block { image, .. } => *image,
         }
     }
 

@@ -48,7 +48,10 @@ impl Sources {
 
     pub(super) fn usable(&self, image: ImageId) -> impl Iterator<Item = (ConnectionId, ProtocolVersion)> {
         let sources = self.by_image.get(&image).into_iter().flatten();
-        sources.filter(|(_, source)| !source.dropped).map(|(connection, source)| (*connection, source.version)).take(limits::SOURCES_MAX)
+        sources
+            .filter(|(_, source)| !source.dropped)
+            .map(|(connection, source)| (*connection, source.version))
+            .take(limits::SOURCES_MAX)
     }
 
     pub(super) fn window(&self, image: ImageId, connection: ConnectionId) -> usize {
@@ -60,12 +63,17 @@ impl Sources {
     }
 
     pub(super) fn heard(&self, image: ImageId, connection: ConnectionId) -> Time {
-        self.by_image.get(&image).and_then(|sources| sources.get(&connection)).map_or(Time::default(), |source| source.heard)
+        self.by_image
+            .get(&image)
+            .and_then(|sources| sources.get(&connection))
+            .map_or(Time::default(), |source| source.heard)
     }
 
     /// A quick answer widens the window, a slow one narrows it.
     pub(super) fn answered(&mut self, now: Time, image: ImageId, connection: ConnectionId, asked: Time) {
-        let Some(source) = self.by_image.get_mut(&image).and_then(|sources| sources.get_mut(&connection)) else { return };
+        let Some(source) = self.by_image.get_mut(&image).and_then(|sources| sources.get_mut(&connection)) else {
+            return;
+        };
         source.heard = now;
         let took = now.since(asked);
         if took <= limits::SOURCE_ANSWER_QUICK {

@@ -64,8 +64,14 @@ impl Connections {
 }
 
 impl Node {
-    pub(super) fn connected(&mut self, connection: ConnectionId, version: ProtocolVersion, outbox: &mut Outbox<Effect>) {
-        let fresh = Connection { version, published: BTreeSet::new(), asked: BTreeMap::new(), last_request: 0, serving: 0 };
+    pub(super) fn connected(
+        &mut self,
+        connection: ConnectionId,
+        version: ProtocolVersion,
+        outbox: &mut Outbox<Effect>,
+    ) {
+        let fresh =
+            Connection { version, published: BTreeSet::new(), asked: BTreeMap::new(), last_request: 0, serving: 0 };
         self.connections.by_id.insert(connection, fresh);
         if version == ProtocolVersion::V2 {
             let hello = Hello { host: self.host.clone(), version: self.version.to_owned() };
@@ -73,7 +79,13 @@ impl Node {
         }
     }
 
-    pub(super) fn message(&mut self, now: Now, connection: ConnectionId, message: Message, outbox: &mut Outbox<Effect>) {
+    pub(super) fn message(
+        &mut self,
+        now: Now,
+        connection: ConnectionId,
+        message: Message,
+        outbox: &mut Outbox<Effect>,
+    ) {
         match message {
             Message::Notification(Notification::PublishImage { id }) => self.published(now, connection, id, outbox),
             Message::Notification(_) | Message::Unknown { .. } => {}
@@ -97,11 +109,22 @@ impl Node {
         self.fetch(now, fetch::Input::Offered { connection, version, image }, outbox);
     }
 
-    fn requested(&mut self, now: Now, connection: ConnectionId, id: u64, request: Request, outbox: &mut Outbox<Effect>) {
+    fn requested(
+        &mut self,
+        now: Now,
+        connection: ConnectionId,
+        id: u64,
+        request: Request,
+        outbox: &mut Outbox<Effect>,
+    ) {
         let waiter = |form| Waiter { connection, request: id, form };
         match request {
-            Request::AppendDir(change) => self.submit_published(now, waiter(Form::AppendDir), change, Verb::Append, outbox),
-            Request::ReplaceDir(change) => self.submit_published(now, waiter(Form::ReplaceDir), change, Verb::Replace, outbox),
+            Request::AppendDir(change) => {
+                self.submit_published(now, waiter(Form::AppendDir), change, Verb::Append, outbox);
+            }
+            Request::ReplaceDir(change) => {
+                self.submit_published(now, waiter(Form::ReplaceDir), change, Verb::Replace, outbox);
+            }
             Request::SubmitChange(signed) => self.submit(now, waiter(Form::SubmitChange), &signed, outbox),
             Request::GetIndex { id: image, .. } => self.serve_index(connection, id, image, outbox),
             Request::GetIndexPart { id: image, offset } => self.serve_index_part(connection, id, image, offset, outbox),
@@ -112,7 +135,14 @@ impl Node {
     }
 
     /// A change in the words of `ciruela.v1`, whose signatures cover path, image and time only.
-    fn submit_published(&mut self, now: Now, waiter: Waiter, change: PublishedChange, verb: Verb, outbox: &mut Outbox<Effect>) {
+    fn submit_published(
+        &mut self,
+        now: Now,
+        waiter: Waiter,
+        change: PublishedChange,
+        verb: Verb,
+        outbox: &mut Outbox<Effect>,
+    ) {
         let path = match change.path.parse() {
             Ok(path) => path,
             Err(error) => {
@@ -120,14 +150,22 @@ impl Node {
                 return self.respond(waiter.connection, waiter.request, Response::Error(text), outbox);
             }
         };
-        let signatures = change.signatures.into_iter().map(|bytes| Signature { scheme: Scheme::Legacy, key: None, bytes }).collect();
+        let signatures =
+            change.signatures.into_iter().map(|bytes| Signature { scheme: Scheme::Legacy, key: None, bytes }).collect();
         let image = Some(change.image);
         let change = Change { cluster: None, verb, path, image, old_image: change.old_image, stamp: change.timestamp };
         self.submit(now, waiter, &SignedChange::new(change, signatures), outbox);
     }
 
     /// An answer to a request of ours.
-    fn answered(&mut self, now: Now, connection: ConnectionId, id: u64, response: Response, outbox: &mut Outbox<Effect>) {
+    fn answered(
+        &mut self,
+        now: Now,
+        connection: ConnectionId,
+        id: u64,
+        response: Response,
+        outbox: &mut Outbox<Effect>,
+    ) {
         let Some(state) = self.connections.by_id.get_mut(&connection) else { return };
         let Some(question) = state.asked.remove(&id) else { return };
         let missing = || "it doesn't have what it offered".to_owned();
@@ -136,9 +174,10 @@ impl Node {
             Response::GetBlocks { data } => Ok(Answer::Data(data)),
             Response::GetIndexPart { data, total } => Ok(Answer::Part { data, total }),
             Response::Error(text) => Err(format!("it answered: {text}")),
-            Response::AppendDir(_) | Response::ReplaceDir(_) | Response::GetIndexAt { .. } | Response::SubmitChange(_) => {
-                Err("it answered another question".to_owned())
-            }
+            Response::AppendDir(_)
+            | Response::ReplaceDir(_)
+            | Response::GetIndexAt { .. }
+            | Response::SubmitChange(_) => Err("it answered another question".to_owned()),
         };
         self.fetch(now, fetch::Input::Answered { connection, question, answer }, outbox);
     }
@@ -161,7 +200,13 @@ impl Node {
         outbox.push(Effect::Send { connection, message: Message::Request { id, request } });
     }
 
-    pub(super) fn respond(&mut self, connection: ConnectionId, id: u64, response: Response, outbox: &mut Outbox<Effect>) {
+    pub(super) fn respond(
+        &mut self,
+        connection: ConnectionId,
+        id: u64,
+        response: Response,
+        outbox: &mut Outbox<Effect>,
+    ) {
         if self.connections.by_id.contains_key(&connection) {
             outbox.push(Effect::Send { connection, message: Message::Response { id, response } });
         }

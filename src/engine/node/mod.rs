@@ -158,7 +158,13 @@ pub struct Node {
 
 impl Node {
     /// A node with what its database held. Follow with [`Node::start`].
-    pub fn new(host: Host, cluster: Option<Box<str>>, version: &'static str, config: Arc<NodeConfig>, snapshot: Snapshot) -> Self {
+    pub fn new(
+        host: Host,
+        cluster: Option<Box<str>>,
+        version: &'static str,
+        config: Arc<NodeConfig>,
+        snapshot: Snapshot,
+    ) -> Self {
         Self {
             host,
             cluster,
@@ -191,7 +197,10 @@ impl Node {
 
     /// Orders the deployment of the head at a path, if its directory is configured.
     fn order(&mut self, now: Now, path: &VPath, outbox: &mut Outbox<Effect>) {
-        let Some(directory) = self.config.directory_of(path).filter(|directory| directory.num_levels == path.levels()) else { return };
+        let Some(directory) = self.config.directory_of(path).filter(|directory| directory.num_levels == path.levels())
+        else {
+            return;
+        };
         let Some(order) = self.heads.order(path, directory.clone()) else { return };
         self.deploy(now, deploy::Input::Order(order), outbox);
     }
@@ -238,7 +247,13 @@ impl Node {
                 }
                 deploy::Effect::Done { path, change, image, bytes_reused, bytes_fetched, already } => {
                     self.heads.committed(&path, change);
-                    outbox.push(Effect::Note(Note::Done { path: path.clone(), image, bytes_reused, bytes_fetched, already }));
+                    outbox.push(Effect::Note(Note::Done {
+                        path: path.clone(),
+                        image,
+                        bytes_reused,
+                        bytes_fetched,
+                        already,
+                    }));
                     let result = if already { "already" } else { "done" };
                     self.outcome(&path, change, image, result, None, (bytes_reused, bytes_fetched), outbox);
                 }
@@ -266,10 +281,15 @@ impl Node {
                 fetch::Effect::Ask { connection, question } => self.ask(connection, question, outbox),
                 fetch::Effect::Store { path, directory, image, run, data } => {
                     let job = self.job(Purpose::Store(path.clone(), run));
-                    outbox.push(Effect::Disk { job, task: DiskTask { directory, path, action: DiskAction::Store { image, run, data } } });
+                    outbox.push(Effect::Disk {
+                        job,
+                        task: DiskTask { directory, path, action: DiskAction::Store { image, run, data } },
+                    });
                 }
                 fetch::Effect::CheckIndex { image, data } => outbox.push(Effect::CheckIndex { image, data }),
-                fetch::Effect::Finished { path, bytes } => self.deploy(now, deploy::Input::Fetched { path, bytes }, outbox),
+                fetch::Effect::Finished { path, bytes } => {
+                    self.deploy(now, deploy::Input::Fetched { path, bytes }, outbox);
+                }
                 fetch::Effect::Failed { path, failure } => {
                     self.deploy(now, deploy::Input::FetchFailed { path, failure }, outbox);
                 }
@@ -319,7 +339,9 @@ impl Node {
     fn index_loaded(&mut self, now: Now, image: ImageId, index: Option<Arc<Image>>, outbox: &mut Outbox<Effect>) {
         match index {
             Some(index) => self.index_known(now, image, &index, outbox),
-            None if self.index_waiters.contains_key(&image) => self.fetch(now, fetch::Input::WantIndex { image }, outbox),
+            None if self.index_waiters.contains_key(&image) => {
+                self.fetch(now, fetch::Input::WantIndex { image }, outbox);
+            }
             None => {}
         }
     }
@@ -330,7 +352,13 @@ impl Node {
         }
     }
 
-    fn index_checked(&mut self, now: Now, image: ImageId, result: Result<Arc<Image>, IndexProblem>, outbox: &mut Outbox<Effect>) {
+    fn index_checked(
+        &mut self,
+        now: Now,
+        image: ImageId,
+        result: Result<Arc<Image>, IndexProblem>,
+        outbox: &mut Outbox<Effect>,
+    ) {
         let genuine = match &result {
             Err(IndexProblem::Lie(reason)) => Err(reason.clone()),
             Ok(_) | Err(IndexProblem::Unusable(_) | IndexProblem::NotStored(_)) => Ok(()),

@@ -146,16 +146,14 @@ impl Heads {
 
 impl Node {
     /// Decides about a change and answers when what follows from it is durable.
-    pub(super) fn submit(
-        &mut self,
-        now: Now,
-        waiter: Waiter,
-        signed: &SignedChange,
-        outbox: &mut Outbox<Effect>,
-    ) {
+    pub(super) fn submit(&mut self, now: Now, waiter: Waiter, signed: &SignedChange, outbox: &mut Outbox<Effect>) {
         let path = signed.change.path.clone();
         let committed = self.heads.is_committed(&path);
-        let head = self.heads.heads.get(&path).map(|head| access::Head { change: &head.record.change, id: head.id, committed });
+        let head = self.heads.heads.get(&path).map(|head| access::Head {
+            change: &head.record.change,
+            id: head.id,
+            committed,
+        });
         let mut decision = access::decide(signed, &self.config, self.cluster.as_deref(), head, now.stamp);
         if decision.verdict == Verdict::Accept && self.deploys.len() >= limits::DEPLOYS_MAX {
             decision.verdict = Verdict::Refused(Refusal::Overloaded);
@@ -172,7 +170,9 @@ impl Node {
                 self.watch.follow(waiter.connection, &path);
                 self.merge(now, &path, &decision.verified, waiter, outbox);
             }
-            Verdict::Superseded(_) | Verdict::Refused(_) => self.answer_change(waiter, &path, &decision.verdict, outbox),
+            Verdict::Superseded(_) | Verdict::Refused(_) => {
+                self.answer_change(waiter, &path, &decision.verdict, outbox);
+            }
         }
     }
 
@@ -208,7 +208,13 @@ impl Node {
     }
 
     /// The answer to [`Self::write_head`].
-    pub(super) fn registered(&mut self, now: Now, done: Registration, result: Result<(), String>, outbox: &mut Outbox<Effect>) {
+    pub(super) fn registered(
+        &mut self,
+        now: Now,
+        done: Registration,
+        result: Result<(), String>,
+        outbox: &mut Outbox<Effect>,
+    ) {
         let Registration { path, id, waiter, new } = done;
         let Some(head) = self.heads.heads.get_mut(&path) else { return };
         head.writes = head.writes.saturating_sub(1);
@@ -248,7 +254,12 @@ impl Node {
             }
             None => {
                 self.heads.heads.remove(path);
-                let job = self.job(Purpose::Register(Registration { path: path.clone(), id: change, waiter: None, new: false }));
+                let job = self.job(Purpose::Register(Registration {
+                    path: path.clone(),
+                    id: change,
+                    waiter: None,
+                    new: false,
+                }));
                 outbox.push(Effect::Write { job, rows: vec![Row::NoHead { path: path.clone() }] });
             }
         }
@@ -290,7 +301,8 @@ impl Node {
     /// What a person wants to know about a verdict: in words, whose keys, which image, of what time.
     fn detail(&self, path: &VPath, verdict: &Verdict) -> (Option<String>, Vec<String>, Option<ImageId>, Option<Stamp>) {
         let current = self.heads.change(path).map(|(_, signed)| signed);
-        let (image, stamp) = (current.and_then(|signed| signed.change.image), current.map(|signed| signed.change.stamp));
+        let (image, stamp) =
+            (current.and_then(|signed| signed.change.image), current.map(|signed| signed.change.stamp));
         match verdict {
             Verdict::Accept | Verdict::Have => (None, Vec::new(), image, stamp),
             Verdict::Superseded(newer) => {
@@ -298,8 +310,11 @@ impl Node {
                 (Some(detail), Vec::new(), newer.change.image, Some(newer.change.stamp))
             }
             Verdict::Refused(refusal) => {
-                let keys =
-                    if let Refusal::SignatureMismatch { accepted, .. } = refusal { accepted.clone() } else { Vec::new() };
+                let keys = if let Refusal::SignatureMismatch { accepted, .. } = refusal {
+                    accepted.clone()
+                } else {
+                    Vec::new()
+                };
                 let stamp = if let Refusal::StampInFuture { node_clock } = refusal { Some(*node_clock) } else { stamp };
                 // Who didn't prove a key isn't told what is there.
                 let known = !matches!(refusal, Refusal::NoConfig { .. } | Refusal::SignatureMismatch { .. });

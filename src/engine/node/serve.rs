@@ -43,7 +43,13 @@ impl Node {
         }
     }
 
-    pub(super) fn serve_index(&mut self, connection: ConnectionId, request: u64, image: ImageId, outbox: &mut Outbox<Effect>) {
+    pub(super) fn serve_index(
+        &mut self,
+        connection: ConnectionId,
+        request: u64,
+        image: ImageId,
+        outbox: &mut Outbox<Effect>,
+    ) {
         self.serve(connection, request, Serving::Index { image }, outbox);
     }
 
@@ -58,9 +64,20 @@ impl Node {
         self.serve(connection, request, Serving::IndexPart { image, offset }, outbox);
     }
 
-    pub(super) fn serve_index_at(&mut self, connection: ConnectionId, request: u64, path: &VPath, outbox: &mut Outbox<Effect>) {
+    pub(super) fn serve_index_at(
+        &mut self,
+        connection: ConnectionId,
+        request: u64,
+        path: &VPath,
+        outbox: &mut Outbox<Effect>,
+    ) {
         match self.heads.committed_at(path) {
-            Some(committed) => self.serve(connection, request, Serving::IndexAt { image: committed.image, hosts: self.this_host() }, outbox),
+            Some(committed) => self.serve(
+                connection,
+                request,
+                Serving::IndexAt { image: committed.image, hosts: self.this_host() },
+                outbox,
+            ),
             None => {
                 let response = Response::GetIndexAt { data: None, hosts: Hosts::new() };
                 self.respond(connection, request, response, outbox);
@@ -89,7 +106,14 @@ impl Node {
         }
     }
 
-    pub(super) fn serve_run(&mut self, connection: ConnectionId, request: u64, image: ImageId, run: Run, outbox: &mut Outbox<Effect>) {
+    pub(super) fn serve_run(
+        &mut self,
+        connection: ConnectionId,
+        request: u64,
+        image: ImageId,
+        run: Run,
+        outbox: &mut Outbox<Effect>,
+    ) {
         let what = self.heads.path_of(image).cloned().and_then(|path| {
             let directory = self.config.directory_of(&path)?.clone();
             Some(Serving::Run { image, directory, path, run })

@@ -69,7 +69,9 @@ impl Node {
             state: deploy.as_ref().map_or(idle, |status| status.step),
             waiting: deploy.as_ref().and_then(|status| self.waiting(path, status)),
             failure: deploy.as_ref().and_then(|status| status.failure.as_ref().map(|failure| failure.kind.name())),
-            bytes_done: deploy.as_ref().map_or(0, |status| status.bytes_kept + self.fetches.bytes_fetched(path).unwrap_or(0)),
+            bytes_done: deploy
+                .as_ref()
+                .map_or(0, |status| status.bytes_kept + self.fetches.bytes_fetched(path).unwrap_or(0)),
             bytes_total: deploy.as_ref().map_or(0, |status| status.bytes_total),
         })
     }

@@ -1,0 +1,141 @@
+//! The daemon from its first file to its last: opens what it needs, runs the loop, obeys signals.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Notify, mpsc};
+
+use super::args::Args;
+use super::configuration;
+use super::identity;
+use super::pages::Pages;
+use super::status::Metrics;
+use crate::driver::clock::Clock;
+use crate::driver::db::Db;
+use crate::driver::disk::real::RealFileSystem;
+use crate::driver::node_loop::{Control, EVENTS_QUEUED_MAX, Hands, NodeLoop, answers};
+use crate::driver::ws::{self, Hub, ServerOptions};
+use crate::engine::node::{Node, Note, Snapshot};
+use crate::model::directory::NodeConfig;
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// Requests to the loop from pages and signals that may wait.
+const CONTROLS_QUEUED_MAX: usize = 64;
+
+/// Runs until SIGTERM or SIGINT.
+pub(super) fn serve(args: &Args) -> anyhow::Result<()> {
+    let config = Arc::new(load(args)?);
+    let host = identity::host(args)?;
+    std::fs::create_dir_all(&args.db_dir)
+        .with_context(|| format!("can't make the folder {}", args.db_dir.display()))?;
+    let db = Db::open(&args.db_dir)?;
+    let snapshot = db.load()?;
+    for row in &snapshot.bad_rows {
+        tracing::error!("a row of the state database is left out: {row}");
+    }
+    let snapshot = Snapshot { heads: snapshot.heads, intents: snapshot.intents, committed: snapshot.committed };
+    tracing::info!(version = VERSION, host = %host.hostname, machine_id = %host.machine_id, heads = snapshot.heads.len(), "starting");
+    if config.directories.is_empty() {
+        let folder = args.config_base_dir.join("configs");
+        tracing::warn!("no directories are configured in {}: every change will be refused", folder.display());
+    }
+    let node = Node::new(host, args.cluster.clone().map(Into::into), VERSION, config, snapshot);
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("can't start the event loop")?;
+    runtime.block_on(run(args, node, db))
+}
+
+fn load(args: &Args) -> anyhow::Result<NodeConfig> {
+    let cwd = std::env::current_dir().context("can't tell the working directory")?;
+    configuration::load(&args.config_base_dir, &cwd).map_err(|errors| {
+        let lines: Vec<_> = errors.iter().map(ToString::to_string).collect();
+        anyhow::anyhow!(
+            "the configuration in {} can't be used:\n  {}",
+            args.config_base_dir.display(),
+            lines.join("\n  ")
+        )
+    })
+}
+
+async fn run(args: &Args, node: Node, db: Db) -> anyhow::Result<()> {
+    let address = SocketAddr::new(args.host, args.port);
+    let listener = TcpListener::bind(address).await.with_context(|| format!("can't listen on {address}"))?;
+    let metrics = Arc::new(Metrics::install().context("can't start metrics")?);
+    let (answer, answered) = answers();
+    let (events, happened) = mpsc::channel(EVENTS_QUEUED_MAX);
+    let (control, controls) = mpsc::channel(CONTROLS_QUEUED_MAX);
+    let hands = Hands::start(RealFileSystem, db, &args.db_dir, answer)?;
+    let noted = metrics.clone();
+    let note = Box::new(move |note: &Note| {
+        noted.note(note);
+        log(note);
+    });
+    let node_loop = NodeLoop::new(node, Clock::new(), hands, answered, happened, controls, note);
+    let pages = Arc::new(Pages { control: control.clone(), metrics, version: VERSION });
+    let stopped = Arc::new(Notify::new());
+    let shutdown = stopped.clone();
+    let options = ServerOptions { max_connections: args.max_connections };
+    let server =
+        tokio::spawn(ws::serve(listener, options, pages, Hub::new(events), async move { shutdown.notified().await }));
+    let looping = tokio::spawn(node_loop.run());
+    tracing::info!(%address, "listening");
+    // Without systemd there is nobody to be told.
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    obey_signals(args, &control).await?;
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    stopped.notify_one();
+    if control.send(Control::Stop).await.is_err() {
+        bail!("the event loop has ended by itself");
+    }
+    looping.await.context("the event loop broke off")?;
+    server.await.context("the server broke off")?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Ends with SIGTERM or SIGINT; SIGHUP reads the configuration again, and keeps the old one if the new one is wrong.
+async fn obey_signals(args: &Args, control: &mpsc::Sender<Control>) -> anyhow::Result<()> {
+    let listen = |kind| signal(kind).context("can't listen to signals");
+    let mut terminate = listen(SignalKind::terminate())?;
+    let mut interrupt = listen(SignalKind::interrupt())?;
+    let mut hangup = listen(SignalKind::hangup())?;
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+            _ = hangup.recv() => match load(args) {
+                Ok(config) => {
+                    tracing::info!(directories = config.directories.len(), "configuration read again");
+                    if control.send(Control::Configure(Arc::new(config))).await.is_err() {
+                        bail!("the event loop has ended by itself");
+                    }
+                }
+                Err(error) => tracing::error!("the old configuration stays: {error:#}"),
+            },
+            () = control.closed() => bail!("the event loop has ended by itself"),
+        }
+    }
+}
+
+fn log(note: &Note) {
+    match note {
+        Note::Decided { path, verdict, image } => {
+            let image = image.map_or_else(|| "-".to_owned(), |image| image.to_string());
+            tracing::info!(%path, %image, %verdict, "change");
+        }
+        Note::Done { path, image, already: true, .. } => tracing::debug!(%path, %image, "is in place"),
+        Note::Done { path, image, bytes_reused, bytes_fetched, already: false } => {
+            tracing::info!(%path, %image, bytes_reused, bytes_fetched, "visible");
+        }
+        Note::Ended { path, image, reason } => tracing::warn!(%path, %image, %reason, "given up"),
+        Note::Paused { path, failure } => {
+            tracing::warn!(%path, kind = failure.kind.name(), "will try again: {}", failure.text);
+        }
+        Note::SourceDropped { connection, image, reason } => {
+            tracing::warn!(connection = connection.0, %image, "a source is not asked any more: {reason}");
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! A host: disk, database storage, and the node that runs on it between two crashes.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ciruela::driver::db::{Db, Write};
+use ciruela::driver::disk::task::perform;
+use ciruela::driver::index_store::IndexStore;
+use ciruela::engine::contract::{Engine, Outbox};
+use ciruela::engine::node::{Effect, IndexProblem, Input, Node, Row, Snapshot};
+use ciruela::format::index;
+use ciruela::model::directory::NodeConfig;
+use ciruela::model::ids::MachineId;
+use ciruela::model::peer::Host;
+use ciruela::model::time::{Now, Stamp, Time};
+
+use crate::disk::memory_db::MemoryStorage;
+use crate::disk::memory_fs::{Abilities, MemoryFs};
+use crate::disk::power::{Power, Survival};
+
+pub(super) const BASE: &str = "/srv/images";
+const DB_DIR: &str = "/var/lib/ciruela";
+
+pub(super) struct Machine {
+    pub(super) host: Host,
+    pub(super) power: Power,
+    pub(super) fs: MemoryFs,
+    db_fs: MemoryFs,
+    storage: MemoryStorage,
+    config: Arc<NodeConfig>,
+    /// `None` while it is down.
+    pub(super) running: Option<Running>,
+    /// Counts boots: answers of an earlier one are nobody's.
+    pub(super) boot: u64,
+}
+
+/// What a crash ends.
+pub(super) struct Running {
+    pub(super) node: Node,
+    db: Db,
+    indexes: IndexStore<MemoryFs>,
+}
+
+/// Wall-clock time in the simulation.
+pub(super) fn clock(at: Duration) -> Now {
+    let millis = u64::try_from(at.as_millis()).expect("short");
+    Now { time: Time::new(at), stamp: Stamp(1_800_000_000_000 + millis) }
+}
+
+impl Machine {
+    pub(super) fn new(number: u8, config: Arc<NodeConfig>, abilities: Abilities) -> Self {
+        let power = Power::default();
+        Self {
+            host: Host { machine_id: MachineId::new([number; 16]), hostname: format!("node{number}").into() },
+            fs: MemoryFs::new(power.clone(), Path::new(BASE), abilities),
+            db_fs: MemoryFs::new(power.clone(), Path::new(DB_DIR), abilities),
+            storage: MemoryStorage::new(power.clone()),
+            power,
+            config,
+            running: None,
+            boot: 0,
+        }
+    }
+
+    /// Starts the daemon; `None` if the machine crashed meanwhile.
+    pub(super) fn boot(&mut self, at: Duration, outbox: &mut Outbox<Effect>) -> Option<()> {
+        self.boot += 1;
+        let db = Db::open_with(self.storage.clone()).ok()?;
+        let loaded = db.load().ok()?;
+        assert!(loaded.bad_rows.is_empty(), "the database has bad rows: {:?}", loaded.bad_rows);
+        let snapshot = Snapshot { heads: loaded.heads, intents: loaded.intents, committed: loaded.committed };
+        let indexes = IndexStore::open(self.db_fs.clone(), Path::new(DB_DIR)).ok()?;
+        let mut node = Node::new(self.host.clone(), None, "simulated", self.config.clone(), snapshot);
+        node.start(clock(at), outbox);
+        self.running = Some(Running { node, db, indexes });
+        Some(())
+    }
+
+    /// The power comes back: what wasn't durable survives as `survival` says.
+    pub(super) fn power_on(&mut self, mut survival: Survival) {
+        self.running = None;
+        self.power.on();
+        self.fs.crash(&mut survival);
+        self.db_fs.crash(&mut survival);
+        self.storage.crash(&mut survival);
+    }
+
+    pub(super) fn handle(&mut self, at: Duration, input: Input, outbox: &mut Outbox<Effect>) {
+        if let Some(running) = &mut self.running {
+            running.node.handle(clock(at), input, outbox);
+        }
+    }
+
+    /// Carries out disk and database work, and gives the answer; `None` for effects of other kinds.
+    pub(super) fn work(&self, effect: Effect) -> Option<Input> {
+        let running = self.running.as_ref()?;
+        Some(match effect {
+            Effect::Disk { job, task } => Input::Disk { job, result: perform(&self.fs, &task) },
+            Effect::Write { job, rows } => {
+                let rows: Vec<Write> = rows.into_iter().flat_map(writes).collect();
+                Input::Written { job, result: running.db.write(&rows).map_err(|error| error.to_string()) }
+            }
+            Effect::LoadIndex { image } => {
+                let text = running.indexes.load(image).ok().flatten();
+                Input::IndexLoaded {
+                    image,
+                    index: text.and_then(|text| index::parse_for(image, &text).ok()).map(Arc::new),
+                }
+            }
+            Effect::CheckIndex { image, data } => {
+                let result = match index::parse_for(image, &data) {
+                    Err(error) => Err(IndexProblem::Lie(error.to_string())),
+                    Ok(parsed) => match running.indexes.store(image, &data) {
+                        Ok(()) => Ok(Arc::new(parsed)),
+                        Err(error) => Err(IndexProblem::NotStored(error.to_string())),
+                    },
+                };
+                Input::IndexChecked { image, result }
+            }
+            Effect::Serve { connection, .. } => Input::Served { connection },
+            Effect::Send { .. } | Effect::Note(_) => return None,
+        })
+    }
+}
+
+fn writes(row: Row) -> Vec<Write> {
+    match row {
+        Row::Head { path, record } => vec![Write::PutHead(path, record)],
+        Row::NoHead { path } => vec![Write::DeleteHead(path)],
+        Row::Intent { path, record } => vec![Write::PutIntent(path, record)],
+        Row::Committed { path, record } => vec![Write::DeleteIntent(path.clone()), Write::PutCommitted(path, record)],
+    }
+}
