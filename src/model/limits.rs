@@ -185,6 +185,8 @@ pub const DATABASE_CACHE_BYTES_MAX: usize = 64 << 20;
 pub const DEMO_START_TIMEOUT: Duration = Duration::from_secs(30);
 /// A daemon of the demo that hasn't ended this long after SIGTERM is killed.
 pub const DEMO_STOP_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long an interrupted demo waits for `sync` to say how far it came.
+pub const DEMO_GOODBYE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Connections that each daemon of the demo takes.
 pub const DEMO_CONNECTIONS_MAX: usize = 100;
 /// Lines of a demo daemon's log that are shown when something went wrong.

@@ -2,5 +2,6 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "whatever else comes fails the test")]
 
 mod daemon;
+mod demo;
 mod index;
 mod server;

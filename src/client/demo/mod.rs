@@ -97,8 +97,8 @@ async fn show(source: &Path, keep: bool) -> Result<ExitCode, anyhow::Error> {
         }
         None => {
             if let Some(publishing) = publishing {
-                // It got the signal too, and says how far it came.
-                drop(timeout(limits::DEMO_STOP_TIMEOUT, publishing).await);
+                // It got the signal too, and says how far it came; unless it still reads the directory.
+                drop(timeout(limits::DEMO_GOODBYE_TIMEOUT, publishing).await);
             }
             cluster.end().await?;
             ui::error("interrupted; the daemons have ended, the folder is removed");
