@@ -180,3 +180,14 @@ pub const CHECK_BYTES_MAX: usize = 4 << 20;
 pub const DISK_JOBS_QUEUED_MAX: usize = 65_536;
 /// Bytes of the state database that are kept in memory.
 pub const DATABASE_CACHE_BYTES_MAX: usize = 64 << 20;
+
+/// A daemon of the demo that doesn't listen after this time has failed.
+pub const DEMO_START_TIMEOUT: Duration = Duration::from_secs(30);
+/// A daemon of the demo that hasn't ended this long after SIGTERM is killed.
+pub const DEMO_STOP_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long an interrupted demo waits for `sync` to say how far it came.
+pub const DEMO_GOODBYE_TIMEOUT: Duration = Duration::from_secs(1);
+/// Connections that each daemon of the demo takes.
+pub const DEMO_CONNECTIONS_MAX: usize = 100;
+/// Lines of a demo daemon's log that are shown when something went wrong.
+pub const DEMO_LOG_LINES_SHOWN_MAX: usize = 15;

@@ -2,6 +2,7 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "whatever else comes fails the test")]
 
 mod daemon;
+mod demo;
 mod fake;
 mod index;
 mod server;
