@@ -2,5 +2,10 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "whatever else comes fails the test")]
 
 mod daemon;
+mod e2e;
+mod gate;
 mod index;
+mod peer;
+mod publisher;
 mod server;
+mod trees;
