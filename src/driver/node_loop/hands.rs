@@ -66,7 +66,13 @@ impl<F: FileSystem + Clone> Hands<F> {
         let indexes = IndexStore::open(fs.clone(), db_dir)?;
         let threads = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 16);
         let (writes, queue) = sync_channel(limits::DEPLOYS_MAX * 4);
-        let shared = Arc::new(Shared { fs, indexes, frames: FramePool::default(), images: Mutex::default(), answers: answers.clone() });
+        let shared = Arc::new(Shared {
+            fs,
+            indexes,
+            frames: FramePool::default(),
+            images: Mutex::default(),
+            answers: answers.clone(),
+        });
         let writer =
             std::thread::Builder::new().name("db".to_owned()).spawn(move || write_all(&db, &queue, &answers))?;
         Ok(Self {
