@@ -301,7 +301,6 @@ impl Job {
     pub(super) fn fetched(&mut self, now: Now, bytes: u64, outbox: &mut Outbox<Effect>) {
         let State::Running(Step::Fetch { image }) = &self.state else { return };
         let image = image.clone();
-        self.pause = Duration::ZERO;
         self.enter(now, Step::Seal { image, fetched: bytes }, outbox);
     }
 

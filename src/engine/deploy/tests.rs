@@ -1,1 +1,301 @@
-//! To be written.
+//! The order of the steps, what a failure leads to, and newer orders at any moment.
+
+use std::time::Duration;
+
+use super::*;
+use crate::model::disk_task::{Sealed, Side, Target};
+use crate::model::failure::FailureKind;
+use crate::model::hash_kind::HashKind;
+use crate::model::image::ImageBuilder;
+
+const STAGED: FileIdentity = FileIdentity { dev: 1, ino: 100 };
+const OLD: FileIdentity = FileIdentity { dev: 1, ino: 50 };
+const FOREIGN: FileIdentity = FileIdentity { dev: 1, ino: 66 };
+
+fn path() -> VPath {
+    "/key/image".parse().expect("valid")
+}
+
+fn image() -> Arc<Image> {
+    let mut builder = ImageBuilder::new(HashKind::default());
+    builder.directory("").expect("root");
+    Arc::new(builder.finish().expect("complete"))
+}
+
+fn order(n: u8, committed: Option<(ImageId, FileIdentity)>) -> Order {
+    let directory = DirectoryConfig {
+        name: "key".into(),
+        directory: "/srv".into(),
+        num_levels: 1,
+        append_only: true,
+        upload_keys: Vec::new(),
+        legacy_signatures: false,
+        retention: None,
+    };
+    let (change, image) = (ChangeId::new([n; 32]), ImageId::new([n; 32]));
+    Order { path: path(), directory: Arc::new(directory), change, image, committed, intent: None }
+}
+
+/// A world in which every step goes well, but for what a test changes.
+struct World {
+    engine: Deploys,
+    now: Now,
+    visible: Option<Target>,
+    /// Words for the effects that were given.
+    seen: Vec<String>,
+    /// Fails the step of that name, that often.
+    failing: Option<(&'static str, FailureKind, usize)>,
+    /// A newer order comes while that step runs.
+    meanwhile: Option<(&'static str, Order)>,
+    adopted: bool,
+}
+
+impl World {
+    fn new(visible: Option<Target>) -> Self {
+        let (engine, now, seen) = (Deploys::default(), Now::default(), Vec::new());
+        Self { engine, now, visible, seen, failing: None, meanwhile: None, adopted: false }
+    }
+
+    fn order(&mut self, order: Order) {
+        let mut outbox = Outbox::new();
+        self.engine.handle(self.now, Input::Order(order), &mut outbox);
+        self.settle(outbox);
+    }
+
+    /// Answers every effect, and lets pauses pass.
+    fn settle(&mut self, mut outbox: Outbox<Effect>) {
+        for _ in 0..1_000 {
+            while let Some(effect) = outbox.pop() {
+                let word = word(&effect);
+                self.seen.push(word.clone());
+                let step = self.engine.status(&path()).map_or("", |status| status.step);
+                if let Some((_, order)) = self.meanwhile.take_if(|(at, _)| *at == step) {
+                    self.engine.handle(self.now, Input::Order(order), &mut outbox);
+                }
+                if let Some(input) = self.answer(step, effect) {
+                    self.engine.handle(self.now, input, &mut outbox);
+                }
+            }
+            let Some((at, _)) = self.engine.deadline() else { return };
+            self.now.time = at;
+            self.engine.handle_timeout(self.now, &mut outbox);
+        }
+        panic!("no end: {:?}", self.seen);
+    }
+
+    fn fails(&mut self, step: &str) -> Option<Failure> {
+        let (at, kind, left) = self.failing.as_mut().filter(|(at, _, left)| *at == step && *left > 0)?;
+        *left -= 1;
+        Some(Failure { kind: *kind, text: format!("{at} failed") })
+    }
+
+    fn answer(&mut self, step: &str, effect: Effect) -> Option<Input> {
+        let path = path();
+        let can_fail = !matches!(effect, Effect::Paused { .. } | Effect::Done { .. } | Effect::NeedIndex { .. });
+        let failure = if can_fail { self.fails(step) } else { None };
+        Some(match (effect, failure) {
+            (Effect::Disk(_), Some(failure)) => Input::Disk { path, result: Err(failure) },
+            (Effect::PutIntent { .. } | Effect::PutCommitted { .. }, Some(failure)) => {
+                Input::Written { path, result: Err(failure.text) }
+            }
+            (Effect::Fetch { .. }, Some(failure)) => Input::FetchFailed { path, failure },
+            (Effect::NeedIndex { image: id, .. }, _) => Input::Index { path, id, image: image() },
+            (Effect::Disk(task), None) => Input::Disk { path, result: Ok(self.disk(&task.action)) },
+            (Effect::Fetch { .. }, None) => Input::Fetched { path, bytes: 0 },
+            (Effect::CancelFetch { .. }, _) => Input::FetchCancelled { path },
+            (Effect::PutIntent { .. } | Effect::PutCommitted { .. }, None) => Input::Written { path, result: Ok(()) },
+            _ => return None,
+        })
+    }
+
+    fn disk(&mut self, action: &DiskAction) -> DiskResult {
+        let sealed = || Sealed { root: STAGED, fingerprints: Vec::new() };
+        match action {
+            DiskAction::Look => DiskResult::Target(self.visible),
+            DiskAction::Side { .. } => {
+                DiskResult::Side(if self.visible.is_some_and(|target| target.identity == STAGED) {
+                    Side::After
+                } else {
+                    Side::Before
+                })
+            }
+            DiskAction::Adopt { .. } => DiskResult::Adopted(self.adopted.then(sealed)),
+            DiskAction::Stage { image, .. } => {
+                DiskResult::Staged { have: BlockSet::none(image.block_count()), kept_bytes: 0 }
+            }
+            DiskAction::Store { .. } => DiskResult::Stored { bad: Vec::new() },
+            DiskAction::Seal { .. } => DiskResult::Sealed(sealed()),
+            DiskAction::Swap { .. } => {
+                self.visible = Some(Target { identity: STAGED, empty: false });
+                DiskResult::Done
+            }
+            DiskAction::Collect => DiskResult::Done,
+        }
+    }
+
+    fn ended(&self) -> Vec<&str> {
+        let ends = |word: &&String| word.starts_with("done") || word.starts_with("superseded");
+        self.seen.iter().filter(ends).map(String::as_str).collect()
+    }
+}
+
+fn word(effect: &Effect) -> String {
+    match effect {
+        Effect::Disk(DiskTask { action, .. }) => match action {
+            DiskAction::Look => "look".to_owned(),
+            DiskAction::Side { .. } => "side".to_owned(),
+            DiskAction::Adopt { .. } => "adopt".to_owned(),
+            DiskAction::Stage { .. } => "stage".to_owned(),
+            DiskAction::Store { .. } => "store".to_owned(),
+            DiskAction::Seal { .. } => "seal".to_owned(),
+            DiskAction::Swap { exchange } => format!("swap exchange={exchange}"),
+            DiskAction::Collect => "collect".to_owned(),
+        },
+        Effect::NeedIndex { .. } => "index".to_owned(),
+        Effect::CancelIndex { .. } => "cancel index".to_owned(),
+        Effect::Fetch { .. } => "fetch".to_owned(),
+        Effect::CancelFetch { .. } => "cancel fetch".to_owned(),
+        Effect::PutIntent { .. } => "intent".to_owned(),
+        Effect::PutCommitted { .. } => "record".to_owned(),
+        Effect::Done { change, already, .. } => format!("done {} already={already}", change.as_bytes()[0]),
+        Effect::Superseded { change, .. } => format!("superseded {}", change.as_bytes()[0]),
+        Effect::Failed { .. } => "failed".to_owned(),
+        Effect::Paused { failure, .. } => format!("paused {}", failure.kind.name()),
+    }
+}
+
+#[test]
+fn from_nothing_to_reported() {
+    let mut world = World::new(None);
+    world.order(order(1, None));
+    let steps = ["look", "index", "stage", "fetch", "seal", "look", "intent", "swap exchange=false", "record"];
+    let mut expected = steps.to_vec();
+    expected.extend(["done 1 already=false", "collect"]);
+    assert_eq!(world.seen, expected);
+    assert!(world.engine.is_empty());
+}
+
+#[test]
+fn in_the_place_of_an_older_one() {
+    let old = Some((ImageId::new([9; 32]), OLD));
+    let mut world = World::new(Some(Target { identity: OLD, empty: false }));
+    world.order(order(1, old));
+    assert!(world.seen.contains(&"swap exchange=true".to_owned()), "{:?}", world.seen);
+    assert_eq!(world.ended(), ["done 1 already=false"]);
+}
+
+#[test]
+fn what_is_there_is_only_looked_at() {
+    let mut world = World::new(Some(Target { identity: OLD, empty: false }));
+    world.order(order(1, Some((ImageId::new([1; 32]), OLD))));
+    assert_eq!(world.seen, ["look", "done 1 already=true", "collect"]);
+}
+
+#[test]
+fn what_somebody_else_put_there_is_adopted_or_left_alone() {
+    let mut world = World::new(Some(Target { identity: FOREIGN, empty: false }));
+    world.adopted = true;
+    world.order(order(1, None));
+    assert_eq!(world.seen, ["look", "index", "adopt", "record", "done 1 already=false", "collect"]);
+
+    let mut world = World::new(Some(Target { identity: FOREIGN, empty: false }));
+    let mut outbox = Outbox::new();
+    world.engine.handle(world.now, Input::Order(order(1, None)), &mut outbox);
+    for _ in 0..3 {
+        let effect = outbox.pop().expect("one step after the other");
+        let input = world.answer("", effect).expect("answered");
+        world.engine.handle(world.now, input, &mut outbox);
+    }
+    let status = world.engine.status(&path()).expect("it goes on");
+    assert_eq!(status.failure.map(|failure| failure.kind), Some(FailureKind::Occupied));
+    // Moved away, it goes on by itself.
+    world.visible = None;
+    world.settle(outbox);
+    assert_eq!(world.ended(), ["done 1 already=false"]);
+}
+
+#[test]
+fn every_step_may_fail_for_a_while() {
+    let kinds = [FailureKind::NoSpace, FailureKind::MissingBase, FailureKind::Io, FailureKind::Poisoned];
+    for step in ["check", "stage", "fetch", "seal", "intend", "swap", "record"] {
+        for kind in kinds {
+            let mut world = World::new(None);
+            world.failing = Some((step, kind, 3));
+            world.order(order(1, None));
+            assert_eq!(world.ended(), ["done 1 already=false"], "{step} {kind:?}: {:?}", world.seen);
+            let pauses = world.seen.iter().filter(|word| word.starts_with("paused")).count();
+            assert_eq!(pauses, 3, "{step} {kind:?}: {:?}", world.seen);
+            assert!(world.now.time.since_start() >= Duration::from_secs(3), "pauses grow");
+        }
+    }
+}
+
+#[test]
+fn a_poisoned_tree_is_thrown_away() {
+    let mut world = World::new(None);
+    world.failing = Some(("seal", FailureKind::Poisoned, 1));
+    world.order(order(1, None));
+    let after: Vec<_> = world.seen.iter().skip_while(|word| *word != "paused poisoned").take(3).collect();
+    assert_eq!(after, ["paused poisoned", "collect", "stage"]);
+}
+
+#[test]
+fn garbage_that_stays_is_no_failure() {
+    let mut world = World::new(None);
+    world.failing = Some(("collect", FailureKind::Io, 1));
+    world.order(order(1, None));
+    assert_eq!(world.ended(), ["done 1 already=false"]);
+    assert!(world.engine.is_empty());
+}
+
+#[test]
+fn a_newer_order_takes_over_at_any_step() {
+    for step in ["check", "index", "stage", "fetch", "seal", "intend", "swap", "record", "collect"] {
+        let mut world = World::new(None);
+        world.meanwhile = Some((step, order(2, None)));
+        world.order(order(1, None));
+        assert_eq!(world.meanwhile.as_ref().map(|(at, _)| *at), None, "{step} never ran: {:?}", world.seen);
+        let ended = world.ended();
+        assert_eq!(ended.last(), Some(&"done 2 already=false"), "{step}: {:?}", world.seen);
+        assert_eq!(ended.len(), 2, "{step}: each order ends once: {ended:?}");
+        assert!(ended[0] == "superseded 1" || ended[0] == "done 1 already=false", "{step}: {ended:?}");
+    }
+}
+
+#[test]
+fn a_crash_before_or_after_the_swap_is_mended() {
+    let committed = CommittedRecord {
+        change: ChangeId::new([1; 32]),
+        image: ImageId::new([1; 32]),
+        root: STAGED,
+        bytes_reused: 0,
+        bytes_fetched: 5,
+        fingerprints: Vec::new(),
+    };
+    let intent = Some(IntentRecord { committed, exchange: false });
+    let mut world = World::new(Some(Target { identity: STAGED, empty: false }));
+    world.order(Order { intent: intent.clone(), ..order(1, None) });
+    assert_eq!(world.seen, ["side", "record", "done 1 already=false", "collect"]);
+
+    let mut world = World::new(None);
+    world.order(Order { intent: intent.clone(), ..order(1, None) });
+    assert_eq!(world.seen[..3], ["side", "look", "index"]);
+    assert_eq!(world.ended(), ["done 1 already=false"]);
+
+    // The crash was in an older change's swap; the newer one follows it.
+    let mut world = World::new(Some(Target { identity: STAGED, empty: false }));
+    world.order(Order { intent, ..order(2, None) });
+    assert_eq!(world.seen[..3], ["side", "record", "look"]);
+    assert_eq!(world.ended(), ["done 2 already=false"]);
+}
+
+#[test]
+fn only_some_are_active_at_once() {
+    let mut engine = Deploys::default();
+    let mut outbox = Outbox::new();
+    for n in 0..20 {
+        let path: VPath = format!("/key/image{n}").parse().expect("valid");
+        engine.handle(Now::default(), Input::Order(Order { path, ..order(n, None) }), &mut outbox);
+    }
+    assert_eq!((engine.len(), outbox.count()), (20, limits::DEPLOYS_ACTIVE_MAX));
+}

@@ -7,8 +7,6 @@ mod connections;
 mod register;
 mod serve;
 mod status;
-#[cfg(test)]
-mod tests;
 mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
