@@ -154,6 +154,8 @@ pub const RECONNECT_PAUSE_MIN: Duration = Duration::from_millis(250);
 pub const RECONNECT_PAUSE_MAX: Duration = Duration::from_secs(5);
 /// A node that can't be reached for this long counts as down.
 pub const DOWN_AFTER: Duration = Duration::from_secs(10);
+/// Longest time that one `ciruela sync` may be told to take: a year.
+pub const SYNC_DURATION_MAX: Duration = Duration::from_hours(365 * 24);
 /// Names that one `ciruela sync` takes.
 pub const ENTRY_POINTS_MAX: usize = 256;
 /// Nodes of one cluster that the client connects to, chosen at first or named by others.
@@ -162,10 +164,12 @@ pub const CLIENT_PEERS_MAX: usize = 1_024;
 pub const CLIENT_ANSWERS_QUEUED_MAX: usize = 1_024;
 /// Messages of all its connections that wait for the client's loop.
 pub const CLIENT_EVENTS_QUEUED_MAX: usize = 64;
+/// Written frames whose memory, up to a message each, the client keeps for the next ones.
+pub const CLIENT_FRAMES_KEPT_MAX: usize = 32;
 /// When all is done, the client waits no longer for its connections to be closed properly.
 pub const CLIENT_GOODBYE_TIMEOUT: Duration = Duration::from_millis(500);
-/// Different losses of sources that the client tells of.
-pub const SOURCE_LOSSES_TOLD_MAX: usize = 10;
+/// Different troubles with sources and keys that the client tells of.
+pub const TROUBLES_TOLD_MAX: usize = 20;
 /// How often a change is signed again with a later stamp, because what it replaces is stamped ahead of the client's clock.
 pub const SIGN_AGAIN_MAX: usize = 3;
 

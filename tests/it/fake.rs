@@ -78,6 +78,7 @@ impl Handler for NoPages {
 struct Arriving {
     connection: ConnectionId,
     signed: SignedChange,
+    index_request: u64,
     text: Vec<u8>,
     image: Option<Image>,
     todo: VecDeque<Run>,
@@ -256,8 +257,9 @@ impl Node {
 
     fn fetch(&mut self, from: ConnectionId, signed: SignedChange) {
         let image = signed.change.image.expect("an image");
-        self.ask(from, Request::GetIndexPart { id: image, offset: 0 });
+        let index_request = self.ask(from, Request::GetIndexPart { id: image, offset: 0 });
         self.arriving.push(Arriving {
+            index_request,
             connection: from,
             signed,
             text: Vec::new(),
@@ -276,12 +278,11 @@ impl Node {
         }
         match response {
             Response::GetIndexPart { data, total } => {
-                let waits = |one: &Arriving| one.connection == from && one.image.is_none();
-                let Some(at) = self.arriving.iter().position(waits) else { return };
+                let Some(at) = self.arriving.iter().position(|one| one.index_request == id) else { return };
                 self.arriving[at].text.extend_from_slice(&data);
                 let (image, offset) = (self.wanted(at), self.arriving[at].text.len() as u64);
                 if offset < total {
-                    self.ask(from, Request::GetIndexPart { id: image, offset });
+                    self.arriving[at].index_request = self.ask(from, Request::GetIndexPart { id: image, offset });
                     return;
                 }
                 let parsed = index::parse_for(image, &self.arriving[at].text).expect("the index is right");

@@ -8,7 +8,7 @@ use super::prepare::Prepared;
 use super::words::{self, Weight};
 use super::{Output, Stage, report};
 use crate::client::ui::{self, LiveLines};
-use crate::driver::upload_loop::{Audience, Status};
+use crate::driver::upload_loop::{Audience, Status, Trouble};
 use crate::engine::upload::{Ending, Event, NodeResult};
 use crate::model::time::Time;
 
@@ -72,7 +72,7 @@ impl Audience for Live {
         }
     }
 
-    fn source_lost(&mut self, _: Time, reason: &str) {
+    fn trouble(&mut self, _: Time, _: Trouble, reason: &str) {
         self.say(&format!("warning: {reason}"));
     }
 

@@ -64,6 +64,13 @@ pub(super) fn event(event: &Event) -> Option<(Weight, String)> {
         Event::NotResolved { reason, .. } => (notable, reason.clone()),
         Event::Connected { address, host } => (step, format!("{}: connected", node(Some(host), *address))),
         Event::Twin { address, of, host } => (step, format!("{address} is {} as well", node(Some(host), *of))),
+        Event::SameId { address, of, host } => {
+            let node = node(Some(host), *address);
+            (
+                notable,
+                format!("{node} has the same machine id as the machine at {of}: each needs its own /etc/machine-id"),
+            )
+        }
         Event::Unreachable { address, host, reason, down } => {
             let what = if *down { "is down" } else { "can't be reached, trying again" };
             (notable, format!("{} {what}: {reason}", node(host.as_ref(), *address)))

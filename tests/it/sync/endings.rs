@@ -181,7 +181,7 @@ fn never_answered() {
     let place = Place::new();
     for play in [Play::Silence, Play::Accept] {
         let nodes = [fake(1, Play::Have), fake(2, play)];
-        let said = place.sync(&["-m", "-t", "1s"], &nodes.each_ref());
+        let said = place.sync(&["-m", "-t", "2s"], &nodes.each_ref());
         said.expect(4, &["by the deadline", "missing: node2"]);
     }
 }
@@ -210,7 +210,7 @@ fn something_else_listens() {
             let _ = stream.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 6\r\n\r\nnginx\n");
         }
     });
-    place.sync(&["-t", "1s", &address], &[]).expect(5, &["404", "nginx"]);
+    place.sync(&["-t", "2s", &address], &[]).expect(5, &["404", "nginx"]);
 }
 
 #[test]
