@@ -168,6 +168,20 @@ fn an_interrupted_demo_cleans_up() {
 }
 
 #[test]
+fn a_daemon_that_ends_is_a_failure_with_its_log() {
+    let place = Place::slow();
+    let (mut child, mut said, pids) = place.until_listening();
+    kill_process(pids[1], Signal::KILL).expect("it runs");
+    let mut rest = String::new();
+    said.read_to_string(&mut rest).expect("UTF-8");
+    assert_eq!(child.wait().expect("ours").code(), Some(1), "{rest}");
+    let (_, error) = rest.split_once("error: a daemon has ended").expect("why");
+    assert!(error.contains("the end of node2's log:") && error.contains("listening"), "{error}");
+    assert!(!error.contains("node1's"), "{error}");
+    place.assert_nothing_left();
+}
+
+#[test]
 fn daemons_end_with_a_demo_that_is_killed() {
     let place = Place::slow();
     let (mut child, _said, pids) = place.until_listening();

@@ -119,18 +119,21 @@ async fn tell(
     ui::note(&format!("$ {}", shell_line(&command)));
     let arguments = Cli::try_parse_from(&command).map_err(|error| anyhow!("can't publish this: {error}"))?;
     let Command::Sync(arguments) = arguments.command else { bail!("{command:?} doesn't publish") };
-    let published = publishing.insert(tokio::task::spawn_blocking(move || sync::run(*arguments, None))).await;
+    let published = publishing.insert(tokio::task::spawn_blocking(move || sync::run(*arguments, None)));
+    let published = tokio::select! {
+        published = published => published,
+        log = cluster.first_end() => bail!("a daemon has ended\n{log}"),
+    };
     *publishing = None;
-    match published.context("`sync` broke off")? {
-        Ok(status) if status == ExitCode::SUCCESS => {}
-        Ok(_) => bail!("`sync` did not succeed\n{}", cluster.logs()),
-        Err(error) => return Err(error),
+    if published.context("`sync` broke off")?? != ExitCode::SUCCESS {
+        bail!("`sync` did not succeed\n{}", cluster.logs());
     }
     let (from, trees) = (source.to_owned(), cluster.trees(&path));
-    let copies = tokio::task::spawn_blocking(move || copies::verify(&from, trees)).await.context("broke off")??;
+    let copies = tokio::task::spawn_blocking(move || copies::verify(&from, trees)).await.context("broke off")?;
+    let copies = copies.map_err(|error| anyhow!("can't compare the copies: {error}\n{}", cluster.logs()))?;
     ui::note(&copies::listing(&copies));
     if copies.iter().any(|copy| !copy.differences.is_empty()) {
-        bail!("a copy is not what was published\n{}", cluster.logs());
+        bail!("a copy is not what {} holds now\n{}", source.display(), cluster.logs());
     }
     Ok(command)
 }
