@@ -3,5 +3,12 @@
 
 mod daemon;
 mod demo;
+mod e2e;
+mod fake;
+mod gate;
 mod index;
+mod peer;
+mod publisher;
 mod server;
+mod sync;
+mod trees;

@@ -40,13 +40,6 @@ impl Plain {
     }
 }
 
-impl Stage {
-    /// A line about a cluster, which names it if there are several.
-    pub(super) fn of(&self, cluster: usize, text: &str) -> String {
-        if self.clusters.len() > 1 { format!("[{}] {text}", self.clusters[cluster]) } else { text.to_owned() }
-    }
-}
-
 /// What is published and who signs, in lines.
 pub(super) fn introduction(stage: &Stage, prepared: &[Prepared]) -> Vec<String> {
     let mut lines = Vec::new();
@@ -97,10 +90,6 @@ impl Output for Plain {
     }
 
     fn end(&mut self, status: &[Status], _: u8) {
-        for (cluster, status) in status.iter().enumerate() {
-            for line in report::report(&self.stage, cluster, status) {
-                ui::note(&line);
-            }
-        }
+        report::print(&self.stage, status);
     }
 }
