@@ -27,7 +27,8 @@ fn gigabytes_per_second(bytes: usize, mut work: impl FnMut()) -> f64 {
 fn main() {
     let data: Vec<u8> = (0..64_u32 << 20).map(|i| i.wrapping_mul(2_654_435_761).to_le_bytes()[3]).collect();
     let whole: Vec<&[u8]> = data.chunks(32 << 10).collect();
-    let small: Vec<&[u8]> = data.chunks(8_500).map(|block| &block[..block.len().min(1_000 + block.len() % 7_000)]).collect();
+    let small: Vec<&[u8]> =
+        data.chunks(8_500).map(|block| &block[..block.len().min(1_000 + block.len() % 7_000)]).collect();
     let mut out = std::io::stdout().lock();
     for (name, blocks) in [("32 KiB blocks", &whole), ("small files", &small)] {
         let bytes = blocks.iter().map(|block| block.len()).sum();

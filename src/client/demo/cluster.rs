@@ -132,13 +132,17 @@ impl Cluster {
         Ok(())
     }
 
-    /// Ends the daemons and removes the folder.
-    pub(super) async fn end(self) -> Result<(), anyhow::Error> {
+    /// Ends the daemons, and removes the folder unless somebody wants to look at it.
+    pub(super) async fn end(self, keep: bool) -> Result<(), anyhow::Error> {
         for node in &self.nodes {
             node.terminate();
         }
         for node in self.nodes {
             node.end().await;
+        }
+        if keep {
+            drop(self.folder.keep());
+            return Ok(());
         }
         let path = self.folder.path().to_owned();
         self.folder.close().with_context(|| format!("can't remove {}", path.display()))

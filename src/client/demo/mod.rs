@@ -87,12 +87,15 @@ async fn show(source: &Path, keep: bool) -> Result<ExitCode, anyhow::Error> {
             Ok(ExitCode::SUCCESS)
         }
         Some(Ok(_)) => {
-            cluster.end().await?;
-            ui::note("the daemons have ended, the folder is removed; with --keep they stay, to go on by hand");
+            ui::note("ending the daemons, removing their folder; with --keep they stay, to go on by hand");
+            cluster.end(false).await?;
             Ok(ExitCode::SUCCESS)
         }
         Some(Err(error)) => {
-            cluster.end().await?;
+            if keep {
+                ui::note(&format!("configurations and logs are kept in {}", cluster.folder().display()));
+            }
+            cluster.end(keep).await?;
             Err(error)
         }
         None => {
@@ -100,8 +103,8 @@ async fn show(source: &Path, keep: bool) -> Result<ExitCode, anyhow::Error> {
                 // It got the signal too, and says how far it came; unless it still reads the directory.
                 drop(timeout(limits::DEMO_GOODBYE_TIMEOUT, publishing).await);
             }
-            cluster.end().await?;
-            ui::error("interrupted; the daemons have ended, the folder is removed");
+            ui::error("interrupted: ending the daemons, removing their folder");
+            cluster.end(false).await?;
             Ok(ExitCode::from(INTERRUPTED_STATUS))
         }
     }
