@@ -191,3 +191,5 @@ pub const DEMO_GOODBYE_TIMEOUT: Duration = Duration::from_secs(1);
 pub const DEMO_CONNECTIONS_MAX: usize = 100;
 /// Lines of a demo daemon's log that are shown when something went wrong.
 pub const DEMO_LOG_LINES_SHOWN_MAX: usize = 15;
+/// Buffers of a megabyte that are kept for the next frames.
+pub const FRAMES_POOLED_MAX: usize = 24;

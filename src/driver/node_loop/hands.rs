@@ -12,6 +12,7 @@ use super::serve;
 use crate::driver::db::{Db, DbError, Write};
 use crate::driver::disk::fs::FileSystem;
 use crate::driver::disk::task::perform;
+use crate::driver::frames::FramePool;
 use crate::driver::index_store::{IndexStore, IndexStoreError};
 use crate::driver::pool::{Full, Job, Pool};
 use crate::driver::ws::ConnectionHandle;
@@ -54,6 +55,7 @@ pub struct Hands<F: FileSystem + Clone> {
 pub(super) struct Shared<F: FileSystem + Clone> {
     pub(super) fs: F,
     pub(super) indexes: IndexStore<F>,
+    pub(super) frames: FramePool,
     images: Mutex<BTreeMap<ImageId, Arc<Image>>>,
     pub(super) answers: Sender<Input>,
 }
@@ -64,7 +66,13 @@ impl<F: FileSystem + Clone> Hands<F> {
         let indexes = IndexStore::open(fs.clone(), db_dir)?;
         let threads = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 16);
         let (writes, queue) = sync_channel(limits::DEPLOYS_MAX * 4);
-        let shared = Arc::new(Shared { fs, indexes, images: Mutex::default(), answers: answers.clone() });
+        let shared = Arc::new(Shared {
+            fs,
+            indexes,
+            frames: FramePool::default(),
+            images: Mutex::default(),
+            answers: answers.clone(),
+        });
         let writer =
             std::thread::Builder::new().name("db".to_owned()).spawn(move || write_all(&db, &queue, &answers))?;
         Ok(Self {

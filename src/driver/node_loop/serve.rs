@@ -49,7 +49,7 @@ fn answer<F: FileSystem + Clone>(shared: &Shared<F>, request: u64, what: Serving
         }
         Serving::Run { image, directory, path, run } => run_frame(shared, request, image, &directory, &path, run)?,
     };
-    Ok(Outgoing::Encoded { frame: frame.into(), is_response: true })
+    Ok(Outgoing::Encoded { frame: shared.frames.finish(frame), is_response: true })
 }
 
 fn data_frame(response: DataResponse, request: u64, data: &[u8]) -> Vec<u8> {
@@ -104,7 +104,7 @@ fn run_frame<F: FileSystem + Clone>(
     let known = shared.image(image)?.ok_or_else(|| format!("no index of image {image} here"))?;
     let bytes =
         run.bytes(&known).ok_or_else(|| "these blocks are not in the image, or too many for one request".to_owned())?;
-    let mut frame = data_response_header(DataResponse::GetBlocks, request, bytes);
+    let mut frame = shared.frames.begin(DataResponse::GetBlocks, request, bytes);
     read_into(shared, directory, path, &known, run, &mut frame)?;
     Ok(frame)
 }

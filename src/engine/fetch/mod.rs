@@ -8,6 +8,7 @@ mod blocks;
 mod index;
 mod sources;
 #[cfg(test)]
+#[expect(clippy::wildcard_enum_match_arm, reason = "tests look for one kind of effect")]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
