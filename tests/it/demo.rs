@@ -162,9 +162,23 @@ fn an_interrupted_demo_cleans_up() {
         let mut rest = String::new();
         said.read_to_string(&mut rest).expect("UTF-8");
         assert_eq!(child.wait().expect("ours").code(), Some(130), "{rest}");
-        assert!(rest.contains("interrupted; the daemons have ended"), "{rest}");
+        assert!(rest.contains("interrupted: ending the daemons"), "{rest}");
         place.assert_nothing_left();
     }
+}
+
+#[test]
+fn a_daemon_that_ends_is_a_failure_with_its_log() {
+    let place = Place::slow();
+    let (mut child, mut said, pids) = place.until_listening();
+    kill_process(pids[1], Signal::KILL).expect("it runs");
+    let mut rest = String::new();
+    said.read_to_string(&mut rest).expect("UTF-8");
+    assert_eq!(child.wait().expect("ours").code(), Some(1), "{rest}");
+    let (_, error) = rest.split_once("error: a daemon has ended").expect("why");
+    assert!(error.contains("the end of node2's log:") && error.contains("listening"), "{error}");
+    assert!(!error.contains("node1's"), "{error}");
+    place.assert_nothing_left();
 }
 
 #[test]
@@ -198,4 +212,11 @@ fn it_says_what_it_cannot_publish() {
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output).contains("pipe"));
     place.assert_nothing_left();
+    // To look at what went wrong.
+    let output = place.output(&["demo", "site", "--keep"]);
+    assert_eq!(output.status.code(), Some(1));
+    let folder = place.folders().pop().expect("it is kept");
+    assert!(text(&output).contains(&format!("are kept in {}", folder.display())));
+    assert!(folder.join("node3/log").exists());
+    assert_eq!(processes_in(&place.tmp()), Vec::<PathBuf>::new());
 }

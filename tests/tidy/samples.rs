@@ -45,7 +45,7 @@ fn upward_imports() {
     assert_eq!(complaints("src/format/wire.rs", "#[cfg(test)]\nmod tests { use crate::engine::node; }"), 1);
     assert_eq!(complaints("src/client/sync.rs", "use crate::daemon::args;"), 1);
     assert_eq!(complaints("src/daemon/args.rs", "use crate::client::ui;"), 1);
-    assert_eq!(complaints("src/client/demo.rs", "use crate::daemon::args;"), 0);
+    assert_eq!(complaints("src/client/demo/node.rs", "use crate::daemon::args;"), 0);
     assert_eq!(complaints("src/driver/db.rs", "use crate::{engine, format, model, driver::pool};"), 0);
     assert_eq!(complaints("src/model/ids.rs", "//! See crate::driver::db.\nuse super::time; // crate::client::ui"), 0);
     assert_eq!(complaints("src/lib.rs", "pub use crate::client::ui;"), 0);

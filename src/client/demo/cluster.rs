@@ -15,6 +15,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use futures_util::future::select_all;
 use rustix::io::Errno;
 use rustix::rand::{GetRandomFlags, getrandom};
 use tempfile::TempDir;
@@ -111,12 +112,15 @@ impl Cluster {
         self.nodes.iter().map(tree).collect()
     }
 
-    /// The ends of the logs that may say what went wrong: of daemons that have ended, or else of all.
-    pub(super) fn logs(&mut self) -> String {
-        let ended: Vec<_> = self.nodes.iter_mut().map(Node::has_ended).collect();
-        let any = ended.contains(&true);
-        let told = self.nodes.iter().zip(ended).filter(|(_, ended)| *ended || !any);
-        told.map(|(node, _)| node.log()).collect::<Vec<_>>().join("\n")
+    /// Waits until a daemon ends by itself, and shows the end of its log.
+    pub(super) async fn first_end(&mut self) -> String {
+        let ends = self.nodes.iter_mut().map(|node| Box::pin(node.ended()));
+        select_all(ends).await.0
+    }
+
+    /// The ends of all logs.
+    pub(super) fn logs(&self) -> String {
+        self.nodes.iter().map(Node::log).collect::<Vec<_>>().join("\n")
     }
 
     /// Lets the daemons run on in their folder.
@@ -128,13 +132,17 @@ impl Cluster {
         Ok(())
     }
 
-    /// Ends the daemons and removes the folder.
-    pub(super) async fn end(self) -> Result<(), anyhow::Error> {
+    /// Ends the daemons, and removes the folder unless somebody wants to look at it.
+    pub(super) async fn end(self, keep: bool) -> Result<(), anyhow::Error> {
         for node in &self.nodes {
             node.terminate();
         }
         for node in self.nodes {
             node.end().await;
+        }
+        if keep {
+            drop(self.folder.keep());
+            return Ok(());
         }
         let path = self.folder.path().to_owned();
         self.folder.close().with_context(|| format!("can't remove {}", path.display()))

@@ -87,12 +87,15 @@ async fn show(source: &Path, keep: bool) -> Result<ExitCode, anyhow::Error> {
             Ok(ExitCode::SUCCESS)
         }
         Some(Ok(_)) => {
-            cluster.end().await?;
-            ui::note("the daemons have ended, the folder is removed; with --keep they stay, to go on by hand");
+            ui::note("ending the daemons, removing their folder; with --keep they stay, to go on by hand");
+            cluster.end(false).await?;
             Ok(ExitCode::SUCCESS)
         }
         Some(Err(error)) => {
-            cluster.end().await?;
+            if keep {
+                ui::note(&format!("configurations and logs are kept in {}", cluster.folder().display()));
+            }
+            cluster.end(keep).await?;
             Err(error)
         }
         None => {
@@ -100,8 +103,8 @@ async fn show(source: &Path, keep: bool) -> Result<ExitCode, anyhow::Error> {
                 // It got the signal too, and says how far it came; unless it still reads the directory.
                 drop(timeout(limits::DEMO_GOODBYE_TIMEOUT, publishing).await);
             }
-            cluster.end().await?;
-            ui::error("interrupted; the daemons have ended, the folder is removed");
+            ui::error("interrupted: ending the daemons, removing their folder");
+            cluster.end(false).await?;
             Ok(ExitCode::from(INTERRUPTED_STATUS))
         }
     }
@@ -119,18 +122,21 @@ async fn tell(
     ui::note(&format!("$ {}", shell_line(&command)));
     let arguments = Cli::try_parse_from(&command).map_err(|error| anyhow!("can't publish this: {error}"))?;
     let Command::Sync(arguments) = arguments.command else { bail!("{command:?} doesn't publish") };
-    let published = publishing.insert(tokio::task::spawn_blocking(move || sync::run(*arguments, None))).await;
+    let published = publishing.insert(tokio::task::spawn_blocking(move || sync::run(*arguments, None)));
+    let published = tokio::select! {
+        published = published => published,
+        log = cluster.first_end() => bail!("a daemon has ended\n{log}"),
+    };
     *publishing = None;
-    match published.context("`sync` broke off")? {
-        Ok(status) if status == ExitCode::SUCCESS => {}
-        Ok(_) => bail!("`sync` did not succeed\n{}", cluster.logs()),
-        Err(error) => return Err(error),
+    if published.context("`sync` broke off")?? != ExitCode::SUCCESS {
+        bail!("`sync` did not succeed\n{}", cluster.logs());
     }
     let (from, trees) = (source.to_owned(), cluster.trees(&path));
-    let copies = tokio::task::spawn_blocking(move || copies::verify(&from, trees)).await.context("broke off")??;
+    let copies = tokio::task::spawn_blocking(move || copies::verify(&from, trees)).await.context("broke off")?;
+    let copies = copies.map_err(|error| anyhow!("can't compare the copies: {error}\n{}", cluster.logs()))?;
     ui::note(&copies::listing(&copies));
     if copies.iter().any(|copy| !copy.differences.is_empty()) {
-        bail!("a copy is not what was published\n{}", cluster.logs());
+        bail!("a copy is not what {} holds now\n{}", source.display(), cluster.logs());
     }
     Ok(command)
 }

@@ -13,7 +13,7 @@ use anyhow::{Context, anyhow, bail};
 use clap::Args;
 use rustix::process::{Pid, Signal, getpid, kill_process};
 use tokio::io::AsyncWriteExt;
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdin, Command};
 use tokio::time::{interval, timeout};
 
 use crate::daemon;
@@ -78,6 +78,8 @@ pub(super) struct Node {
     /// Where it listens; the port is 0 until it does.
     pub(super) address: SocketAddr,
     child: Child,
+    /// While it is open, the daemon stays. Not left in `child`, which would close it before waiting.
+    input: ChildStdin,
 }
 
 impl Node {
@@ -87,7 +89,7 @@ impl Node {
         let log_path = log_path(&folder);
         let log =
             std::fs::File::create_new(&log_path).with_context(|| format!("can't write {}", log_path.display()))?;
-        let child = Command::new(program)
+        let mut child = Command::new(program)
             .args(["demo-node", &number.to_string()])
             .current_dir(&folder)
             // What is waited for must be in the log; and nobody else waits for this daemon.
@@ -100,7 +102,8 @@ impl Node {
             .process_group(0)
             .spawn()
             .context("can't start a daemon")?;
-        Ok(Self { name: name(number), folder, address: SocketAddr::new(address(number).into(), 0), child })
+        let input = child.stdin.take().context("a daemon has no standard input")?;
+        Ok(Self { name: name(number), folder, address: SocketAddr::new(address(number).into(), 0), child, input })
     }
 
     /// Waits until it listens.
@@ -138,16 +141,15 @@ impl Node {
         self.child.id()
     }
 
-    /// Whether it has ended by itself.
-    pub(super) fn has_ended(&mut self) -> bool {
-        !matches!(self.child.try_wait(), Ok(None))
+    /// Waits for its end by itself, and shows the end of its log.
+    pub(super) async fn ended(&mut self) -> String {
+        drop(self.child.wait().await);
+        self.log()
     }
 
     /// Lets it outlive the demo.
     pub(super) async fn leave(mut self) -> Result<(), anyhow::Error> {
-        let mut input = self.child.stdin.take().ok_or_else(|| anyhow!("{} can't be left alone", self.name))?;
-        input.write_all(STAY).await.with_context(|| format!("{} has ended", self.name))?;
-        Ok(())
+        self.input.write_all(STAY).await.with_context(|| format!("{} has ended", self.name))
     }
 
     /// SIGTERM.
