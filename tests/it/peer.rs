@@ -127,7 +127,8 @@ impl Peer {
 
     /// Submits a change; nothing of its image is served meanwhile.
     pub(crate) fn submit(&mut self, signed: SignedChange) -> SubmitAnswer {
-        let response = self.ask(Request::SubmitChange(signed), |_, _, request| panic!("nothing is offered: {request:?}"));
+        let response =
+            self.ask(Request::SubmitChange(signed), |_, _, request| panic!("nothing is offered: {request:?}"));
         let Response::SubmitChange(answer) = response else { panic!("{response:?}") };
         answer
     }

@@ -60,8 +60,33 @@ pub(crate) fn mixed(root: &Path, seed: u64) {
     let long = "n".repeat(255);
     let wide = "я".repeat(127);
     let names = [
-        "ünïcode", "日本語", "emoji 🦀", "a b", " lead", "trail ", "-rf", "--", "...", "..x", ".hidden", "new\nline", "tab\there",
-        "back\\slash", "\\x2e", "quote\"'", "$(id)", "*?[]", "\u{7f}", "\u{1}", "\u{202e}rtl", "e\u{301}", "é", "a:b", "%41", &long, &wide,
+        "ünïcode",
+        "日本語",
+        "emoji 🦀",
+        "a b",
+        " lead",
+        "trail ",
+        "-rf",
+        "--",
+        "...",
+        "..x",
+        ".hidden",
+        "new\nline",
+        "tab\there",
+        "back\\slash",
+        "\\x2e",
+        "quote\"'",
+        "$(id)",
+        "*?[]",
+        "\u{7f}",
+        "\u{1}",
+        "\u{202e}rtl",
+        "e\u{301}",
+        "é",
+        "a:b",
+        "%41",
+        &long,
+        &wide,
     ];
     for name in names {
         file(&root.join("names").join(name), name.as_bytes(), 0o644);

@@ -125,13 +125,44 @@ fn disk_filled_by_others() {
     let full = fs::write(&filler, noise(9, 6 << 20)).expect_err("it doesn't fit");
     assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
     gate.open();
-    client.wait_for("no space", |event| event["waiting"].as_str().is_some_and(|text| text.contains("No space left")
-        || text.contains("the file system has")));
+    client.wait_for("no space", |event| {
+        event["waiting"]
+            .as_str()
+            .is_some_and(|text| text.contains("No space left") || text.contains("the file system has"))
+    });
     wait_for_status(&daemon, "/data/tree", |entry| entry["failure"] == "no_space");
     fs::remove_file(&filler).expect("removed");
     let ended = client.end().expect(0);
     assert_eq!(ended.finished()["nodes"][0]["paths"]["/data/tree"]["result"], "done");
     assert_eq!(tree(&daemon.data("data/tree")), tree(&root));
+    daemon.kill();
+}
+
+/// A change that can't be written down isn't accepted, and when there is room again, all goes on without a restart.
+#[test]
+fn full_disk_below_the_database() {
+    let publisher = Publisher::new(48);
+    let mut daemon = Daemon::prepare(48, &publisher.public_key());
+    let Some(_mount) = Mount::new(&daemon.data("db"), "size=16m", MountFlags::empty()) else {
+        return skipped("no small file system can be mounted; tests/sim/disk has a fake one");
+    };
+    daemon.spawn();
+    let root = small(&publisher);
+    let entry_points = addresses(&[&daemon]);
+    publisher.run(&["--append", &to(&root, "/data/before")], &entry_points).expect(0);
+    let filler = daemon.data("db/filler");
+    fs::write(&filler, noise(9, 16 << 20)).expect_err("it doesn't fit");
+    let refused = publisher.run(&["--append", &to(&root, "/data/tree")], &entry_points).expect(3);
+    let detail = refused.at(&daemon, "/data/tree")["detail"].as_str().expect("a sentence");
+    assert!(detail.contains("could not be written down"), "{detail}");
+    assert!(!daemon.data("data/tree").exists());
+    fs::remove_file(&filler).expect("removed");
+    publisher.run(&["--append", &to(&root, "/data/tree")], &entry_points).expect(0);
+    assert_eq!(tree(&daemon.data("data/tree")), tree(&root));
+    daemon.kill();
+    daemon.spawn();
+    let again = publisher.run(&["--append", &to(&root, "/data/tree")], &entry_points).expect(0);
+    assert_eq!(again.result(&daemon, "/data/tree"), "already");
     daemon.kill();
 }
 
