@@ -2,12 +2,16 @@
 //!
 //! One call of [`Db::write`] is one durable transaction; gathering several changes into one is the caller's. What the rows
 //! mean, and in which order they are written, is `engine/deploy`'s.
+//!
+//! After an error of the disk (a full one, most likely) the library refuses everything until the file is opened anew: the
+//! next write does that, so that the daemon goes on without a restart when the cause is gone.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition};
 
@@ -25,7 +29,8 @@ const COMMITTED: Rows = TableDefinition::new("committed");
 const FORMAT_KEY: &str = "format";
 const FORMAT: u64 = 1;
 
-/// Why the database can't be used. A failed write changed nothing that was there.
+/// Why the database can't be used. A failed write changed nothing that was there; if what failed was its very last sync, it
+/// may be there after all when the database is opened again.
 #[derive(Debug, thiserror::Error)]
 pub enum DbError {
     /// The file or its folder can't be opened.
@@ -47,7 +52,10 @@ pub enum DbError {
 
 /// The opened database.
 pub struct Db {
-    database: Database,
+    /// `None` after an error, until it is opened anew.
+    database: Mutex<Option<Database>>,
+    /// Where it can be opened anew; `None`: it isn't a file.
+    dir: Option<PathBuf>,
 }
 
 /// One change of one row.
@@ -99,6 +107,16 @@ fn storage<E: Into<redb::Error>>(what: &'static str) -> impl Fn(E) -> DbError {
 impl Db {
     /// Opens `state.db` in `dir`, which must be there, or makes it. Another process can't open it meanwhile.
     pub fn open(dir: &Path) -> Result<Self, DbError> {
+        Ok(Self { database: Mutex::new(Some(Self::open_file(dir)?)), dir: Some(dir.to_owned()) })
+    }
+
+    /// Opens a database on any storage, as the simulator does.
+    pub fn open_with(backend: impl StorageBackend) -> Result<Self, DbError> {
+        let database = Self::finish_open(Path::new("(not a file)"), builder().create_with_backend(backend))?;
+        Ok(Self { database: Mutex::new(Some(database)), dir: None })
+    }
+
+    fn open_file(dir: &Path) -> Result<Database, DbError> {
         let path = dir.join("state.db");
         let fail = |source| DbError::Open { path: path.clone(), source };
         let mut options = OpenOptions::new();
@@ -109,25 +127,19 @@ impl Db {
         Self::finish_open(&path, builder().create_file(file))
     }
 
-    /// Opens a database on any storage, as the simulator does.
-    pub fn open_with(backend: impl StorageBackend) -> Result<Self, DbError> {
-        Self::finish_open(Path::new("(not a file)"), builder().create_with_backend(backend))
-    }
-
-    fn finish_open(path: &Path, opened: Result<Database, DatabaseError>) -> Result<Self, DbError> {
+    fn finish_open(path: &Path, opened: Result<Database, DatabaseError>) -> Result<Database, DbError> {
         let path = || path.to_owned();
         let database = match opened {
             Ok(database) => database,
             Err(DatabaseError::DatabaseAlreadyOpen) => return Err(DbError::InUse { path: path() }),
             Err(source) => return Err(DbError::Damaged { path: path(), source: Box::new(source) }),
         };
-        let db = Self { database };
-        db.check_format()?;
-        Ok(db)
+        Self::check_format(&database)?;
+        Ok(database)
     }
 
-    fn check_format(&self) -> Result<(), DbError> {
-        let transaction = self.database.begin_write().map_err(storage("open"))?;
+    fn check_format(database: &Database) -> Result<(), DbError> {
+        let transaction = database.begin_write().map_err(storage("open"))?;
         let found = {
             let mut meta = transaction.open_table(META).map_err(storage("open"))?;
             let found = meta.get(FORMAT_KEY).map_err(storage("read"))?.map(|format| format.value());
@@ -149,38 +161,61 @@ impl Db {
 
     /// Reads everything.
     pub fn load(&self) -> Result<Snapshot, DbError> {
-        let transaction = self.database.begin_read().map_err(storage("read"))?;
-        let mut snapshot = Snapshot::default();
-        let bad = &mut snapshot.bad_rows;
-        snapshot.heads = rows(&transaction, HEADS, "heads", HeadRecord::decode, bad)?;
-        snapshot.intents = rows(&transaction, INTENTS, "intents", IntentRecord::decode, bad)?;
-        snapshot.committed = rows(&transaction, COMMITTED, "committed", CommittedRecord::decode, bad)?;
-        Ok(snapshot)
+        self.with(load)
     }
 
     /// Makes all the changes, in order, in one transaction which is durable when this returns.
     pub fn write(&self, batch: &[Write]) -> Result<(), DbError> {
-        let fail = storage::<redb::StorageError>("write");
-        let transaction = self.database.begin_write().map_err(storage("write"))?;
-        {
-            let mut heads = transaction.open_table(HEADS).map_err(storage("write"))?;
-            let mut intents = transaction.open_table(INTENTS).map_err(storage("write"))?;
-            let mut committed = transaction.open_table(COMMITTED).map_err(storage("write"))?;
-            for write in batch {
-                match write {
-                    Write::PutHead(path, row) => _ = heads.insert(path.as_str(), &*row.encode()).map_err(&fail)?,
-                    Write::PutIntent(path, row) => _ = intents.insert(path.as_str(), &*row.encode()).map_err(&fail)?,
-                    Write::PutCommitted(path, row) => {
-                        _ = committed.insert(path.as_str(), &*row.encode()).map_err(&fail)?;
-                    }
-                    Write::DeleteHead(path) => _ = heads.remove(path.as_str()).map_err(&fail)?,
-                    Write::DeleteIntent(path) => _ = intents.remove(path.as_str()).map_err(&fail)?,
-                    Write::DeleteCommitted(path) => _ = committed.remove(path.as_str()).map_err(&fail)?,
+        self.with(|database| write(database, batch))
+    }
+
+    /// Opens it anew if the last one who used it failed, and closes it if this one does.
+    fn with<T>(&self, work: impl FnOnce(&Database) -> Result<T, DbError>) -> Result<T, DbError> {
+        let mut opened = self.database.lock().unwrap_or_else(PoisonError::into_inner);
+        let database = match (opened.take(), &self.dir) {
+            (Some(database), _) => database,
+            (None, Some(dir)) => Self::open_file(dir)?,
+            (None, None) => return Err(storage("open")(redb::StorageError::PreviousIo)),
+        };
+        let result = work(&database);
+        if result.is_ok() {
+            *opened = Some(database);
+        }
+        result
+    }
+}
+
+fn load(database: &Database) -> Result<Snapshot, DbError> {
+    let transaction = database.begin_read().map_err(storage("read"))?;
+    let mut snapshot = Snapshot::default();
+    let bad = &mut snapshot.bad_rows;
+    snapshot.heads = rows(&transaction, HEADS, "heads", HeadRecord::decode, bad)?;
+    snapshot.intents = rows(&transaction, INTENTS, "intents", IntentRecord::decode, bad)?;
+    snapshot.committed = rows(&transaction, COMMITTED, "committed", CommittedRecord::decode, bad)?;
+    Ok(snapshot)
+}
+
+fn write(database: &Database, batch: &[Write]) -> Result<(), DbError> {
+    let fail = storage::<redb::StorageError>("write");
+    let transaction = database.begin_write().map_err(storage("write"))?;
+    {
+        let mut heads = transaction.open_table(HEADS).map_err(storage("write"))?;
+        let mut intents = transaction.open_table(INTENTS).map_err(storage("write"))?;
+        let mut committed = transaction.open_table(COMMITTED).map_err(storage("write"))?;
+        for write in batch {
+            match write {
+                Write::PutHead(path, row) => _ = heads.insert(path.as_str(), &*row.encode()).map_err(&fail)?,
+                Write::PutIntent(path, row) => _ = intents.insert(path.as_str(), &*row.encode()).map_err(&fail)?,
+                Write::PutCommitted(path, row) => {
+                    _ = committed.insert(path.as_str(), &*row.encode()).map_err(&fail)?;
                 }
+                Write::DeleteHead(path) => _ = heads.remove(path.as_str()).map_err(&fail)?,
+                Write::DeleteIntent(path) => _ = intents.remove(path.as_str()).map_err(&fail)?,
+                Write::DeleteCommitted(path) => _ = committed.remove(path.as_str()).map_err(&fail)?,
             }
         }
-        transaction.commit().map_err(storage("write"))
     }
+    transaction.commit().map_err(storage("write"))
 }
 
 impl std::fmt::Debug for Db {
@@ -270,11 +305,13 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let db = Db::open(folder.path()).expect("opens");
         db.write(&[Write::PutIntent(path("/a/1"), intent(1))]).expect("written");
-        let transaction = db.database.begin_write().expect("begins");
+        let database = db.database.lock().expect("not poisoned").take().expect("open");
+        let transaction = database.begin_write().expect("begins");
         transaction.open_table(INTENTS).expect("opens").insert("/a/2", &[1, 0xff][..]).expect("inserted");
         transaction.open_table(HEADS).expect("opens").insert("no path", &[9][..]).expect("inserted");
         transaction.commit().expect("written");
-        let snapshot = db.load().expect("readable");
+        drop(database);
+        let snapshot = db.load().expect("opened anew");
         assert_eq!(snapshot.intents.len(), 1);
         let texts: Vec<_> = snapshot.bad_rows.iter().map(ToString::to_string).collect();
         assert!(texts[0].contains("\"no path\" of table heads: the record is damaged: bad path"), "{texts:?}");
@@ -291,10 +328,11 @@ mod tests {
         assert!(error.contains("missing/state.db"), "{error}");
         std::fs::remove_file(folder.path().join("state.db")).expect("removable");
         let db = Db::open(folder.path()).expect("opens");
-        let transaction = db.database.begin_write().expect("begins");
+        let database = db.database.lock().expect("not poisoned").take().expect("open");
+        let transaction = database.begin_write().expect("begins");
         transaction.open_table(META).expect("opens").insert(FORMAT_KEY, 99).expect("inserted");
         transaction.commit().expect("written");
-        drop(db);
+        drop((database, db));
         assert!(matches!(Db::open(folder.path()), Err(DbError::Format { found: 99 })));
     }
 }

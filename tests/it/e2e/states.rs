@@ -1,1 +1,248 @@
 //! States of one directory, which hinder nothing else and end by themselves when their cause does.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::Path;
+
+use rustix::mount::{MountFlags, UnmountFlags};
+use serde_json::Value;
+
+use super::{source, start, wait_for_status};
+use crate::daemon::{Daemon, tree};
+use crate::publisher::{Ended, Publisher, Running, addresses, to};
+use crate::trees::{file, noise, plain};
+
+/// Publishes at `/data/tree` and waits until client and daemon say what hinders it; another directory is published
+/// meanwhile.
+fn hindered(publisher: &Publisher, daemon: &Daemon, root: &Path, failure: &str, text: &str) -> Running {
+    let entry_points = addresses(&[daemon]);
+    let mut client = publisher.start(&["--append", &to(root, "/data/tree")], &entry_points);
+    let says = |event: &Value| event["waiting"].as_str().is_some_and(|waiting| waiting.contains(text));
+    client.wait_for(text, says);
+    let entry = wait_for_status(daemon, "/data/tree", |entry| entry["failure"] == failure);
+    assert!(says(&entry), "{entry}");
+    assert!(daemon.get("/").contains(text));
+    let other = publisher.run(&["--append", &to(root, "/conf/other")], &entry_points).expect(0);
+    assert_eq!(other.result(daemon, "/conf/other"), "done");
+    client
+}
+
+fn done(client: Running, daemon: &Daemon, root: &Path) -> Ended {
+    let ended = client.end().expect(0);
+    assert_eq!(ended.result(daemon, "/data/tree"), "done");
+    assert_eq!(tree(&daemon.data("data/tree")), tree(root));
+    ended
+}
+
+fn small(publisher: &Publisher) -> std::path::PathBuf {
+    source(publisher, "tree", |root| plain(root, 1, 10, 1000))
+}
+
+#[test]
+fn missing_base_directory() {
+    let publisher = Publisher::new(40);
+    let [daemon] = start(&publisher, [40]);
+    let root = small(&publisher);
+    fs::remove_dir_all(daemon.data("data")).expect("removed");
+    let client = hindered(&publisher, &daemon, &root, "missing_base", "base directory");
+    assert!(!daemon.data("data").exists(), "it is never made");
+    fs::create_dir(daemon.data("data")).expect("mkdir");
+    done(client, &daemon, &root);
+}
+
+#[test]
+fn missing_base_directory_at_start() {
+    let publisher = Publisher::new(41);
+    let mut daemon = Daemon::prepare(41, &publisher.public_key());
+    fs::remove_dir(daemon.data("data")).expect("removed");
+    daemon.spawn();
+    let root = small(&publisher);
+    let client = hindered(&publisher, &daemon, &root, "missing_base", "base directory");
+    // It outlives the client and the daemon.
+    client.kill();
+    daemon.kill();
+    daemon.spawn();
+    wait_for_status(&daemon, "/data/tree", |entry| entry["failure"] == "missing_base");
+    fs::create_dir(daemon.data("data")).expect("mkdir");
+    let client = publisher.start(&["--append", &to(&root, "/data/tree")], &addresses(&[&daemon]));
+    done(client, &daemon, &root);
+}
+
+#[test]
+fn unwritable_directory() {
+    let publisher = Publisher::new(42);
+    let daemon = Daemon::prepare(42, &publisher.public_key());
+    let is_root = rustix::process::geteuid().is_root();
+    // Permissions mean nothing to root: there it is a read-only mount.
+    let mount = is_root.then(|| Mount::new(&daemon.data("data"), "size=4m", MountFlags::RDONLY)).flatten();
+    let _ = fs::set_permissions(daemon.data("data"), Permissions::from_mode(0o555));
+    if is_root && mount.is_none() {
+        return skipped("root that may not mount can write everywhere");
+    }
+    let mut daemon = daemon;
+    daemon.spawn();
+    let root = small(&publisher);
+    let client = hindered(&publisher, &daemon, &root, "not_writable", "create the directory");
+    if let Some(mount) = &mount {
+        mount.remount("size=4m");
+    }
+    fs::set_permissions(daemon.data("data"), Permissions::from_mode(0o755)).expect("chmod");
+    done(client, &daemon, &root);
+    daemon.kill();
+}
+
+#[test]
+fn full_disk() {
+    let publisher = Publisher::new(43);
+    let mut daemon = Daemon::prepare(43, &publisher.public_key());
+    let Some(mount) = Mount::new(&daemon.data("data"), "size=2m", MountFlags::empty()) else {
+        return skipped("no small file system can be mounted; tests/sim/disk has a fake one");
+    };
+    daemon.spawn();
+    let root = source(&publisher, "tree", |root| file(&root.join("large"), &noise(1, 3 << 20), 0o644));
+    let client = hindered(&publisher, &daemon, &root, "no_space", "needs 3145728 bytes");
+    assert!(!daemon.data("data/tree").exists());
+    mount.remount("size=8m");
+    done(client, &daemon, &root);
+    daemon.kill();
+}
+
+/// Space that goes while it is needed: what was reserved is there, what wasn't ends in the same state.
+#[test]
+fn disk_filled_by_others() {
+    let publisher = Publisher::new(44);
+    let mut daemon = Daemon::prepare(44, &publisher.public_key());
+    let Some(_mount) = Mount::new(&daemon.data("data"), "size=6m", MountFlags::empty()) else {
+        return skipped("no small file system can be mounted; tests/sim/disk has a fake one");
+    };
+    daemon.spawn();
+    // Files below the size from which space is reserved.
+    let root = source(&publisher, "tree", |root| plain(root, 2, 40, 100_000));
+    let gate = crate::gate::Gate::new(daemon.address, 1 << 20);
+    let mut client = publisher.start(&["--append", &to(&root, "/data/tree")], &[gate.address.to_string()]);
+    gate.wait_until_held();
+    let filler = daemon.data("data/filler");
+    let full = fs::write(&filler, noise(9, 6 << 20)).expect_err("it doesn't fit");
+    assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
+    gate.open();
+    client.wait_for("no space", |event| {
+        event["waiting"]
+            .as_str()
+            .is_some_and(|text| text.contains("No space left") || text.contains("the file system has"))
+    });
+    wait_for_status(&daemon, "/data/tree", |entry| entry["failure"] == "no_space");
+    fs::remove_file(&filler).expect("removed");
+    let ended = client.end().expect(0);
+    assert_eq!(ended.finished()["nodes"][0]["paths"]["/data/tree"]["result"], "done");
+    assert_eq!(tree(&daemon.data("data/tree")), tree(&root));
+    daemon.kill();
+}
+
+/// A change that can't be written down isn't accepted, and when there is room again, all goes on without a restart.
+#[test]
+fn full_disk_below_the_database() {
+    let publisher = Publisher::new(48);
+    let mut daemon = Daemon::prepare(48, &publisher.public_key());
+    let Some(_mount) = Mount::new(&daemon.data("db"), "size=16m", MountFlags::empty()) else {
+        return skipped("no small file system can be mounted; tests/sim/disk has a fake one");
+    };
+    daemon.spawn();
+    let root = small(&publisher);
+    let entry_points = addresses(&[&daemon]);
+    publisher.run(&["--append", &to(&root, "/data/before")], &entry_points).expect(0);
+    let filler = daemon.data("db/filler");
+    fs::write(&filler, noise(9, 16 << 20)).expect_err("it doesn't fit");
+    let refused = publisher.run(&["--append", &to(&root, "/data/tree")], &entry_points).expect(3);
+    let detail = refused.at(&daemon, "/data/tree")["detail"].as_str().expect("a sentence");
+    assert!(detail.contains("could not be written down"), "{detail}");
+    assert!(!daemon.data("data/tree").exists());
+    fs::remove_file(&filler).expect("removed");
+    publisher.run(&["--append", &to(&root, "/data/tree")], &entry_points).expect(0);
+    assert_eq!(tree(&daemon.data("data/tree")), tree(&root));
+    daemon.kill();
+    daemon.spawn();
+    let again = publisher.run(&["--append", &to(&root, "/data/tree")], &entry_points).expect(0);
+    assert_eq!(again.result(&daemon, "/data/tree"), "already");
+    daemon.kill();
+}
+
+#[test]
+fn something_else_is_at_the_path() {
+    let publisher = Publisher::new(45);
+    let [daemon] = start(&publisher, [45]);
+    let root = small(&publisher);
+    let target = daemon.data("data/tree");
+    fs::create_dir(&target).expect("mkdir");
+    fs::write(target.join("precious"), "not ours").expect("write");
+    let before = tree(&target);
+    let client = hindered(&publisher, &daemon, &root, "occupied", "move it away");
+    assert_eq!(tree(&target), before, "untouched");
+    move_away(&target, &daemon.data("data/moved"));
+    done(client, &daemon, &root);
+    assert_eq!(tree(&daemon.data("data/moved")), before);
+}
+
+/// Links and files at the path are neither followed nor replaced.
+#[test]
+fn not_a_directory_is_at_the_path() {
+    let publisher = Publisher::new(46);
+    let [daemon] = start(&publisher, [46]);
+    let root = small(&publisher);
+    let (target, outside) = (daemon.data("data/tree"), daemon.data("outside"));
+    fs::create_dir(&outside).expect("mkdir");
+    symlink(&outside, &target).expect("symlink");
+    let client = hindered(&publisher, &daemon, &root, "hostile", "isn't a directory");
+    assert_eq!(fs::read_dir(&outside).expect("readable").count(), 0, "nothing went through the link");
+    fs::remove_file(&target).expect("removed");
+    fs::write(&target, "a file").expect("write");
+    wait_for_status(&daemon, "/data/tree", |entry| entry["failure"] == "hostile");
+    assert_eq!(fs::read(&target).expect("untouched"), b"a file");
+    fs::remove_file(&target).expect("removed");
+    done(client, &daemon, &root);
+}
+
+/// The very tree is there already: it is taken as it is, and nothing but the index moves.
+#[test]
+fn the_same_tree_is_at_the_path() {
+    let publisher = Publisher::new(47);
+    let [daemon] = start(&publisher, [47]);
+    let root = source(&publisher, "tree", |root| file(&root.join("large"), &noise(1, 3 << 20), 0o644));
+    let target = daemon.data("data/tree");
+    file(&target.join("large"), &noise(1, 3 << 20), 0o644);
+    fs::set_permissions(&target, Permissions::from_mode(0o755)).expect("chmod");
+    let ended = publisher.run(&["--append", &to(&root, "/data/tree")], &addresses(&[&daemon])).expect(0);
+    assert_eq!(ended.at(&daemon, "/data/tree")["bytes_fetched"], 0);
+    assert!(ended.bytes_sent() < 100_000);
+}
+
+#[expect(clippy::disallowed_methods, reason = "the administrator's `mv`")]
+fn move_away(from: &Path, to: &Path) {
+    fs::rename(from, to).expect("moved");
+}
+
+#[expect(clippy::print_stderr, reason = "whoever reads the test's output should know")]
+fn skipped(why: &str) {
+    eprintln!("not tested here: {why}");
+}
+
+/// A small file system, gone when dropped.
+struct Mount(std::path::PathBuf);
+
+impl Mount {
+    /// `None`: this process may not.
+    fn new(at: &Path, options: &str, flags: MountFlags) -> Option<Self> {
+        let options = std::ffi::CString::new(format!("{options},mode=755")).expect("no NUL");
+        rustix::mount::mount("ciruela-test", at, "tmpfs", flags, Some(options.as_c_str())).ok()?;
+        Some(Self(at.to_owned()))
+    }
+
+    fn remount(&self, options: &str) {
+        rustix::mount::mount_remount(&self.0, MountFlags::empty(), options).expect("ours");
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        let _ = rustix::mount::unmount(&self.0, UnmountFlags::DETACH);
+    }
+}
