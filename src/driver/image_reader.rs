@@ -100,15 +100,6 @@ impl ImageReader {
         result
     }
 
-    /// The run's blocks into `out`, which must have room for exactly these. If that fails, anything may be in it.
-    pub fn read_exact(&self, run: Run, out: &mut [u8]) -> Result<(), ReadError> {
-        if run.bytes(&self.image) == Some(out.len()) {
-            self.read_pieces(run, out)
-        } else {
-            Err(ReadError::OutOfRange(run))
-        }
-    }
-
     /// The number of a block with that hash.
     pub fn find_block(&self, hash: &BlockHash) -> Option<u64> {
         let hashes = self.image.hashes();
