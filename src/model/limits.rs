@@ -164,8 +164,6 @@ pub const CLIENT_PEERS_MAX: usize = 1_024;
 pub const CLIENT_ANSWERS_QUEUED_MAX: usize = 1_024;
 /// Messages of all its connections that wait for the client's loop.
 pub const CLIENT_EVENTS_QUEUED_MAX: usize = 64;
-/// Written frames whose memory, up to a message each, the client keeps for the next ones.
-pub const CLIENT_FRAMES_KEPT_MAX: usize = 32;
 /// When all is done, the client waits no longer for its connections to be closed properly.
 pub const CLIENT_GOODBYE_TIMEOUT: Duration = Duration::from_millis(500);
 /// Different troubles with sources and keys that the client tells of.

@@ -86,7 +86,7 @@ impl Case {
             match effect {
                 Effect::Ask { connection, question } => todo.extend(self.answer(connection, question)),
                 Effect::Store { path, run, .. } => {
-                    todo.extend(self.tell(Input::Stored { path, run, result: Ok(Vec::new()) }))
+                    todo.extend(self.tell(Input::Stored { path, run, result: Ok(Vec::new()) }));
                 }
                 other => rest.push(other),
             }

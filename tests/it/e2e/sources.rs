@@ -1,13 +1,9 @@
 //! Several clients with one image, one of which may lie.
 
-use ciruela::format::wire::{Request, Response};
-
 use super::{source, start};
 use crate::daemon::tree;
-use crate::peer::{Peer, honest, signed};
 use crate::publisher::{Publisher, addresses, to};
-use crate::trees::{mixed, plain, scanned};
-use ciruela::model::change::Verb;
+use crate::trees::mixed;
 
 #[test]
 fn two_clients_with_one_image() {
