@@ -170,6 +170,24 @@ pub(crate) fn missing_files(page: &File, exists: &dyn Fn(&str) -> bool) -> Vec<S
     missing.into_iter().map(|path| format!("{}: there is no {path}", page.path)).collect()
 }
 
+/// Crates of the manifest without a line in the page's tables, and the other way round.
+pub(crate) fn dependencies(manifest: &str, page: &str) -> Vec<String> {
+    let mut inside = false;
+    let mut declared = BTreeSet::new();
+    for line in manifest.lines() {
+        if line.starts_with('[') {
+            inside = line.ends_with("dependencies]");
+        } else if let Some((name, _)) = line.split_once(" = ").filter(|_| inside) {
+            declared.insert(name);
+        }
+    }
+    let lines = page.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
+    let explained: BTreeSet<_> = lines.map(|(name, _)| name).collect();
+    let unexplained = declared.difference(&explained).map(|name| format!("doc/dependencies.md: no line for `{name}`"));
+    let gone = explained.difference(&declared).map(|name| format!("doc/dependencies.md: `{name}` isn't in Cargo.toml"));
+    unexplained.chain(gone).collect()
+}
+
 fn without_fences(text: &str) -> String {
     let mut inside = false;
     let kept = text.lines().filter(|line| {

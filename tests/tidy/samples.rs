@@ -129,3 +129,13 @@ fn links_that_lead_nowhere() {
     assert_eq!(complaints("doc/a.md", "[k](doc/keys.md), `src/gone.rs`"), 2);
     assert_eq!(complaints("doc/a.md", "```\n[k](gone.md) `src/gone.rs`\n```\n"), 0);
 }
+
+#[test]
+fn dependencies_and_their_lines() {
+    let manifest =
+        "[package]\nname = \"x\"\n[dependencies]\na = \"1\"\nb = { version = \"2\" }\n[dev-dependencies]\nc = \"3\"\n";
+    let complaints = |page| checks::dependencies(manifest, page);
+    assert_eq!(complaints("| crate | why |\n| `a` | x |\n| `b` | y |\n| `c` | z |"), Vec::<String>::new());
+    assert_eq!(complaints("| `a` | x |\n| `c` | z |"), ["doc/dependencies.md: no line for `b`"]);
+    assert_eq!(complaints("| `a` |\n| `b` |\n| `c` |\n| `d` |"), ["doc/dependencies.md: `d` isn't in Cargo.toml"]);
+}
