@@ -125,14 +125,13 @@ impl<F: FileSystem + Clone> Hands<F> {
     }
 
     pub(super) fn serve(&self, handle: ConnectionHandle, request: u64, what: Serving) {
-        let (shared, connection) = (self.shared.clone(), handle.id);
+        let (shared, connection, to) = (self.shared.clone(), handle.id, handle.clone());
         let run: Job = Box::new(move || {
-            serve::serve(&shared, &handle, request, what);
+            serve::serve(&shared, &to, request, what);
             shared.answer(Input::Served { connection });
         });
-        if let Err(Full(job)) = self.reads.submit(run) {
-            // The bound on requests in flight makes this a matter of thousands of connections: the asker waits its turn.
-            drop(job);
+        if let Err(Full(_)) = self.reads.submit(run) {
+            serve::refuse(&handle, request, "this node has too many requests to answer; ask again later".to_owned());
             self.refuse(Input::Served { connection });
         }
     }

@@ -17,10 +17,18 @@ use crate::model::vpath::VPath;
 
 /// Reads and queues the answer; whatever goes wrong becomes an error response.
 pub(super) fn serve<F: FileSystem + Clone>(shared: &Shared<F>, handle: &ConnectionHandle, request: u64, what: Serving) {
-    let outgoing = match answer(shared, request, what) {
-        Ok(outgoing) => outgoing,
-        Err(text) => Outgoing::Message(Message::Response { id: request, response: Response::Error(text) }),
-    };
+    match answer(shared, request, what) {
+        Ok(outgoing) => deliver(handle, outgoing),
+        Err(text) => refuse(handle, request, text),
+    }
+}
+
+/// Answers a request with an error.
+pub(super) fn refuse(handle: &ConnectionHandle, request: u64, text: String) {
+    deliver(handle, Outgoing::Message(Message::Response { id: request, response: Response::Error(text) }));
+}
+
+fn deliver(handle: &ConnectionHandle, outgoing: Outgoing) {
     if let Err(error) = handle.try_send(outgoing) {
         tracing::debug!(peer = %handle.peer, "an answer is not sent: {error}");
         let _ = handle.try_send(Outgoing::Close("you don't read what you asked for".to_owned()));

@@ -7,6 +7,9 @@ mod connections;
 mod register;
 mod serve;
 mod status;
+#[cfg(test)]
+#[expect(clippy::wildcard_enum_match_arm, reason = "tests look for some effects")]
+mod tests;
 mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
