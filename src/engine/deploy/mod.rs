@@ -6,7 +6,6 @@
 
 mod job;
 #[cfg(test)]
-#[expect(clippy::wildcard_enum_match_arm, reason = "tests look for some effects")]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
