@@ -1,1 +1,225 @@
-//! To be written.
+//! Who is asked for what, who is dropped for which answer, and where what it was asked goes.
+#![expect(clippy::wildcard_enum_match_arm, reason = "only one kind of effect is looked for at a time")]
+
+use std::time::Duration;
+
+use super::*;
+use crate::format::hash::Hasher;
+use crate::model::hash_kind::HashKind;
+use crate::model::image::ImageBuilder;
+use crate::model::limits;
+
+const IMAGE: ImageId = ImageId::new([3; 32]);
+
+/// One file of `blocks` blocks.
+fn image(blocks: u64) -> Arc<Image> {
+    let kind = HashKind::Blake2b256;
+    let mut builder = ImageBuilder::new(kind);
+    builder.directory("").expect("the root");
+    let hash = |number: u64| BlockHash::new(Hasher::new(kind).update(&number.to_le_bytes()).finish());
+    let hashes: Vec<_> = (0..blocks).map(hash).collect();
+    builder.file("file", false, blocks * limits::BLOCK_BYTES as u64, &hashes).expect("a file");
+    Arc::new(builder.finish().expect("an image"))
+}
+
+fn path() -> VPath {
+    "/key/name".parse().expect("valid")
+}
+
+fn directory() -> Arc<DirectoryConfig> {
+    Arc::new(DirectoryConfig {
+        name: "key".into(),
+        directory: "/srv".into(),
+        num_levels: 1,
+        append_only: true,
+        upload_keys: Vec::new(),
+        legacy_signatures: false,
+        retention: None,
+    })
+}
+
+fn at(seconds: u64) -> Now {
+    Now { time: Time::new(Duration::from_secs(seconds)), ..Now::default() }
+}
+
+struct Setup {
+    engine: Fetches,
+    image: Arc<Image>,
+}
+
+impl Setup {
+    /// Wants all of an image of 512 blocks: 16 runs.
+    fn new() -> Self {
+        Self { engine: Fetches::default(), image: image(512) }
+    }
+
+    fn tell(&mut self, seconds: u64, input: Input) -> Vec<Effect> {
+        let mut outbox = Outbox::new();
+        self.engine.handle(at(seconds), input, &mut outbox);
+        outbox.collect()
+    }
+
+    fn offer(&mut self, seconds: u64, connection: u64, vouched: bool) -> Vec<Effect> {
+        let connection = ConnectionId(connection);
+        self.tell(seconds, Input::Offered { connection, version: ProtocolVersion::V2, image: IMAGE, vouched })
+    }
+
+    fn start(&mut self) -> Vec<Effect> {
+        let (image, have) = (self.image.clone(), BlockSet::none(self.image.block_count()));
+        self.tell(0, Input::Start { path: path(), directory: directory(), id: IMAGE, image, have })
+    }
+
+    fn answer(&mut self, seconds: u64, connection: u64, run: Run) -> Vec<Effect> {
+        let data = Bytes::from(vec![0; run.bytes(&self.image).expect("in the image")]);
+        let question = Question::Run { path: path(), image: IMAGE, run };
+        let connection = ConnectionId(connection);
+        self.tell(seconds, Input::Answered { connection, question, answer: Ok(Answer::Data(data)) })
+    }
+
+    fn stored(&mut self, seconds: u64, run: Run, bad: Vec<u64>) -> Vec<Effect> {
+        self.tell(seconds, Input::Stored { path: path(), run, result: Ok(bad) })
+    }
+
+    fn timeout(&mut self, seconds: u64) -> Vec<Effect> {
+        let mut outbox = Outbox::new();
+        self.engine.handle_timeout(at(seconds), &mut outbox);
+        outbox.collect()
+    }
+}
+
+/// Who is asked for which runs.
+fn asked(effects: &[Effect]) -> Vec<(u64, Run)> {
+    let question = |effect: &Effect| match effect {
+        Effect::Ask { connection, question: Question::Run { run, .. } } => Some((connection.0, *run)),
+        _ => None,
+    };
+    effects.iter().filter_map(question).collect()
+}
+
+/// Who is dropped and why.
+fn dropped(effects: &[Effect]) -> Vec<(u64, &str)> {
+    let source = |effect| match effect {
+        &Effect::Dropped { connection, ref reason, .. } => Some((connection.0, reason.as_str())),
+        _ => None,
+    };
+    effects.iter().filter_map(source).collect()
+}
+
+#[test]
+fn a_silent_source_is_dropped_and_what_it_was_asked_goes_to_the_next() {
+    let mut setup = Setup::new();
+    setup.offer(0, 1, true);
+    let first = asked(&setup.start());
+    assert_eq!(first.iter().map(|(connection, _)| *connection).collect::<Vec<_>>(), [1; 4]);
+    let other = asked(&setup.offer(1, 2, true));
+    assert!(other.iter().all(|(connection, run)| *connection == 2 && first.iter().all(|(_, known)| known != run)));
+    // Offering again buys no time.
+    let silence = limits::SOURCE_ANSWER_TIMEOUT.as_secs();
+    for second in 2..silence {
+        assert!(setup.offer(second, 1, true).is_empty());
+        if second % 10 == 0 {
+            for (_, run) in &other {
+                setup.answer(second, 2, *run);
+            }
+        }
+    }
+    assert_eq!(setup.engine.deadline().map(|(at, _)| at), Some(at(silence).time));
+    let effects = setup.timeout(silence);
+    assert_eq!(dropped(&effects), [(1, "it was asked and stayed silent")]);
+    assert!(asked(&effects).iter().all(|(connection, _)| *connection == 2));
+    assert_eq!(setup.engine.source_count(IMAGE), 1);
+    // Nor does it bring the source back.
+    assert!(setup.offer(silence, 1, true).is_empty());
+    assert_eq!(setup.engine.source_count(IMAGE), 1);
+    // A new connection of the same client is another source.
+    setup.offer(silence, 3, true);
+    assert_eq!(setup.engine.source_count(IMAGE), 2);
+}
+
+#[test]
+fn who_signed_is_asked_rather_than_strangers() {
+    let mut setup = Setup::new();
+    for stranger in 1..30 {
+        setup.offer(0, stranger, false);
+    }
+    // As long as there is nobody else, strangers may help.
+    assert!(!asked(&setup.start()).is_empty());
+    let effects = setup.offer(1, 30, false);
+    assert!(effects.is_empty(), "enough are asked: {effects:?}");
+    let effects = asked(&setup.offer(2, 30, true));
+    assert_eq!(effects.len(), 4);
+    assert!(effects.iter().all(|(connection, _)| *connection == 30));
+    assert_eq!(setup.engine.source_count(IMAGE), 1);
+    setup.tell(3, Input::Gone { connection: ConnectionId(30) });
+    assert_eq!(setup.engine.source_count(IMAGE), limits::SOURCES_MAX);
+}
+
+#[test]
+fn a_liar_is_named_with_its_block_and_the_others_are_asked_for_it() {
+    let mut setup = Setup::new();
+    setup.offer(0, 1, true);
+    let first = asked(&setup.start())[0].1;
+    setup.offer(0, 2, true);
+    let effects = setup.answer(1, 1, first);
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::Store { run, .. } if *run == first)));
+    let effects = setup.stored(1, first, vec![first.first + 5]);
+    assert_eq!(dropped(&effects), [(1, "block 5 doesn't fit its hash")]);
+    // Its good blocks are kept.
+    assert_eq!(setup.engine.bytes_fetched(&path()), Some(31 * limits::BLOCK_BYTES as u64));
+    setup.tell(2, Input::Gone { connection: ConnectionId(2) });
+    let again = asked(&setup.offer(3, 4, true));
+    assert!(again.contains(&(4, Run { first: 5, count: 1 })), "{again:?}");
+}
+
+#[test]
+fn wrong_lengths_and_refusals_are_no_answers() {
+    let question = |run| Question::Run { path: path(), image: IMAGE, run };
+    let connection = ConnectionId(1);
+    let answers = [
+        Ok(Answer::Data(Bytes::from_static(b"short"))),
+        Ok(Answer::Part { data: Bytes::new(), total: 9 }),
+        Err("no".to_owned()),
+    ];
+    for answer in answers {
+        let mut setup = Setup::new();
+        setup.offer(0, 1, true);
+        let run = asked(&setup.start())[0].1;
+        // Unasked ones mean nothing.
+        let foreign = question(Run { first: 500, count: 1 });
+        assert!(setup.tell(1, Input::Answered { connection, question: foreign, answer: answer.clone() }).is_empty());
+        let effects = setup.tell(1, Input::Answered { connection, question: question(run), answer });
+        assert_eq!(dropped(&effects).len(), 1, "{effects:?}");
+        assert_eq!(asked(&setup.offer(2, 2, true))[0], (2, run));
+    }
+}
+
+#[test]
+fn an_index_that_is_no_index_costs_the_source_its_place() {
+    let mut setup = Setup::new();
+    setup.offer(0, 1, true);
+    let effects = setup.tell(0, Input::WantIndex { image: IMAGE });
+    let part = |offset| Question::IndexPart { image: IMAGE, offset };
+    assert!(matches!(&effects[..], [Effect::Ask { question, .. }] if *question == part(0)));
+    let answer = |setup: &mut Setup, connection, offset, data: &'static [u8], total| {
+        let (connection, answer) = (ConnectionId(connection), Ok(Answer::Part { data: data.into(), total }));
+        setup.tell(1, Input::Answered { connection, question: part(offset), answer })
+    };
+    let effects = answer(&mut setup, 1, 0, b"half", 8);
+    assert!(matches!(&effects[..], [Effect::Ask { question, .. }] if *question == part(4)));
+    let effects = answer(&mut setup, 1, 4, b"half", 8);
+    assert!(matches!(&effects[..], [Effect::CheckIndex { data, .. }] if data == b"halfhalf"));
+    setup.offer(2, 2, true);
+    let genuine = Err("the last line isn't the id".to_owned());
+    let effects = setup.tell(2, Input::IndexChecked { image: IMAGE, genuine });
+    assert_eq!(dropped(&effects), [(1, "the last line isn't the id")]);
+    // The next one begins at the beginning.
+    let next = effects
+        .iter()
+        .any(|effect| matches!(effect, Effect::Ask { connection: ConnectionId(2), question } if *question == part(0)));
+    assert!(next, "{effects:?}");
+    let effects = answer(&mut setup, 2, 0, b"", 8);
+    assert_eq!(dropped(&effects), [(2, "an empty part of the index")]);
+    setup.offer(3, 3, true);
+    let effects = answer(&mut setup, 3, 0, b"part", 1 << 60);
+    assert_eq!(dropped(&effects).len(), 1, "{effects:?}");
+}

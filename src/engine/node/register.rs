@@ -164,10 +164,12 @@ impl Node {
         match decision.verdict {
             Verdict::Accept => {
                 self.watch.follow(waiter.connection, &path);
+                self.vouched(now, waiter.connection, image, outbox);
                 self.accept(now, &path, decision.verified, waiter, outbox);
             }
             Verdict::Have => {
                 self.watch.follow(waiter.connection, &path);
+                self.vouched(now, waiter.connection, image, outbox);
                 self.merge(now, &path, &decision.verified, waiter, outbox);
             }
             Verdict::Superseded(_) | Verdict::Refused(_) => {

@@ -25,8 +25,12 @@ fn source(publisher: &Publisher, name: &str, fill: impl FnOnce(&Path)) -> std::p
 
 /// `/status.json`'s entry of a path, if it has one.
 fn status(daemon: &Daemon, path: &str) -> Option<serde_json::Value> {
+    statuses(daemon).into_iter().find(|entry| entry["path"] == path)
+}
+
+fn statuses(daemon: &Daemon) -> Vec<serde_json::Value> {
     let status: serde_json::Value = serde_json::from_str(&daemon.get("/status.json")).expect("JSON");
-    status["paths"].as_array().expect("an array").iter().find(|entry| entry["path"] == path).cloned()
+    status["paths"].as_array().expect("an array").clone()
 }
 
 /// Asks for the status again and again until `wanted` holds of the path's entry. What it waits for must come by itself.
@@ -143,8 +147,7 @@ fn staged(daemon: &Daemon, base: &str) -> Vec<String> {
 }
 
 fn status_is_busy(daemon: &Daemon) -> bool {
-    let status: serde_json::Value = serde_json::from_str(&daemon.get("/status.json")).expect("JSON");
-    status["paths"].as_array().expect("an array").iter().any(|entry| entry["state"] != "done")
+    statuses(daemon).iter().any(|entry| entry["state"] != "done")
 }
 
 #[test]
