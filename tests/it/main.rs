@@ -5,6 +5,7 @@ mod daemon;
 mod e2e;
 mod gate;
 mod index;
+mod kills;
 mod peer;
 mod publisher;
 mod server;

@@ -128,6 +128,13 @@ impl Running {
         panic!("the client ended without {what}; it said:\n{}", pretty(&self.events));
     }
 
+    /// Whether it has ended, or said how all ended.
+    pub(crate) fn is_over(&mut self) -> bool {
+        self.events.extend(self.lines.try_iter());
+        let ended = self.child.as_mut().is_none_or(|child| child.try_wait().expect("it is ours").is_some());
+        ended || self.events.iter().any(|event| event["event"] == "end")
+    }
+
     /// `kill -9`.
     pub(crate) fn kill(mut self) -> Ended {
         let child = self.child.as_ref().expect("not ended");

@@ -134,20 +134,17 @@ fn replacing() {
 
 /// Names in a base directory's staging directory, once all is collected.
 fn staged(daemon: &Daemon, base: &str) -> Vec<String> {
-    let staging = daemon.data(base).join(".ciruela-staging");
-    let names = || {
-        let entries = std::fs::read_dir(&staging).expect("it is there");
-        entries.map(|entry| entry.expect("readable").file_name().to_string_lossy().into_owned()).collect::<Vec<_>>()
-    };
     // Collecting comes after the report.
-    while !names().is_empty() && status_is_busy(daemon) {
-        std::thread::yield_now();
-    }
-    names()
+    wait_until_done(daemon);
+    let entries = std::fs::read_dir(daemon.data(base).join(".ciruela-staging")).expect("it is there");
+    entries.map(|entry| entry.expect("readable").file_name().to_string_lossy().into_owned()).collect()
 }
 
-fn status_is_busy(daemon: &Daemon) -> bool {
-    statuses(daemon).iter().any(|entry| entry["state"] != "done")
+/// Waits until nothing is under way.
+pub(crate) fn wait_until_done(daemon: &Daemon) {
+    while statuses(daemon).iter().any(|entry| entry["state"] != "done") {
+        std::thread::yield_now();
+    }
 }
 
 #[test]
