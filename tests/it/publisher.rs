@@ -10,7 +10,6 @@ use std::thread::JoinHandle;
 
 use assert_cmd::cargo::cargo_bin;
 use ciruela::format::ssh::{SecretKey, public_key_line};
-use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -137,9 +136,8 @@ impl Running {
 
     /// `kill -9`.
     pub(crate) fn kill(mut self) -> Ended {
-        let child = self.child.as_ref().expect("not ended");
-        let id = Pid::from_raw(i32::try_from(child.id()).expect("a process id")).expect("positive");
-        kill_process(id, Signal::KILL).expect("it is ours");
+        // It may have ended by itself.
+        self.child.as_mut().expect("not ended").kill().expect("it is ours");
         self.finish()
     }
 
