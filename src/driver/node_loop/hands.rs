@@ -124,14 +124,14 @@ impl<F: FileSystem + Clone> Hands<F> {
         }
     }
 
-    pub(super) fn serve(&self, handle: ConnectionHandle, request: u64, what: Serving) {
+    pub(super) fn serve(&self, handle: &ConnectionHandle, request: u64, what: Serving) {
         let (shared, connection, to) = (self.shared.clone(), handle.id, handle.clone());
         let run: Job = Box::new(move || {
             serve::serve(&shared, &to, request, what);
             shared.answer(Input::Served { connection });
         });
         if let Err(Full(_)) = self.reads.submit(run) {
-            serve::refuse(&handle, request, "this node has too many requests to answer; ask again later".to_owned());
+            serve::refuse(handle, request, "this node has too many requests to answer; ask again later".to_owned());
             self.refuse(Input::Served { connection });
         }
     }

@@ -120,7 +120,7 @@ impl<F: FileSystem + Clone> NodeLoop<F> {
                 Effect::LoadIndex { image } => self.hands.load_index(image),
                 Effect::CheckIndex { image, data } => self.hands.check_index(image, data),
                 Effect::Serve { connection, request, what } => match self.connections.get(&connection) {
-                    Some(handle) => self.hands.serve(handle.clone(), request, what),
+                    Some(handle) => self.hands.serve(handle, request, what),
                     None => self.tell(Input::Served { connection }),
                 },
                 Effect::Note(note) => (self.note)(&note),
