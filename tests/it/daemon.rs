@@ -36,7 +36,10 @@ impl Daemon {
 
     /// The same, not started yet.
     pub(crate) fn prepare(number: u8, public_keys: &str) -> Self {
-        let folder = tempfile::tempdir().expect("tempdir");
+        Self::prepare_in(tempfile::tempdir().expect("tempdir"), number, public_keys)
+    }
+
+    pub(crate) fn prepare_in(folder: TempDir, number: u8, public_keys: &str) -> Self {
         for name in ["conf/configs", "conf/keys", "db", "data", "conf-data"] {
             fs::create_dir_all(folder.path().join(name)).expect("mkdir");
         }
@@ -57,6 +60,15 @@ impl Daemon {
 
     /// Starts it (again) and waits until it listens.
     pub(crate) fn spawn(&mut self) {
+        self.launch();
+        let line = self.wait_for_line("listening address=");
+        let (_, address) = line.split_once("address=").expect("just found");
+        self.address = address.trim().parse().expect("an address");
+        self.port = self.address.port();
+    }
+
+    /// Starts it (again) and waits for nothing.
+    pub(crate) fn launch(&mut self) {
         let mut command = Command::new(cargo_bin("ciruela-server"));
         command
             .arg("-c")
@@ -82,10 +94,6 @@ impl Daemon {
         });
         self.child = Some(child);
         self.log = Some(log);
-        let line = self.wait_for_line("listening address=");
-        let (_, address) = line.split_once("address=").expect("just found");
-        self.address = address.trim().parse().expect("an address");
-        self.port = self.address.port();
     }
 
     /// Reads the log up to a line that contains `part`.

@@ -7,6 +7,7 @@ mod e2e;
 mod fake;
 mod gate;
 mod index;
+mod kills;
 mod peer;
 mod publisher;
 mod server;

@@ -64,7 +64,7 @@ impl Peer {
     pub(crate) fn try_receive(&mut self) -> Result<Message, String> {
         loop {
             match self.socket.read() {
-                Ok(Frame::Binary(frame)) => return Ok(wire::decode(&frame).expect("a message")),
+                Ok(Frame::Binary(frame)) => return Ok(decoded(&frame)),
                 Ok(Frame::Ping(_) | Frame::Pong(_) | Frame::Frame(_)) => {}
                 Ok(Frame::Text(text)) => panic!("a text frame: {text}"),
                 Ok(Frame::Close(frame)) => return Err(frame.map_or_else(String::new, |f| f.reason.to_string())),
@@ -136,6 +136,10 @@ impl Peer {
     pub(crate) fn respond(&mut self, id: u64, response: Response) {
         self.send(&Message::Response { id, response });
     }
+}
+
+fn decoded(frame: &Bytes) -> Message {
+    wire::decode(frame).expect("a message")
 }
 
 /// A signed append or replace, dated now.

@@ -10,7 +10,6 @@ use std::thread::JoinHandle;
 
 use assert_cmd::cargo::cargo_bin;
 use ciruela::format::ssh::{SecretKey, public_key_line};
-use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -128,11 +127,17 @@ impl Running {
         panic!("the client ended without {what}; it said:\n{}", pretty(&self.events));
     }
 
+    /// Whether it has ended, or said how all ended.
+    pub(crate) fn is_over(&mut self) -> bool {
+        self.events.extend(self.lines.try_iter());
+        let ended = self.child.as_mut().is_none_or(|child| child.try_wait().expect("it is ours").is_some());
+        ended || self.events.iter().any(|event| event["event"] == "end")
+    }
+
     /// `kill -9`.
     pub(crate) fn kill(mut self) -> Ended {
-        let child = self.child.as_ref().expect("not ended");
-        let id = Pid::from_raw(i32::try_from(child.id()).expect("a process id")).expect("positive");
-        kill_process(id, Signal::KILL).expect("it is ours");
+        // It may have ended by itself.
+        self.child.as_mut().expect("not ended").kill().expect("it is ours");
         self.finish()
     }
 

@@ -129,7 +129,28 @@ impl Job {
             State::Ended => ("done", None, None),
         };
         let Order { change, image, .. } = self.order;
-        Status { change, image, step, waiting, failure, bytes_total: self.bytes_total, bytes_kept: self.bytes_kept }
+        let bytes_done = if self.is_complete() { self.bytes_total } else { self.bytes_kept };
+        Status { change, image, step, waiting, failure, bytes_total: self.bytes_total, bytes_done }
+    }
+
+    /// Whether every block is stored.
+    fn is_complete(&self) -> bool {
+        let (State::Running(step) | State::Paused { step, .. }) = &self.state else { return false };
+        match step {
+            Step::Seal { .. }
+            | Step::Aim { .. }
+            | Step::Intend { .. }
+            | Step::Swap { .. }
+            | Step::Record { .. }
+            | Step::Collect => true,
+            Step::Recover(_)
+            | Step::Check
+            | Step::Index { .. }
+            | Step::Adopt { .. }
+            | Step::Stage { .. }
+            | Step::Discard { .. }
+            | Step::Fetch { .. } => false,
+        }
     }
 
     pub(super) fn start(&mut self, now: Now, outbox: &mut Outbox<Effect>) {

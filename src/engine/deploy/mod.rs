@@ -107,8 +107,8 @@ pub struct Status {
     pub failure: Option<Failure>,
     /// Bytes of all files; 0 while the index isn't known.
     pub bytes_total: u64,
-    /// Bytes that were there when fetching started.
-    pub bytes_kept: u64,
+    /// Bytes that are there, but those which `fetch` has brought and not yet handed over.
+    pub bytes_done: u64,
 }
 
 /// All deployments of a node.

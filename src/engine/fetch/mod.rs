@@ -1,14 +1,15 @@
 //! Which index parts and blocks to ask from whom, and what to do with the answers.
 //!
-//! Sources are the connections which offered an image. Each is asked with its own window; one that lies, fails or falls silent
-//! is dropped for that image and what it was asked goes to the next. Whether an image should be fetched at all is
+//! Sources are the connections which offered an image; those who also signed for it come first. Each is asked with its own
+//! window; one that lies, fails or falls silent is dropped for that image and what it was asked goes to the next. Whether an image should be fetched at all is
 //! `deploy`'s; checking and writing what arrived is the disk's.
 
+#[cfg(test)]
+mod asking_tests;
 mod blocks;
 mod index;
 mod sources;
 #[cfg(test)]
-#[expect(clippy::wildcard_enum_match_arm, reason = "tests look for one kind of effect")]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -55,8 +56,8 @@ pub enum Answer {
 /// What can happen.
 #[derive(Debug)]
 pub enum Input {
-    /// A connection offers an image (again).
-    Offered { connection: ConnectionId, version: ProtocolVersion, image: ImageId },
+    /// A connection offers an image (again). `vouched`: it has also submitted a well signed change which wants the image.
+    Offered { connection: ConnectionId, version: ProtocolVersion, image: ImageId, vouched: bool },
     /// A connection is gone: all that it was asked stays unanswered.
     Gone { connection: ConnectionId },
     /// An index is wanted.
@@ -170,7 +171,7 @@ impl Fetches {
         }
     }
 
-    /// Never asks this source for the image again, unless it offers it anew.
+    /// Never asks this connection for the image again.
     fn drop_source(&mut self, connection: ConnectionId, image: ImageId, reason: String, outbox: &mut Outbox<Effect>) {
         if self.sources.drop_for(image, connection) {
             self.forget(connection, Some(image));
@@ -253,7 +254,11 @@ impl Engine for Fetches {
 
     fn handle(&mut self, now: Now, input: Input, outbox: &mut Outbox<Effect>) {
         match input {
-            Input::Offered { connection, version, image } => self.sources.offered(now.time, connection, version, image),
+            Input::Offered { connection, version, image, vouched } => {
+                for stranger in self.sources.offered(now.time, connection, version, image, vouched) {
+                    self.forget(stranger, Some(image));
+                }
+            }
             Input::Gone { connection } => {
                 self.sources.gone(connection);
                 self.forget(connection, None);

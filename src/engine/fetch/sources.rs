@@ -1,6 +1,6 @@
 //! Who offers what, and how well it answers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::ids::ImageId;
 use crate::model::limits;
@@ -11,6 +11,8 @@ use crate::model::time::Time;
 #[derive(Debug, Default)]
 pub(super) struct Sources {
     by_image: BTreeMap<ImageId, BTreeMap<ConnectionId, Source>>,
+    /// The same the other way round: many connections may come and go.
+    by_connection: BTreeMap<ConnectionId, BTreeSet<ImageId>>,
 }
 
 #[derive(Debug)]
@@ -22,22 +24,43 @@ struct Source {
     window: usize,
     /// It lied, failed or fell silent.
     dropped: bool,
+    /// A change that it submitted, signed by an accepted key, wants this image here.
+    vouched: bool,
 }
 
 /// A source is asked this much before it has shown how fast it answers.
 const FIRST_WINDOW: usize = 4;
 
 impl Sources {
-    pub(super) fn offered(&mut self, now: Time, connection: ConnectionId, version: ProtocolVersion, image: ImageId) {
-        let sources = self.by_image.entry(image).or_default();
-        sources.insert(connection, Source { version, heard: now, window: FIRST_WINDOW, dropped: false });
+    /// Offering again changes nothing: who was dropped stays so, and who is silent gains no time. Gives the connections
+    /// which are not to be asked any more, because one is there now that signed.
+    pub(super) fn offered(
+        &mut self,
+        now: Time,
+        connection: ConnectionId,
+        version: ProtocolVersion,
+        image: ImageId,
+        vouched: bool,
+    ) -> Vec<ConnectionId> {
+        let fresh = Source { version, heard: now, window: FIRST_WINDOW, dropped: false, vouched: false };
+        self.by_connection.entry(connection).or_default().insert(image);
+        let source = self.by_image.entry(image).or_default().entry(connection).or_insert(fresh);
+        if source.vouched || !vouched {
+            return Vec::new();
+        }
+        source.vouched = true;
+        let strangers = self.by_image.get(&image).into_iter().flatten().filter(|(_, source)| !source.vouched);
+        strangers.map(|(connection, _)| *connection).collect()
     }
 
     pub(super) fn gone(&mut self, connection: ConnectionId) {
-        self.by_image.retain(|_, sources| {
+        for image in self.by_connection.remove(&connection).unwrap_or_default() {
+            let Some(sources) = self.by_image.get_mut(&image) else { continue };
             sources.remove(&connection);
-            !sources.is_empty()
-        });
+            if sources.is_empty() {
+                self.by_image.remove(&image);
+            }
+        }
     }
 
     /// Says whether it was usable until now.
@@ -46,10 +69,12 @@ impl Sources {
         source.is_some_and(|source| !std::mem::replace(&mut source.dropped, true))
     }
 
+    /// Whom to ask. Those without a key only if there is nobody else: anyone may connect, offer and then say nothing.
     pub(super) fn usable(&self, image: ImageId) -> impl Iterator<Item = (ConnectionId, ProtocolVersion)> {
-        let sources = self.by_image.get(&image).into_iter().flatten();
-        sources
-            .filter(|(_, source)| !source.dropped)
+        let usable = || self.by_image.get(&image).into_iter().flatten().filter(|(_, source)| !source.dropped);
+        let any_vouched = usable().any(|(_, source)| source.vouched);
+        usable()
+            .filter(move |(_, source)| source.vouched || !any_vouched)
             .map(|(connection, source)| (*connection, source.version))
             .take(limits::SOURCES_MAX)
     }

@@ -1,25 +1,29 @@
-//! Whom it asks, how much, and what it does with lies, silence and failure.
+//! Who is asked for what, who is dropped for which answer, and where what it was asked goes.
+#![expect(clippy::wildcard_enum_match_arm, reason = "only one kind of effect is looked for at a time")]
 
 use std::time::Duration;
 
 use super::*;
-use crate::model::failure::FailureKind;
+use crate::format::hash::Hasher;
 use crate::model::hash_kind::HashKind;
-use crate::model::image::{ImageBuilder, blocks_of};
+use crate::model::image::ImageBuilder;
 use crate::model::limits;
 
-const A: ConnectionId = ConnectionId(1);
-const B: ConnectionId = ConnectionId(2);
-const ID: ImageId = ImageId::new([7; 32]);
+const IMAGE: ImageId = ImageId::new([3; 32]);
 
-struct Case {
-    engine: Fetches,
-    image: Arc<Image>,
-    now: Now,
+/// One file of `blocks` blocks.
+fn image(blocks: u64) -> Arc<Image> {
+    let kind = HashKind::Blake2b256;
+    let mut builder = ImageBuilder::new(kind);
+    builder.directory("").expect("the root");
+    let hash = |number: u64| BlockHash::new(Hasher::new(kind).update(&number.to_le_bytes()).finish());
+    let hashes: Vec<_> = (0..blocks).map(hash).collect();
+    builder.file("file", false, blocks * limits::BLOCK_BYTES as u64, &hashes).expect("a file");
+    Arc::new(builder.finish().expect("an image"))
 }
 
 fn path() -> VPath {
-    "/key/image".parse().expect("valid")
+    "/key/name".parse().expect("valid")
 }
 
 fn directory() -> Arc<DirectoryConfig> {
@@ -34,258 +38,188 @@ fn directory() -> Arc<DirectoryConfig> {
     })
 }
 
-impl Case {
-    /// An image of one file of so many bytes.
-    fn new(bytes: u64) -> Self {
-        let mut builder = ImageBuilder::new(HashKind::default());
-        let count = usize::try_from(blocks_of(bytes)).expect("small");
-        let hashes: Vec<_> = (0..count).map(|i| BlockHash::new([i.to_le_bytes()[0]; 32])).collect();
-        builder.directory("").expect("root");
-        builder.file("file", false, bytes, &hashes).expect("file");
-        let image = Arc::new(builder.finish().expect("complete"));
-        Self { engine: Fetches::default(), image, now: Now::default() }
+fn at(seconds: u64) -> Now {
+    Now { time: Time::new(Duration::from_secs(seconds)), ..Now::default() }
+}
+
+struct Setup {
+    engine: Fetches,
+    image: Arc<Image>,
+}
+
+impl Setup {
+    /// Wants all of an image of 512 blocks: 16 runs.
+    fn new() -> Self {
+        Self { engine: Fetches::default(), image: image(512) }
     }
 
-    fn tell(&mut self, input: Input) -> Vec<Effect> {
+    fn tell(&mut self, seconds: u64, input: Input) -> Vec<Effect> {
         let mut outbox = Outbox::new();
-        self.engine.handle(self.now, input, &mut outbox);
+        self.engine.handle(at(seconds), input, &mut outbox);
         outbox.collect()
     }
 
-    fn offer(&mut self, connection: ConnectionId, version: ProtocolVersion) -> Vec<Effect> {
-        self.tell(Input::Offered { connection, version, image: ID })
+    fn offer(&mut self, seconds: u64, connection: u64, vouched: bool) -> Vec<Effect> {
+        let connection = ConnectionId(connection);
+        self.tell(seconds, Input::Offered { connection, version: ProtocolVersion::V2, image: IMAGE, vouched })
     }
 
-    fn start(&mut self, have: BlockSet) -> Vec<Effect> {
-        let (path, directory, image) = (path(), directory(), self.image.clone());
-        self.tell(Input::Start { path, directory, id: ID, image, have })
+    fn start(&mut self) -> Vec<Effect> {
+        let (image, have) = (self.image.clone(), BlockSet::none(self.image.block_count()));
+        self.tell(0, Input::Start { path: path(), directory: directory(), id: IMAGE, image, have })
     }
 
-    fn none(&self) -> BlockSet {
-        BlockSet::none(self.image.block_count())
+    fn answer(&mut self, seconds: u64, connection: u64, run: Run) -> Vec<Effect> {
+        let data = Bytes::from(vec![0; run.bytes(&self.image).expect("in the image")]);
+        let question = Question::Run { path: path(), image: IMAGE, run };
+        let connection = ConnectionId(connection);
+        self.tell(seconds, Input::Answered { connection, question, answer: Ok(Answer::Data(data)) })
     }
 
-    /// The right number of bytes for a question.
-    fn answer(&mut self, connection: ConnectionId, question: Question) -> Vec<Effect> {
-        let bytes = question.run().bytes(&self.image).expect("in the image");
-        let answer = Ok(Answer::Data(vec![0; bytes].into()));
-        self.tell(Input::Answered { connection, question, answer })
+    fn stored(&mut self, seconds: u64, run: Run, bad: Vec<u64>) -> Vec<Effect> {
+        self.tell(seconds, Input::Stored { path: path(), run, result: Ok(bad) })
     }
 
-    fn pass(&mut self, time: Duration) -> Vec<Effect> {
-        self.now.time = self.now.time + time;
+    fn timeout(&mut self, seconds: u64) -> Vec<Effect> {
         let mut outbox = Outbox::new();
-        self.engine.handle_timeout(self.now, &mut outbox);
+        self.engine.handle_timeout(at(seconds), &mut outbox);
         outbox.collect()
-    }
-
-    /// Answers and stores everything that is asked, until the last effect.
-    fn serve(&mut self, effects: Vec<Effect>) -> Vec<Effect> {
-        let (mut todo, mut rest) = (std::collections::VecDeque::from(effects), Vec::new());
-        while let Some(effect) = todo.pop_front() {
-            match effect {
-                Effect::Ask { connection, question } => todo.extend(self.answer(connection, question)),
-                Effect::Store { path, run, .. } => {
-                    todo.extend(self.tell(Input::Stored { path, run, result: Ok(Vec::new()) }));
-                }
-                other => rest.push(other),
-            }
-        }
-        rest
     }
 }
 
-fn asked(effects: &[Effect]) -> Vec<(ConnectionId, Question)> {
-    let ask = |effect: &Effect| match effect {
-        Effect::Ask { connection, question } => Some((*connection, question.clone())),
+/// Who is asked for which runs.
+fn asked(effects: &[Effect]) -> Vec<(u64, Run)> {
+    let question = |effect: &Effect| match effect {
+        Effect::Ask { connection, question: Question::Run { run, .. } } => Some((connection.0, *run)),
         _ => None,
     };
-    effects.iter().filter_map(ask).collect()
+    effects.iter().filter_map(question).collect()
 }
 
-fn dropped(effects: &[Effect]) -> Vec<ConnectionId> {
-    let dropped =
-        |effect: &Effect| if let Effect::Dropped { connection, .. } = effect { Some(*connection) } else { None };
-    effects.iter().filter_map(dropped).collect()
+/// Who is dropped and why.
+fn dropped(effects: &[Effect]) -> Vec<(u64, &str)> {
+    let source = |effect| match effect {
+        &Effect::Dropped { connection, ref reason, .. } => Some((connection.0, reason.as_str())),
+        _ => None,
+    };
+    effects.iter().filter_map(source).collect()
 }
 
 #[test]
-fn everything_is_asked_once_and_told() {
-    for version in [ProtocolVersion::V1, ProtocolVersion::V2] {
-        let mut case = Case::new(20_000_001);
-        assert!(case.start(case.none()).is_empty(), "no source");
-        assert_eq!(case.engine.source_count(ID), 0);
-        let effects = case.offer(A, version);
-        let rest = case.serve(effects);
-        assert!(matches!(&rest[..], [Effect::Finished { bytes: 20_000_001, .. }]), "{rest:?}");
-        assert_eq!(case.engine.deadline(), None);
+fn a_silent_source_is_dropped_and_what_it_was_asked_goes_to_the_next() {
+    let mut setup = Setup::new();
+    setup.offer(0, 1, true);
+    let first = asked(&setup.start());
+    assert_eq!(first.iter().map(|(connection, _)| *connection).collect::<Vec<_>>(), [1; 4]);
+    let other = asked(&setup.offer(1, 2, true));
+    assert!(other.iter().all(|(connection, run)| *connection == 2 && first.iter().all(|(_, known)| known != run)));
+    // Offering again buys no time.
+    let silence = limits::SOURCE_ANSWER_TIMEOUT.as_secs();
+    for second in 2..silence {
+        assert!(setup.offer(second, 1, true).is_empty());
+        if second % 10 == 0 {
+            for (_, run) in &other {
+                setup.answer(second, 2, *run);
+            }
+        }
+    }
+    assert_eq!(setup.engine.deadline().map(|(at, _)| at), Some(at(silence).time));
+    let effects = setup.timeout(silence);
+    assert_eq!(dropped(&effects), [(1, "it was asked and stayed silent")]);
+    assert!(asked(&effects).iter().all(|(connection, _)| *connection == 2));
+    assert_eq!(setup.engine.source_count(IMAGE), 1);
+    // Nor does it bring the source back.
+    assert!(setup.offer(silence, 1, true).is_empty());
+    assert_eq!(setup.engine.source_count(IMAGE), 1);
+    // A new connection of the same client is another source.
+    setup.offer(silence, 3, true);
+    assert_eq!(setup.engine.source_count(IMAGE), 2);
+}
+
+#[test]
+fn who_signed_is_asked_rather_than_strangers() {
+    let mut setup = Setup::new();
+    for stranger in 1..30 {
+        setup.offer(0, stranger, false);
+    }
+    // As long as there is nobody else, strangers may help.
+    assert!(!asked(&setup.start()).is_empty());
+    let effects = setup.offer(1, 30, false);
+    assert!(effects.is_empty(), "enough are asked: {effects:?}");
+    let effects = asked(&setup.offer(2, 30, true));
+    assert_eq!(effects.len(), 4);
+    assert!(effects.iter().all(|(connection, _)| *connection == 30));
+    assert_eq!(setup.engine.source_count(IMAGE), 1);
+    setup.tell(3, Input::Gone { connection: ConnectionId(30) });
+    assert_eq!(setup.engine.source_count(IMAGE), limits::SOURCES_MAX);
+}
+
+#[test]
+fn a_liar_is_named_with_its_block_and_the_others_are_asked_for_it() {
+    let mut setup = Setup::new();
+    setup.offer(0, 1, true);
+    let first = asked(&setup.start())[0].1;
+    setup.offer(0, 2, true);
+    let effects = setup.answer(1, 1, first);
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::Store { run, .. } if *run == first)));
+    let effects = setup.stored(1, first, vec![first.first + 5]);
+    assert_eq!(dropped(&effects), [(1, "block 5 doesn't fit its hash")]);
+    // Its good blocks are kept.
+    assert_eq!(setup.engine.bytes_fetched(&path()), Some(31 * limits::BLOCK_BYTES as u64));
+    setup.tell(2, Input::Gone { connection: ConnectionId(2) });
+    let again = asked(&setup.offer(3, 4, true));
+    assert!(again.contains(&(4, Run { first: 5, count: 1 })), "{again:?}");
+}
+
+#[test]
+fn wrong_lengths_and_refusals_are_no_answers() {
+    let question = |run| Question::Run { path: path(), image: IMAGE, run };
+    let connection = ConnectionId(1);
+    let answers = [
+        Ok(Answer::Data(Bytes::from_static(b"short"))),
+        Ok(Answer::Part { data: Bytes::new(), total: 9 }),
+        Err("no".to_owned()),
+    ];
+    for answer in answers {
+        let mut setup = Setup::new();
+        setup.offer(0, 1, true);
+        let run = asked(&setup.start())[0].1;
+        // Unasked ones mean nothing.
+        let foreign = question(Run { first: 500, count: 1 });
+        assert!(setup.tell(1, Input::Answered { connection, question: foreign, answer: answer.clone() }).is_empty());
+        let effects = setup.tell(1, Input::Answered { connection, question: question(run), answer });
+        assert_eq!(dropped(&effects).len(), 1, "{effects:?}");
+        assert_eq!(asked(&setup.offer(2, 2, true))[0], (2, run));
     }
 }
 
 #[test]
-fn what_is_there_is_not_asked_for() {
-    let mut case = Case::new(3_000_000);
-    case.offer(A, ProtocolVersion::V2);
-    let mut have = case.none();
-    (0..case.image.block_count())
-        .filter(|block| *block != 40 && *block != 41 && *block != 90)
-        .for_each(|block| _ = have.insert(block));
-    let effects = case.start(have);
-    let runs: Vec<_> = asked(&effects).into_iter().map(|(_, question)| question.run()).collect();
-    assert_eq!(runs, [Run { first: 40, count: 2 }, Run { first: 90, count: 1 }]);
-    let mut all = case.none();
-    (0..case.image.block_count()).for_each(|block| _ = all.insert(block));
-    let mut other = Case::new(3_000_000);
-    assert!(matches!(&other.start(all)[..], [Effect::Finished { bytes: 0, .. }]));
-}
-
-#[test]
-fn windows_grow_and_are_bounded() {
-    let mut case = Case::new(200 << 20);
-    case.start(case.none());
-    let first = asked(&case.offer(A, ProtocolVersion::V2));
-    assert!(first.len() < limits::RUNS_IN_FLIGHT_MAX, "{}", first.len());
-    let mut open = std::collections::VecDeque::from(first);
-    for _ in 0..50 {
-        let (connection, question) = open.pop_front().expect("something is asked");
-        let run = question.run();
-        open.extend(asked(&case.answer(connection, question)));
-        open.extend(asked(&case.tell(Input::Stored { path: path(), run, result: Ok(Vec::new()) })));
-        assert!(open.len() <= limits::RUNS_IN_FLIGHT_MAX);
-    }
-    assert_eq!(open.len(), limits::RUNS_IN_FLIGHT_MAX);
-}
-
-#[test]
-fn a_liar_is_dropped_and_the_next_is_asked() {
-    let mut case = Case::new(100_000);
-    let asked_a = case.offer(A, ProtocolVersion::V2);
-    assert!(asked_a.is_empty());
-    case.start(case.none());
-    case.offer(B, ProtocolVersion::V2);
-    let question = Question::Run { path: path(), image: ID, run: Run { first: 0, count: 4 } };
-    case.answer(A, question);
-    let effects = case.tell(Input::Stored { path: path(), run: Run { first: 0, count: 4 }, result: Ok(vec![2]) });
-    assert_eq!(dropped(&effects), [A]);
-    let again = asked(&effects);
-    assert_eq!(again.len(), 1);
-    assert_eq!((again[0].0, again[0].1.run()), (B, Run { first: 2, count: 1 }));
-    let rest = case.serve(effects);
-    assert!(rest.iter().any(|effect| matches!(effect, Effect::Finished { bytes: 100_000, .. })), "{rest:?}");
-    // Offered anew, it is asked again.
-    case.offer(A, ProtocolVersion::V2);
-    assert_eq!(case.engine.source_count(ID), 2);
-}
-
-#[test]
-fn errors_and_wrong_lengths_are_lies() {
-    for answer in
-        [Err("no".to_owned()), Ok(Answer::Data(vec![0; 3].into())), Ok(Answer::Part { data: vec![0].into(), total: 1 })]
-    {
-        let mut case = Case::new(100_000);
-        case.start(case.none());
-        let (connection, question) = asked(&case.offer(A, ProtocolVersion::V2)).remove(0);
-        let run = question.run();
-        let effects = case.tell(Input::Answered { connection, question, answer });
-        assert_eq!(dropped(&effects), [A]);
-        let again = asked(&case.offer(B, ProtocolVersion::V2));
-        assert_eq!(
-            again.iter().map(|(connection, question)| (*connection, question.run())).collect::<Vec<_>>(),
-            [(B, run)]
-        );
-    }
-}
-
-#[test]
-fn the_silent_are_left() {
-    let mut case = Case::new(100_000);
-    case.start(case.none());
-    let (_, question) = asked(&case.offer(A, ProtocolVersion::V2)).remove(0);
-    assert!(case.pass(limits::SOURCE_ANSWER_TIMEOUT / 2).is_empty(), "not yet");
-    case.offer(B, ProtocolVersion::V2);
-    let effects = case.pass(limits::SOURCE_ANSWER_TIMEOUT / 2);
-    assert_eq!(dropped(&effects), [A]);
-    assert_eq!(asked(&effects), [(B, question.clone())]);
-    // What comes too late is nobody's.
-    assert!(case.answer(A, question).is_empty());
-    assert!(case.engine.deadline().is_some_and(|(at, _)| at > case.now.time));
-}
-
-#[test]
-fn what_the_gone_were_asked_goes_to_others() {
-    let mut case = Case::new(30 << 20);
-    case.start(case.none());
-    let first = asked(&case.offer(A, ProtocolVersion::V2));
-    case.tell(Input::Gone { connection: A });
-    let again = asked(&case.offer(B, ProtocolVersion::V2));
-    let questions =
-        |asked: Vec<(ConnectionId, Question)>| asked.into_iter().map(|(_, question)| question).collect::<Vec<_>>();
-    assert_eq!(questions(again), questions(first));
-}
-
-#[test]
-fn a_failed_store_ends_the_fetch_when_all_are_back() {
-    let mut case = Case::new(3 << 20);
-    case.start(case.none());
-    let open = asked(&case.offer(A, ProtocolVersion::V2));
-    assert_eq!(open.len(), 3);
-    for (connection, question) in open.clone() {
-        case.answer(connection, question);
-    }
-    let failure = || Err(Failure { kind: FailureKind::NoSpace, text: "full".to_owned() });
-    let mut stored = |at: usize, result| case.tell(Input::Stored { path: path(), run: open[at].1.run(), result });
-    assert!(stored(1, failure()).is_empty());
-    assert!(stored(0, Ok(Vec::new())).is_empty());
-    let effects = stored(2, failure());
-    assert!(
-        matches!(&effects[..], [Effect::Failed { failure, .. }] if failure.kind == FailureKind::NoSpace),
-        "{effects:?}"
-    );
-}
-
-#[test]
-fn cancelling_waits_for_what_is_being_written() {
-    let mut case = Case::new(100_000);
-    case.start(case.none());
-    let (connection, question) = asked(&case.offer(A, ProtocolVersion::V2)).remove(0);
-    let run = question.run();
-    case.answer(connection, question);
-    assert!(case.tell(Input::Cancel { path: path() }).is_empty());
-    let effects = case.tell(Input::Stored { path: path(), run, result: Ok(Vec::new()) });
-    assert!(matches!(&effects[..], [Effect::Cancelled { .. }]), "{effects:?}");
-}
-
-#[test]
-fn indexes_come_in_parts_from_one_source() {
-    let mut case = Case::new(1);
-    case.offer(A, ProtocolVersion::V2);
-    let effects = case.tell(Input::WantIndex { image: ID });
-    let (connection, question) = asked(&effects).remove(0);
-    assert_eq!(question, Question::IndexPart { image: ID, offset: 0 });
-    let part = |data: &'static [u8], total| Ok(Answer::Part { data: Bytes::from_static(data), total });
-    let effects = case.tell(Input::Answered { connection, question, answer: part(b"abc", 5) });
-    let (connection, question) = asked(&effects).remove(0);
-    assert_eq!(question, Question::IndexPart { image: ID, offset: 3 });
-    let effects = case.tell(Input::Answered { connection, question, answer: part(b"de", 5) });
-    assert!(matches!(&effects[..], [Effect::CheckIndex { data, .. }] if data == b"abcde"), "{effects:?}");
-    case.offer(B, ProtocolVersion::V1);
-    let effects = case.tell(Input::IndexChecked { image: ID, genuine: Err("forged".to_owned()) });
-    assert_eq!(dropped(&effects), [A]);
-    assert_eq!(asked(&effects), [(B, Question::Index { image: ID })]);
-    let answer = Ok(Answer::Data(Bytes::from_static(b"xyz")));
-    let effects = case.tell(Input::Answered { connection: B, question: Question::Index { image: ID }, answer });
-    assert!(matches!(&effects[..], [Effect::CheckIndex { data, .. }] if data == b"xyz"), "{effects:?}");
-    case.tell(Input::IndexChecked { image: ID, genuine: Ok(()) });
-    assert!(!case.engine.wants_index(ID));
-}
-
-#[test]
-fn an_index_over_its_bound_is_a_lie() {
-    for (data, total) in [(&b"abc"[..], 2), (b"", 5), (b"abc", u64::MAX)] {
-        let mut case = Case::new(1);
-        case.offer(A, ProtocolVersion::V2);
-        let (connection, question) = asked(&case.tell(Input::WantIndex { image: ID })).remove(0);
-        let answer = Ok(Answer::Part { data: Bytes::from_static(data), total });
-        assert_eq!(dropped(&case.tell(Input::Answered { connection, question, answer })), [A], "{data:?} of {total}");
-    }
+fn an_index_that_is_no_index_costs_the_source_its_place() {
+    let mut setup = Setup::new();
+    setup.offer(0, 1, true);
+    let effects = setup.tell(0, Input::WantIndex { image: IMAGE });
+    let part = |offset| Question::IndexPart { image: IMAGE, offset };
+    assert!(matches!(&effects[..], [Effect::Ask { question, .. }] if *question == part(0)));
+    let answer = |setup: &mut Setup, connection, offset, data: &'static [u8], total| {
+        let (connection, answer) = (ConnectionId(connection), Ok(Answer::Part { data: data.into(), total }));
+        setup.tell(1, Input::Answered { connection, question: part(offset), answer })
+    };
+    let effects = answer(&mut setup, 1, 0, b"half", 8);
+    assert!(matches!(&effects[..], [Effect::Ask { question, .. }] if *question == part(4)));
+    let effects = answer(&mut setup, 1, 4, b"half", 8);
+    assert!(matches!(&effects[..], [Effect::CheckIndex { data, .. }] if data == b"halfhalf"));
+    setup.offer(2, 2, true);
+    let genuine = Err("the last line isn't the id".to_owned());
+    let effects = setup.tell(2, Input::IndexChecked { image: IMAGE, genuine });
+    assert_eq!(dropped(&effects), [(1, "the last line isn't the id")]);
+    // The next one begins at the beginning.
+    let next = effects
+        .iter()
+        .any(|effect| matches!(effect, Effect::Ask { connection: ConnectionId(2), question } if *question == part(0)));
+    assert!(next, "{effects:?}");
+    let effects = answer(&mut setup, 2, 0, b"", 8);
+    assert_eq!(dropped(&effects), [(2, "an empty part of the index")]);
+    setup.offer(3, 3, true);
+    let effects = answer(&mut setup, 3, 0, b"part", 1 << 60);
+    assert_eq!(dropped(&effects).len(), 1, "{effects:?}");
 }

@@ -24,6 +24,8 @@ pub(super) struct Connections {
 struct Connection {
     version: ProtocolVersion,
     published: BTreeSet<ImageId>,
+    /// Images of well signed changes that it submitted.
+    vouched: BTreeSet<ImageId>,
     asked: BTreeMap<u64, Question>,
     last_request: u64,
     /// Requests being read from disk for it.
@@ -70,8 +72,14 @@ impl Node {
         version: ProtocolVersion,
         outbox: &mut Outbox<Effect>,
     ) {
-        let fresh =
-            Connection { version, published: BTreeSet::new(), asked: BTreeMap::new(), last_request: 0, serving: 0 };
+        let fresh = Connection {
+            version,
+            published: BTreeSet::new(),
+            vouched: BTreeSet::new(),
+            asked: BTreeMap::new(),
+            last_request: 0,
+            serving: 0,
+        };
         self.connections.by_id.insert(connection, fresh);
         if version == ProtocolVersion::V2 {
             let hello = Hello { host: self.host.clone(), version: self.version.to_owned() };
@@ -105,8 +113,26 @@ impl Node {
             return;
         }
         state.published.insert(image);
-        let version = state.version;
-        self.fetch(now, fetch::Input::Offered { connection, version, image }, outbox);
+        let (version, vouched) = (state.version, state.vouched.contains(&image));
+        self.fetch(now, fetch::Input::Offered { connection, version, image, vouched }, outbox);
+    }
+
+    /// The connection submitted a change for the image, signed by a key that is accepted here.
+    pub(super) fn vouched(
+        &mut self,
+        now: Now,
+        connection: ConnectionId,
+        image: Option<ImageId>,
+        outbox: &mut Outbox<Effect>,
+    ) {
+        let (Some(image), Some(state)) = (image, self.connections.by_id.get_mut(&connection)) else { return };
+        if state.vouched.len() < limits::PUBLISHED_PER_CONNECTION_MAX
+            && state.vouched.insert(image)
+            && state.published.contains(&image)
+        {
+            let version = state.version;
+            self.fetch(now, fetch::Input::Offered { connection, version, image, vouched: true }, outbox);
+        }
     }
 
     fn requested(

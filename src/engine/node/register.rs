@@ -164,10 +164,12 @@ impl Node {
         match decision.verdict {
             Verdict::Accept => {
                 self.watch.follow(waiter.connection, &path);
+                self.vouched(now, waiter.connection, image, outbox);
                 self.accept(now, &path, decision.verified, waiter, outbox);
             }
             Verdict::Have => {
                 self.watch.follow(waiter.connection, &path);
+                self.vouched(now, waiter.connection, image, outbox);
                 self.merge(now, &path, &decision.verified, waiter, outbox);
             }
             Verdict::Superseded(_) | Verdict::Refused(_) => {
@@ -289,7 +291,8 @@ impl Node {
                     accepted_keys,
                     current,
                     stamp,
-                    done: accepted && self.heads.is_committed(path),
+                    // What is on disk is looked at again each time: the outcome follows in any case.
+                    done: false,
                     host: self.host.clone(),
                     hosts,
                 })

@@ -25,8 +25,12 @@ fn source(publisher: &Publisher, name: &str, fill: impl FnOnce(&Path)) -> std::p
 
 /// `/status.json`'s entry of a path, if it has one.
 fn status(daemon: &Daemon, path: &str) -> Option<serde_json::Value> {
+    statuses(daemon).into_iter().find(|entry| entry["path"] == path)
+}
+
+fn statuses(daemon: &Daemon) -> Vec<serde_json::Value> {
     let status: serde_json::Value = serde_json::from_str(&daemon.get("/status.json")).expect("JSON");
-    status["paths"].as_array().expect("an array").iter().find(|entry| entry["path"] == path).cloned()
+    status["paths"].as_array().expect("an array").clone()
 }
 
 /// Asks for the status again and again until `wanted` holds of the path's entry. What it waits for must come by itself.
@@ -130,21 +134,17 @@ fn replacing() {
 
 /// Names in a base directory's staging directory, once all is collected.
 fn staged(daemon: &Daemon, base: &str) -> Vec<String> {
-    let staging = daemon.data(base).join(".ciruela-staging");
-    let names = || {
-        let entries = std::fs::read_dir(&staging).expect("it is there");
-        entries.map(|entry| entry.expect("readable").file_name().to_string_lossy().into_owned()).collect::<Vec<_>>()
-    };
     // Collecting comes after the report.
-    while !names().is_empty() && status_is_busy(daemon) {
-        std::thread::yield_now();
-    }
-    names()
+    wait_until_done(daemon);
+    let entries = std::fs::read_dir(daemon.data(base).join(".ciruela-staging")).expect("it is there");
+    entries.map(|entry| entry.expect("readable").file_name().to_string_lossy().into_owned()).collect()
 }
 
-fn status_is_busy(daemon: &Daemon) -> bool {
-    let status: serde_json::Value = serde_json::from_str(&daemon.get("/status.json")).expect("JSON");
-    status["paths"].as_array().expect("an array").iter().any(|entry| entry["state"] != "done")
+/// Waits until nothing is under way.
+pub(crate) fn wait_until_done(daemon: &Daemon) {
+    while statuses(daemon).iter().any(|entry| entry["state"] != "done") {
+        std::thread::yield_now();
+    }
 }
 
 #[test]
