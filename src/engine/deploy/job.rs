@@ -162,7 +162,10 @@ impl Job {
 
     /// A newer order for the same path.
     pub(super) fn supersede(&mut self, order: Order, outbox: &mut Outbox<Effect>) {
-        if order.change == self.order.change && self.next.is_none() {
+        // Whoever asked for the same again hears of the end, which is still to come; once that was told, it is told anew.
+        let reported = matches!(self.state, State::Running(Step::Collect));
+        let last = self.next.as_ref().map_or((!reported).then_some(self.order.change), |next| Some(next.change));
+        if last == Some(order.change) {
             return;
         }
         if let Some(dropped) = self.next.replace(order) {

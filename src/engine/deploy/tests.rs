@@ -263,6 +263,21 @@ fn a_newer_order_takes_over_at_any_step() {
 }
 
 #[test]
+fn the_same_order_again_is_told_of_the_end() {
+    for step in ["check", "index", "stage", "fetch", "seal", "intend", "swap", "record"] {
+        let mut world = World::new(None);
+        world.meanwhile = Some((step, order(1, None)));
+        world.order(order(1, None));
+        assert_eq!(world.ended(), ["done 1 already=false"], "{step}");
+    }
+    // The end was told already, but garbage is still being collected.
+    let mut world = World::new(None);
+    world.meanwhile = Some(("collect", order(1, None)));
+    world.order(order(1, None));
+    assert_eq!(world.ended(), ["done 1 already=false", "done 1 already=true"]);
+}
+
+#[test]
 fn a_crash_before_or_after_the_swap_is_mended() {
     let committed = CommittedRecord {
         change: ChangeId::new([1; 32]),
