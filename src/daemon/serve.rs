@@ -123,10 +123,11 @@ impl Signals {
                 _ = self.interrupt.recv() => return Ok(()),
                 _ = self.hangup.recv() => match load(args) {
                     Ok(config) => {
-                        tracing::info!(directories = config.directories.len(), "configuration read again");
+                        let directories = config.directories.len();
                         if control.send(Control::Configure(Arc::new(config))).await.is_err() {
                             bail!("the event loop has ended by itself");
                         }
+                        tracing::info!(directories, "configuration read again");
                     }
                     Err(error) => tracing::error!("the old configuration stays: {error:#}"),
                 },

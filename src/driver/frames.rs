@@ -1,6 +1,7 @@
 //! Buffers for frames with data, used again and again: a fresh megabyte costs the kernel 256 page faults.
 
 use std::mem;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -17,6 +18,7 @@ const HEAD_BYTES_MAX: usize = 64;
 #[derive(Debug, Clone, Default)]
 pub struct FramePool {
     free: Arc<Mutex<Vec<Vec<u8>>>>,
+    in_use: Arc<AtomicUsize>,
 }
 
 /// A frame which gives its buffer back when the last reader is done.
@@ -40,7 +42,13 @@ impl FramePool {
         if buffer.len() < POOLED_BYTES_MIN {
             return buffer.into();
         }
+        self.in_use.fetch_add(1, Ordering::Relaxed);
         Bytes::from_owner(Pooled { buffer, pool: self.clone() })
+    }
+
+    /// Large frames that somebody still holds.
+    pub fn in_use(&self) -> usize {
+        self.in_use.load(Ordering::Relaxed)
     }
 
     fn free(&self) -> MutexGuard<'_, Vec<Vec<u8>>> {
@@ -56,6 +64,7 @@ impl AsRef<[u8]> for Pooled {
 
 impl Drop for Pooled {
     fn drop(&mut self) {
+        self.pool.in_use.fetch_sub(1, Ordering::Relaxed);
         let mut buffer = mem::take(&mut self.buffer);
         buffer.clear();
         let mut free = self.pool.free();
@@ -80,8 +89,9 @@ mod tests {
         assert!(frame.ends_with(&data));
         let other = frame.clone();
         drop(frame);
-        assert_eq!(pool.free().len(), 0, "somebody still reads it");
+        assert_eq!((pool.free().len(), pool.in_use()), (0, 1), "somebody still reads it");
         drop(other);
+        assert_eq!(pool.in_use(), 0);
         let again = pool.begin(DataResponse::GetBlocks, 2, data.len());
         assert_eq!(again.as_ptr(), address);
         assert!(again.len() < HEAD_BYTES_MAX && again.capacity() >= again.len() + data.len());

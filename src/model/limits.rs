@@ -76,8 +76,10 @@ pub const RUN_BLOCKS_MAX: u32 = 256;
 pub const RUNS_IN_FLIGHT_MAX: usize = 8;
 /// Blocks asked for and not yet stored, per `ciruela.v1` source, which gives single blocks.
 pub const BLOCKS_IN_FLIGHT_V1_MAX: usize = 64;
-/// Questions for blocks asked and not yet stored, over all deployments of a node.
-pub const QUESTIONS_IN_FLIGHT_MAX: usize = 128;
+/// Questions for blocks asked and not yet stored, over all deployments of a node: what all of them may bring fits in the
+/// send queue of one source, so that none is cut off for being slow.
+pub const QUESTIONS_IN_FLIGHT_MAX: usize = 48;
+const _: () = assert!(QUESTIONS_IN_FLIGHT_MAX * RUN_BYTES_MAX < SEND_QUEUE_BYTES_MAX);
 /// Sources asked at once, per deployment.
 pub const SOURCES_MAX: usize = 10;
 /// Images which one connection may offer.
@@ -195,3 +197,5 @@ pub const DEMO_CONNECTIONS_MAX: usize = 100;
 pub const DEMO_LOG_LINES_SHOWN_MAX: usize = 15;
 /// Buffers of a megabyte that are kept for the next frames.
 pub const FRAMES_POOLED_MAX: usize = 24;
+/// Frames of a megabyte that wait to be written, over all connections of a node: further requests are answered with an error.
+pub const FRAMES_IN_USE_MAX: usize = 256;

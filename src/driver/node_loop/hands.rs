@@ -1,6 +1,7 @@
 //! The threads which carry out a node's effects: disk work, database writes, index files.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -86,7 +87,11 @@ impl<F: FileSystem + Clone> Hands<F> {
 
     pub(super) fn disk(&self, job: JobId, task: DiskTask) {
         let shared = self.shared.clone();
-        let run: Job = Box::new(move || shared.answer(Input::Disk { job, result: perform(&shared.fs, &task) }));
+        let run: Job = Box::new(move || {
+            let broken = |text| Err(Failure { kind: FailureKind::Io, text });
+            let result = guarded(|| perform(&shared.fs, &task)).unwrap_or_else(broken);
+            shared.answer(Input::Disk { job, result });
+        });
         if let Err(Full(_)) = self.disk.submit(run) {
             let text = "the disk has too much queued".to_owned();
             self.refuse(Input::Disk { job, result: Err(Failure { kind: FailureKind::Io, text }) });
@@ -103,7 +108,7 @@ impl<F: FileSystem + Clone> Hands<F> {
     pub(super) fn load_index(&self, image: ImageId) {
         let shared = self.shared.clone();
         let run: Job = Box::new(move || {
-            let index = shared.image(image).unwrap_or_else(|error| {
+            let index = guarded(|| shared.image(image)).and_then(|index| index).unwrap_or_else(|error| {
                 tracing::warn!(%image, "the cached index is not used: {error}");
                 None
             });
@@ -116,8 +121,11 @@ impl<F: FileSystem + Clone> Hands<F> {
 
     pub(super) fn check_index(&self, image: ImageId, data: Vec<u8>) {
         let shared = self.shared.clone();
-        let run: Job =
-            Box::new(move || shared.answer(Input::IndexChecked { image, result: shared.check(image, &data) }));
+        let run: Job = Box::new(move || {
+            let broken = |text| Err(IndexProblem::NotStored(text));
+            let result = guarded(|| shared.check(image, &data)).unwrap_or_else(broken);
+            shared.answer(Input::IndexChecked { image, result });
+        });
         if let Err(Full(_)) = self.disk.submit(run) {
             let problem = IndexProblem::NotStored("the disk has too much queued".to_owned());
             self.refuse(Input::IndexChecked { image, result: Err(problem) });
@@ -127,10 +135,13 @@ impl<F: FileSystem + Clone> Hands<F> {
     pub(super) fn serve(&self, handle: &ConnectionHandle, request: u64, what: Serving) {
         let (shared, connection, to) = (self.shared.clone(), handle.id, handle.clone());
         let run: Job = Box::new(move || {
-            serve::serve(&shared, &to, request, what);
+            if let Err(text) = guarded(|| serve::serve(&shared, &to, request, what)) {
+                serve::refuse(&to, request, text);
+            }
             shared.answer(Input::Served { connection });
         });
-        if let Err(Full(_)) = self.reads.submit(run) {
+        let busy = self.shared.frames.in_use() >= limits::FRAMES_IN_USE_MAX;
+        if busy || self.reads.submit(run).is_err() {
             serve::refuse(handle, request, "this node has too many requests to answer; ask again later".to_owned());
             self.refuse(Input::Served { connection });
         }
@@ -145,6 +156,9 @@ impl<F: FileSystem + Clone> Hands<F> {
 
 impl<F: FileSystem + Clone> Drop for Hands<F> {
     fn drop(&mut self) {
+        // Whatever was to be read or staged can be done again by the next start.
+        self.disk.discard();
+        self.reads.discard();
         // The writer ends with its queue: what was accepted is written.
         self.writes = None;
         if let Some(writer) = self.writer.take() {
@@ -192,6 +206,12 @@ impl<F: FileSystem + Clone> Shared<F> {
         self.keep(id, &image);
         Ok(image)
     }
+}
+
+/// Keeps a bug in one job from leaving its question unanswered.
+fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(work))
+        .map_err(|_| "internal error: a job of the daemon panicked, see its log".to_owned())
 }
 
 /// The writer's thread: joins what waits into one transaction.

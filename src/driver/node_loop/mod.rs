@@ -68,6 +68,12 @@ impl<F: FileSystem + Clone> NodeLoop<F> {
 
     /// Runs until it is told to stop.
     pub async fn run(mut self) {
+        self.serve().await;
+        // Nobody listens any more: threads that still answer must not wait.
+        self.answers.close();
+    }
+
+    async fn serve(&mut self) {
         self.node.start(self.clock.now(), &mut self.outbox);
         loop {
             self.carry_out();

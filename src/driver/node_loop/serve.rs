@@ -43,9 +43,13 @@ fn answer<F: FileSystem + Clone>(shared: &Shared<F>, request: u64, what: Serving
             data_frame(DataResponse::GetIndex, request, &data)
         }
         Serving::IndexPart { image, offset } => {
-            let data = index(image)?.ok_or_else(|| format!("no index of image {image} here"))?;
-            let (part, total) = index_part(&data, offset)?;
-            data_frame(DataResponse::GetIndexPart { total }, request, part)
+            let part = shared.indexes.load_part(image, offset, limits::INDEX_PART_BYTES_MAX);
+            let (part, total) =
+                part.map_err(|error| error.to_string())?.ok_or_else(|| format!("no index of image {image} here"))?;
+            if part.is_empty() {
+                return Err(format!("offset {offset} is beyond the index of {total} bytes"));
+            }
+            data_frame(DataResponse::GetIndexPart { total }, request, &part)
         }
         Serving::IndexAt { image, hosts } => {
             let data = index(image)?.map(Bytes::from);
@@ -64,15 +68,6 @@ fn data_frame(response: DataResponse, request: u64, data: &[u8]) -> Vec<u8> {
     let mut frame = data_response_header(response, request, data.len());
     frame.extend_from_slice(data);
     frame
-}
-
-/// The part of an index which one message carries, and the length of the whole.
-pub(crate) fn index_part(data: &[u8], offset: u64) -> Result<(&[u8], u64), String> {
-    let total = data.len() as u64;
-    let start = usize::try_from(offset).ok().filter(|start| *start < data.len());
-    let start = start.ok_or_else(|| format!("offset {offset} is beyond the index of {total} bytes"))?;
-    let end = data.len().min(start + limits::INDEX_PART_BYTES_MAX);
-    Ok((&data[start..end], total))
 }
 
 #[expect(clippy::too_many_arguments, reason = "the parts of one request")]

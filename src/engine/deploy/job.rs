@@ -161,14 +161,15 @@ impl Job {
     }
 
     /// A newer order for the same path.
-    pub(super) fn supersede(&mut self, order: Order, outbox: &mut Outbox<Effect>) {
+    pub(super) fn supersede(&mut self, now: Now, order: Order, outbox: &mut Outbox<Effect>) {
         // Whoever asked for the same again hears of the end, which is still to come; once that was told, it is told anew.
         let reported = matches!(self.state, State::Running(Step::Collect));
-        let last = self.next.as_ref().map_or((!reported).then_some(self.order.change), |next| Some(next.change));
-        if last == Some(order.change) {
-            return;
+        let last = self.next.as_ref().or((!reported).then_some(&self.order));
+        if last.is_some_and(|last| last.change == order.change && last.directory == order.directory) {
+            return self.retry(now, outbox);
         }
-        if let Some(dropped) = self.next.replace(order) {
+        let change = order.change;
+        if let Some(dropped) = self.next.replace(order).filter(|dropped| dropped.change != change) {
             superseded(&dropped, outbox);
         }
         match &self.state {
@@ -189,7 +190,11 @@ impl Job {
     fn take_next(&mut self, outbox: &mut Outbox<Effect>) {
         let Some(mut next) = self.next.take() else { return };
         next.committed = next.committed.or(self.order.committed);
-        superseded(&self.order, outbox);
+        // Not begun yet: a crash may have come in the middle of a swap.
+        next.intent = next.intent.or(self.order.intent.take());
+        if next.change != self.order.change {
+            superseded(&self.order, outbox);
+        }
         let was_queued = matches!(self.state, State::Queued);
         *self = Self::new(next);
         if !was_queued {

@@ -148,7 +148,7 @@ impl Deploys {
 
     fn order(&mut self, now: Now, order: Order, outbox: &mut Outbox<Effect>) {
         if let Some(job) = self.jobs.get_mut(&order.path) {
-            job.supersede(order, outbox);
+            job.supersede(now, order, outbox);
             return;
         }
         let path = order.path.clone();

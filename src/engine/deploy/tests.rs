@@ -278,6 +278,43 @@ fn the_same_order_again_is_told_of_the_end() {
 }
 
 #[test]
+fn a_waiting_order_is_not_superseded_by_itself() {
+    let mut world = World::new(None);
+    let mut outbox = Outbox::new();
+    for n in [1, 2, 2, 2] {
+        world.engine.handle(world.now, Input::Order(order(n, None)), &mut outbox);
+    }
+    world.settle(outbox);
+    assert_eq!(world.ended(), ["superseded 1", "done 2 already=false"]);
+}
+
+#[test]
+fn a_corrected_directory_is_taken_at_once() {
+    let mut world = World::new(None);
+    world.failing = Some(("check", FailureKind::MissingBase, 1));
+    let mut outbox = Outbox::new();
+    world.engine.handle(world.now, Input::Order(order(1, None)), &mut outbox);
+    let input = world.answer("check", outbox.pop().expect("a look")).expect("answered");
+    world.engine.handle(world.now, input, &mut outbox);
+    let mut corrected = order(1, None);
+    corrected.directory = Arc::new(DirectoryConfig { directory: "/other".into(), ..(*corrected.directory).clone() });
+    let mut outbox = Outbox::new();
+    world.engine.handle(world.now, Input::Order(corrected), &mut outbox);
+    let Some(Effect::Disk(task)) = outbox.pop() else { panic!("it looks again at once") };
+    assert_eq!(task.directory.directory, std::path::Path::new("/other"));
+    // The same order again doesn't wait for the pause to end either.
+    let mut paused = World::new(None);
+    paused.failing = Some(("check", FailureKind::MissingBase, 1));
+    let mut outbox = Outbox::new();
+    paused.engine.handle(paused.now, Input::Order(order(1, None)), &mut outbox);
+    let input = paused.answer("check", outbox.pop().expect("a look")).expect("answered");
+    paused.engine.handle(paused.now, input, &mut outbox);
+    let mut outbox = Outbox::new();
+    paused.engine.handle(paused.now, Input::Order(order(1, None)), &mut outbox);
+    assert!(matches!(outbox.pop(), Some(Effect::Disk(_))));
+}
+
+#[test]
 fn a_crash_before_or_after_the_swap_is_mended() {
     let committed = CommittedRecord {
         change: ChangeId::new([1; 32]),

@@ -170,6 +170,7 @@ impl Node {
             Verdict::Have => {
                 self.watch.follow(waiter.connection, &path);
                 self.vouched(now, waiter.connection, image, outbox);
+                self.watch.touch(&path);
                 self.merge(now, &path, &decision.verified, waiter, outbox);
             }
             Verdict::Superseded(_) | Verdict::Refused(_) => {
