@@ -139,10 +139,15 @@ impl Job {
         }
     }
 
+    /// Waits for room among the active ones.
+    pub(super) fn is_queued(&self) -> bool {
+        matches!(self.state, State::Queued)
+    }
+
     /// A newer order for the same path.
-    pub(super) fn supersede(&mut self, order: Order, outbox: &mut Outbox<Effect>) {
+    pub(super) fn supersede(&mut self, now: Now, order: Order, outbox: &mut Outbox<Effect>) {
         if order.change == self.order.change && self.next.is_none() {
-            return;
+            return self.ordered_again(now, outbox);
         }
         if let Some(dropped) = self.next.replace(order) {
             superseded(&dropped, outbox);
@@ -158,6 +163,16 @@ impl Job {
             }
             State::Running(Step::Fetch { .. }) => outbox.push(Effect::CancelFetch { path: self.order.path.clone() }),
             State::Running(_) | State::Paused { .. } | State::Ended => {}
+        }
+    }
+
+    /// The same order once more: somebody wants to hear how it ends, perhaps because what hindered it is gone.
+    fn ordered_again(&mut self, now: Now, outbox: &mut Outbox<Effect>) {
+        match &self.state {
+            // It was reported, to whoever listened then.
+            State::Running(Step::Collect) => self.report(0, 0, true, outbox),
+            State::Paused { .. } => self.retry(now, outbox),
+            State::Queued | State::Running(_) | State::Ended => {}
         }
     }
 

@@ -148,7 +148,11 @@ impl Deploys {
 
     fn order(&mut self, now: Now, order: Order, outbox: &mut Outbox<Effect>) {
         if let Some(job) = self.jobs.get_mut(&order.path) {
-            job.supersede(order, outbox);
+            let path = order.path.clone();
+            job.supersede(now, order, outbox);
+            if !job.is_queued() {
+                self.settle(now, &path, outbox);
+            }
             return;
         }
         let path = order.path.clone();
