@@ -15,6 +15,8 @@ use super::pages::Pages;
 use super::status::Metrics;
 use crate::driver::clock::Clock;
 use crate::driver::db::Db;
+use crate::driver::disk::claims::Claims;
+use crate::driver::disk::place::staging_name;
 use crate::driver::disk::real::RealFileSystem;
 use crate::driver::node_loop::{Control, EVENTS_QUEUED_MAX, Hands, NodeLoop, answers};
 use crate::driver::ws::{self, Hub, ServerOptions};
@@ -36,16 +38,19 @@ pub(super) fn serve(args: &Args) -> anyhow::Result<()> {
     for row in &snapshot.bad_rows {
         tracing::error!("a row of the state database is left out: {row}");
     }
+    // A row that can't be read may be about any path: then nothing that is staged is garbage for sure.
+    let needed = snapshot.heads.keys().chain(snapshot.intents.keys()).map(staging_name).collect();
+    let claims = Claims::new(snapshot.bad_rows.is_empty().then_some(needed));
     let snapshot = Snapshot { heads: snapshot.heads, intents: snapshot.intents, committed: snapshot.committed };
     tracing::info!(version = VERSION, host = %host.hostname, machine_id = %host.machine_id, heads = snapshot.heads.len(), "starting");
     if config.directories.is_empty() {
         let folder = args.config_base_dir.join("configs");
         tracing::warn!("no directories are configured in {}: every change will be refused", folder.display());
     }
-    let node = Node::new(host, args.cluster.clone().map(Into::into), VERSION, config, snapshot);
+    let node = Node::new(host, args.cluster.clone().map(Into::into), VERSION, config.clone(), snapshot);
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("can't start the event loop")?;
-    runtime.block_on(run(args, node, db))
+    runtime.block_on(run(args, &config, node, db, claims))
 }
 
 fn load(args: &Args) -> anyhow::Result<NodeConfig> {
@@ -60,7 +65,13 @@ fn load(args: &Args) -> anyhow::Result<NodeConfig> {
     })
 }
 
-async fn run(args: &Args, node: Node, db: Db) -> anyhow::Result<()> {
+async fn run(
+    args: &Args,
+    config: &NodeConfig,
+    node: Node,
+    db: Db,
+    claims: Claims<RealFileSystem>,
+) -> anyhow::Result<()> {
     let address = SocketAddr::new(args.host, args.port);
     let listener = TcpListener::bind(address).await.with_context(|| format!("can't listen on {address}"))?;
     let address = listener.local_addr().context("can't tell the address that is listened on")?;
@@ -68,7 +79,8 @@ async fn run(args: &Args, node: Node, db: Db) -> anyhow::Result<()> {
     let (answer, answered) = answers();
     let (events, happened) = mpsc::channel(EVENTS_QUEUED_MAX);
     let (control, controls) = mpsc::channel(CONTROLS_QUEUED_MAX);
-    let hands = Hands::start(RealFileSystem, db, &args.db_dir, answer)?;
+    let hands = Hands::start(RealFileSystem, db, &args.db_dir, claims, answer)?;
+    hands.claim(config);
     let noted = metrics.clone();
     let note = Box::new(move |note: &Note| {
         noted.note(note);
@@ -127,6 +139,7 @@ impl Signals {
                         if control.send(Control::Configure(Arc::new(config))).await.is_err() {
                             bail!("the event loop has ended by itself");
                         }
+                        // Whoever asks after this line is told of the new one.
                         tracing::info!(directories, "configuration read again");
                     }
                     Err(error) => tracing::error!("the old configuration stays: {error:#}"),

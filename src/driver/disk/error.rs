@@ -31,9 +31,13 @@ pub fn kind_of(error: &io::Error) -> FailureKind {
 
 /// A failure at `path` below the place's base; `what` reads on after "can't ", as in "create a file".
 pub(super) fn at(place: &Place, what: &str, path: &Path, error: &io::Error) -> Failure {
+    below(place.base(), what, path, error)
+}
+
+/// The same where no path is concerned, only a base directory.
+pub(super) fn below(base: &Path, what: &str, path: &Path, error: &io::Error) -> Failure {
     let kind = kind_of(error);
-    let path = place.base().join(path);
-    Failure { kind, text: format!("can't {what} {}: {}", path.display(), words(error)) }
+    Failure { kind, text: format!("can't {what} {}: {}", base.join(path).display(), words(error)) }
 }
 
 /// The same with a kind that follows from the operation and not from the error.
@@ -54,7 +58,12 @@ pub(super) fn poisoned(place: &Place, what: &str, path: &Path, error: &io::Error
 
 /// Something isn't what it should be, though no operation failed.
 pub(super) fn found(kind: FailureKind, place: &Place, path: &Path, what: &str) -> Failure {
-    Failure { kind, text: format!("{}: {what}", place.base().join(path).display()) }
+    found_below(kind, place.base(), path, what)
+}
+
+/// The same where no path is concerned, only a base directory.
+pub(super) fn found_below(kind: FailureKind, base: &Path, path: &Path, what: &str) -> Failure {
+    Failure { kind, text: format!("{}: {what}", base.join(path).display()) }
 }
 
 /// The system's words without Rust's "(os error N)", which says nothing to people.

@@ -4,6 +4,7 @@
 //! database between two of them, is `engine/deploy`'s. All of it runs over the trait [`fs::FileSystem`], so that the
 //! simulator can crash between any two operations.
 
+pub mod claims;
 pub mod collect;
 pub mod commit;
 pub mod error;

@@ -22,24 +22,15 @@ pub struct Place {
 impl Place {
     /// The place of `path` under `config`; `Hostile` for a configuration that leaves no sane place.
     pub fn new(config: &DirectoryConfig, path: &VPath) -> Result<Self, Failure> {
-        let hostile = |why: &str| Failure {
-            kind: FailureKind::Hostile,
-            text: format!("{path} has no place in the directory {}: {why}", config.directory.display()),
-        };
-        let (base, target) = match (config.num_levels, path.suffix()) {
-            (0, "") => {
-                let name = config.directory.file_name().ok_or_else(|| hostile("it has no name of its own"))?;
-                let parent = config.directory.parent().ok_or_else(|| hostile("it has no parent"))?;
-                (parent.to_owned(), PathBuf::from(name))
-            }
-            (levels, suffix) if levels > 0 && path.levels() == levels => {
-                (config.directory.clone(), PathBuf::from(suffix))
-            }
+        let hostile = |why: &str| no_place(&path.to_string(), config, why);
+        let base = base_of(config)?;
+        let target = match (config.num_levels, path.suffix()) {
+            (0, "") => PathBuf::from(config.directory.file_name().ok_or_else(|| hostile("it has no name of its own"))?),
+            (levels, suffix) if levels > 0 && path.levels() == levels => PathBuf::from(suffix),
             _ => return Err(hostile("the number of components doesn't fit its `num-levels`")),
         };
-        let only_names = target.components().all(|c| matches!(c, Component::Normal(name) if name != STAGING_DIR_NAME));
-        if !only_names || !base.is_absolute() {
-            return Err(hostile("it isn't absolute, or the path isn't made of plain names"));
+        if !target.components().all(|c| matches!(c, Component::Normal(name) if name != STAGING_DIR_NAME)) {
+            return Err(hostile("the path isn't made of plain names"));
         }
         Ok(Self { base, target, staging_name: staging_name(path) })
     }
@@ -88,6 +79,23 @@ impl Place {
     pub fn sealed(&self) -> PathBuf {
         self.staging().join("sealed")
     }
+}
+
+/// The base directory of all paths under `config`; `Hostile` for a configuration that leaves none.
+pub fn base_of(config: &DirectoryConfig) -> Result<PathBuf, Failure> {
+    let hostile = |why: &str| no_place(&config.name, config, why);
+    if !config.directory.is_absolute() {
+        return Err(hostile("it isn't absolute"));
+    }
+    if config.num_levels > 0 {
+        return Ok(config.directory.clone());
+    }
+    config.directory.parent().map(Path::to_owned).ok_or_else(|| hostile("it has no parent"))
+}
+
+fn no_place(what: &str, config: &DirectoryConfig, why: &str) -> Failure {
+    let text = format!("{what} has no place in the directory {}: {why}", config.directory.display());
+    Failure { kind: FailureKind::Hostile, text }
 }
 
 /// The name of a path's staging directory: fixed length, safe for any path, different for different paths.

@@ -1,4 +1,4 @@
-//! After a crash: on which side of the swap was it? And the daemon's claim on a base directory.
+//! After a crash: on which side of the swap was it?
 
 use std::path::Path;
 
@@ -8,9 +8,8 @@ use super::error::{self, is};
 use super::fs::{FileSystem, Kind, Stat};
 use super::place::Place;
 use crate::model::disk_task::Side;
-use crate::model::failure::{Failure, FailureKind};
+use crate::model::failure::Failure;
 use crate::model::fingerprint::FileIdentity;
-use crate::model::limits::STAGING_DIR_NAME;
 
 /// Where the tree is that had this identity when it was sealed. With [`Side::After`] the names are durable.
 ///
@@ -53,18 +52,4 @@ fn look<F: FileSystem>(fs: &F, root: &F::Root, place: &Place, path: &Path) -> Re
         Err(e) if is(&e, Errno::NOENT) => Ok(None),
         Err(e) => Err(error::at(place, "look at", path, &e)),
     }
-}
-
-/// Claims the base directory of `place` for this process until the lock is dropped; `Occupied` if another daemon has it.
-pub fn claim<F: FileSystem>(fs: &F, place: &Place) -> Result<F::Lock, Failure> {
-    let root = fs.open_root(place.base()).map_err(|e| error::base(place.base(), &e))?;
-    let staging = Path::new(STAGING_DIR_NAME);
-    super::stage::make_private(fs, &root, place, staging)?;
-    fs.lock_dir(&root, staging).map_err(|e| {
-        if is(&e, Errno::WOULDBLOCK) {
-            error::found(FailureKind::Occupied, place, staging, "another daemon manages this directory")
-        } else {
-            error::at(place, "lock", staging, &e)
-        }
-    })
 }

@@ -64,21 +64,21 @@ pub fn stage<F: FileSystem>(fs: &F, place: &Place, image: &Image, id: ImageId) -
 
 /// Makes the staging directories of the base and of the path, as far as they are missing.
 pub(super) fn make_staging<F: FileSystem>(fs: &F, root: &F::Root, place: &Place) -> Result<(), Failure> {
-    make_private(fs, root, place, Path::new(STAGING_DIR_NAME))?;
-    make_private(fs, root, place, &place.staging())
+    make_private(fs, root, place.base(), Path::new(STAGING_DIR_NAME))?;
+    make_private(fs, root, place.base(), &place.staging())
 }
 
 /// Makes a directory that only the daemon may use. If it is there, nobody else may be able to write to it.
-pub(super) fn make_private<F: FileSystem>(fs: &F, root: &F::Root, place: &Place, path: &Path) -> Result<(), Failure> {
+pub(super) fn make_private<F: FileSystem>(fs: &F, root: &F::Root, base: &Path, path: &Path) -> Result<(), Failure> {
     match fs.mkdir(root, path, MODE_STAGING) {
         Ok(()) => return Ok(()),
         Err(e) if is(&e, Errno::EXIST) => {}
-        Err(e) => return Err(error::at(place, "create the directory", path, &e)),
+        Err(e) => return Err(error::below(base, "create the directory", path, &e)),
     }
-    let stat = fs.stat(root, path).map_err(|e| error::at(place, "look at", path, &e))?;
+    let stat = fs.stat(root, path).map_err(|e| error::below(base, "look at", path, &e))?;
     if stat.kind != Kind::Directory || stat.mode & 0o022 != 0 {
         let what = "must be a directory that only the daemon can write to";
-        return Err(error::found(FailureKind::Hostile, place, path, what));
+        return Err(error::found_below(FailureKind::Hostile, base, path, what));
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
-//! The threads which carry out a node's effects: disk work, database writes, index files.
+//! The threads which carry out a node's effects: disk work, database writes, index files. Before anything is written below a
+//! base directory, it is claimed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -11,7 +12,9 @@ use tokio::sync::mpsc::Sender;
 
 use super::serve;
 use crate::driver::db::{Db, DbError, Write};
+use crate::driver::disk::claims::{Claimed, Claims};
 use crate::driver::disk::fs::FileSystem;
+use crate::driver::disk::place::{Place, base_of};
 use crate::driver::disk::task::perform;
 use crate::driver::frames::FramePool;
 use crate::driver::index_store::{IndexStore, IndexStoreError};
@@ -19,7 +22,8 @@ use crate::driver::pool::{Full, Job, Pool};
 use crate::driver::ws::ConnectionHandle;
 use crate::engine::node::{IndexProblem, Input, JobId, Row, Serving};
 use crate::format::index;
-use crate::model::disk_task::DiskTask;
+use crate::model::directory::NodeConfig;
+use crate::model::disk_task::{DiskAction, DiskResult, DiskTask};
 use crate::model::failure::{Failure, FailureKind};
 use crate::model::ids::ImageId;
 use crate::model::image::Image;
@@ -57,19 +61,21 @@ pub(super) struct Shared<F: FileSystem + Clone> {
     pub(super) fs: F,
     pub(super) indexes: IndexStore<F>,
     pub(super) frames: FramePool,
+    claims: Claims<F>,
     images: Mutex<BTreeMap<ImageId, Arc<Image>>>,
     pub(super) answers: Sender<Input>,
 }
 
 impl<F: FileSystem + Clone> Hands<F> {
     /// Starts the threads. Answers go to `answers`.
-    pub fn start(fs: F, db: Db, db_dir: &Path, answers: Sender<Input>) -> Result<Self, HandsError> {
+    pub fn start(fs: F, db: Db, db_dir: &Path, claims: Claims<F>, answers: Sender<Input>) -> Result<Self, HandsError> {
         let indexes = IndexStore::open(fs.clone(), db_dir)?;
         let threads = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 16);
         let (writes, queue) = sync_channel(limits::DEPLOYS_MAX * 4);
         let shared = Arc::new(Shared {
             fs,
             indexes,
+            claims,
             frames: FramePool::default(),
             images: Mutex::default(),
             answers: answers.clone(),
@@ -85,11 +91,28 @@ impl<F: FileSystem + Clone> Hands<F> {
         })
     }
 
+    /// Claims the base directories of the configuration and gives back all others. One that can't be claimed now is tried
+    /// again by whatever wants to write there.
+    pub fn claim(&self, config: &NodeConfig) {
+        let bases: BTreeSet<_> = config.directories.values().filter_map(|config| base_of(config).ok()).collect();
+        self.shared.claims.retain(&bases);
+        for base in bases {
+            let shared = self.shared.clone();
+            let run: Job = Box::new(move || match shared.claims.claim(&shared.fs, &base) {
+                Ok(claimed) => tell(&base, claimed),
+                Err(failure) => tracing::warn!(kind = failure.kind.name(), "{}", failure.text),
+            });
+            if let Err(Full(_)) = self.disk.submit(run) {
+                return;
+            }
+        }
+    }
+
     pub(super) fn disk(&self, job: JobId, task: DiskTask) {
         let shared = self.shared.clone();
         let run: Job = Box::new(move || {
             let broken = |text| Err(Failure { kind: FailureKind::Io, text });
-            let result = guarded(|| perform(&shared.fs, &task)).unwrap_or_else(broken);
+            let result = guarded(|| shared.perform(&task)).unwrap_or_else(broken);
             shared.answer(Input::Disk { job, result });
         });
         if let Err(Full(_)) = self.disk.submit(run) {
@@ -173,6 +196,14 @@ impl<F: FileSystem + Clone> Shared<F> {
         let _ = self.answers.blocking_send(input);
     }
 
+    fn perform(&self, task: &DiskTask) -> Result<DiskResult, Failure> {
+        if !matches!(task.action, DiskAction::Look | DiskAction::Adopt { .. }) {
+            let place = Place::new(&task.directory, &task.path)?;
+            tell(place.base(), self.claims.ensure(&self.fs, &place)?);
+        }
+        perform(&self.fs, task)
+    }
+
     /// An image whose index is cached; `None` if it isn't.
     pub(super) fn image(&self, id: ImageId) -> Result<Option<Arc<Image>>, String> {
         if let Some(image) = self.images.lock().unwrap_or_else(PoisonError::into_inner).get(&id) {
@@ -212,6 +243,26 @@ impl<F: FileSystem + Clone> Shared<F> {
 fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(work))
         .map_err(|_| "internal error: a job of the daemon panicked, see its log".to_owned())
+}
+
+/// Logs what a new claim found.
+fn tell(base: &Path, claimed: Claimed) {
+    let Claimed::Now { swept, unlocked } = claimed else { return };
+    let base = base.display();
+    if let Some(why) = unlocked {
+        tracing::warn!("no other daemon is kept out of {base}: {why}");
+    }
+    match swept {
+        Ok(swept) => {
+            if swept.removed > 0 {
+                tracing::info!(directories = swept.removed, "removed from {base} what nobody deploys any more");
+            }
+            for name in swept.left {
+                tracing::warn!("left alone in {base}: the old tree of an unfinished swap, in .ciruela-staging/{name}");
+            }
+        }
+        Err(failure) => tracing::warn!(kind = failure.kind.name(), "{}", failure.text),
+    }
 }
 
 /// The writer's thread: joins what waits into one transaction.

@@ -81,7 +81,10 @@ impl<F: FileSystem + Clone> NodeLoop<F> {
             tokio::select! {
                 biased;
                 control = self.control.recv() => match control {
-                    Some(Control::Configure(config)) => self.tell(Input::Configured(config)),
+                    Some(Control::Configure(config)) => {
+                        self.hands.claim(&config);
+                        self.tell(Input::Configured(config));
+                    }
                     Some(Control::Status(reply)) => _ = reply.send(self.node.status()),
                     Some(Control::Stop) | None => return,
                 },

@@ -160,13 +160,16 @@ impl Job {
         }
     }
 
+    /// Waits for room among the active ones.
+    pub(super) fn is_queued(&self) -> bool {
+        matches!(self.state, State::Queued)
+    }
+
     /// A newer order for the same path.
     pub(super) fn supersede(&mut self, now: Now, order: Order, outbox: &mut Outbox<Effect>) {
-        // Whoever asked for the same again hears of the end, which is still to come; once that was told, it is told anew.
-        let reported = matches!(self.state, State::Running(Step::Collect));
-        let last = self.next.as_ref().or((!reported).then_some(&self.order));
-        if last.is_some_and(|last| last.change == order.change && last.directory == order.directory) {
-            return self.retry(now, outbox);
+        let last = self.next.as_ref().unwrap_or(&self.order);
+        if last.change == order.change && last.directory == order.directory {
+            return self.ordered_again(now, outbox);
         }
         let change = order.change;
         if let Some(dropped) = self.next.replace(order).filter(|dropped| dropped.change != change) {
@@ -183,6 +186,20 @@ impl Job {
             }
             State::Running(Step::Fetch { .. }) => outbox.push(Effect::CancelFetch { path: self.order.path.clone() }),
             State::Running(_) | State::Paused { .. } | State::Ended => {}
+        }
+    }
+
+    /// The same order once more: somebody wants to hear how it ends, perhaps because what hindered it is gone.
+    fn ordered_again(&mut self, now: Now, outbox: &mut Outbox<Effect>) {
+        if self.next.is_some() {
+            // Its turn is still to come, and so is its end.
+            return;
+        }
+        match &self.state {
+            // It was reported, to whoever listened then.
+            State::Running(Step::Collect) => self.report(0, 0, true, outbox),
+            State::Paused { .. } => self.retry(now, outbox),
+            State::Queued | State::Running(_) | State::Ended => {}
         }
     }
 

@@ -6,6 +6,8 @@
 
 mod job;
 #[cfg(test)]
+mod order_tests;
+#[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -148,7 +150,11 @@ impl Deploys {
 
     fn order(&mut self, now: Now, order: Order, outbox: &mut Outbox<Effect>) {
         if let Some(job) = self.jobs.get_mut(&order.path) {
+            let path = order.path.clone();
             job.supersede(now, order, outbox);
+            if !job.is_queued() {
+                self.settle(now, &path, outbox);
+            }
             return;
         }
         let path = order.path.clone();

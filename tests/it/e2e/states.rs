@@ -215,6 +215,48 @@ fn the_same_tree_is_at_the_path() {
     assert!(ended.bytes_sent() < 100_000);
 }
 
+#[test]
+fn two_daemons_with_one_directory() {
+    let publisher = Publisher::new(53);
+    let mut first = Daemon::start(53, &publisher.public_key());
+    let daemon = Daemon::prepare(54, &publisher.public_key());
+    let shared = first.data("data");
+    daemon.configure("data", shared.to_str().expect("UTF-8"), "append-only: true");
+    let mut daemon = daemon;
+    daemon.spawn();
+    daemon.wait_for_line("another daemon manages this directory");
+    let root = small(&publisher);
+    let client = hindered(&publisher, &daemon, &root, "occupied", "another daemon manages this directory");
+    // Whoever has it is not hindered.
+    publisher.run(&["--append", &to(&root, "/data/first")], &addresses(&[&first])).expect(0);
+    first.kill();
+    client.end().expect(0);
+    assert_eq!(tree(&shared.join("tree")), tree(&root));
+    assert_eq!(tree(&shared.join("first")), tree(&root));
+}
+
+#[test]
+fn what_nobody_deploys_is_swept() {
+    let publisher = Publisher::new(55);
+    let mut daemon = Daemon::prepare(55, &publisher.public_key());
+    let (garbage, later) = (daemon.data("data/.ciruela-staging/0123"), daemon.data("later/.ciruela-staging/4567"));
+    let leave = |garbage: &Path| {
+        plain(&garbage.join("tree"), 1, 30, 100);
+        for staging in garbage.ancestors().take(2) {
+            fs::set_permissions(staging, Permissions::from_mode(0o700)).expect("chmod");
+        }
+    };
+    leave(&garbage);
+    leave(&later);
+    daemon.spawn();
+    daemon.wait_for_line("what nobody deploys any more");
+    assert!(!garbage.exists() && later.exists());
+    daemon.configure("later", "later", "append-only: true");
+    daemon.signal(rustix::process::Signal::HUP);
+    daemon.wait_for_line("what nobody deploys any more");
+    assert!(!later.exists());
+}
+
 #[expect(clippy::disallowed_methods, reason = "the administrator's `mv`")]
 fn move_away(from: &Path, to: &Path) {
     fs::rename(from, to).expect("moved");

@@ -84,7 +84,7 @@ macro_rules! suite {
         $(suite!(
             $module, $world, appears_whole, replaces, an_old_tree_is_put_back, resumes, junk_in_the_stage_is_removed, bad_blocks_are_not_written,
             an_incomplete_tree_is_not_sealed, the_unmanaged_stays, no_link_is_followed, a_missing_base_is_not_empty,
-            damage_is_not_served, garbage_is_swept, tasks_do_it_all,
+            damage_is_not_served, garbage_is_swept, one_daemon_claims_a_base, tasks_do_it_all,
         );)+
     };
 }

@@ -5,12 +5,13 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ciruela::driver::disk::collect::{collect, sweep};
+use ciruela::driver::disk::claims::{Claimed, Claims};
+use ciruela::driver::disk::collect::{Swept, collect, sweep};
 use ciruela::driver::disk::commit::{SwapMode, seal, swap};
 use ciruela::driver::disk::fs::{Access, FileSystem};
 use ciruela::driver::disk::place::Place;
 use ciruela::driver::disk::read::{adopt, fingerprints, look, read_block, read_run};
-use ciruela::driver::disk::recover::{claim, side};
+use ciruela::driver::disk::recover::side;
 use ciruela::driver::disk::stage::stage;
 use ciruela::driver::disk::store::store;
 use ciruela::driver::disk::task::perform;
@@ -296,7 +297,7 @@ pub(crate) fn a_missing_base_is_not_empty<W: World>() {
         seal(fs, &place, &sample.image).map(|_| ()),
         swap(fs, &place, SwapMode::Create),
         collect(fs, &place).map(|_| ()),
-        claim(fs, &place).map(|_| ()),
+        Claims::new(None).claim(fs, place.base()).map(|_| ()),
         sweep(fs, place.base(), &BTreeSet::new()).map(|_| ()),
     ]
     .map(|result| result.expect_err("no base").kind);
@@ -331,10 +332,6 @@ pub(crate) fn garbage_is_swept<W: World>() {
     let sample = Sample::new(1);
     let fs = setup.fs();
     assert_eq!(sweep(fs, setup.place.base(), &BTreeSet::new()).expect("nothing there").removed, 0);
-    let lock = claim(fs, &setup.place).expect("free");
-    assert_eq!(claim(fs, &setup.place).map(|_| ()).expect_err("taken").kind, FailureKind::Occupied);
-    drop(lock);
-    claim(fs, &setup.place).expect("free again");
     setup.staged(&sample);
     let keep = BTreeSet::from([setup.place.staging_name().to_owned()]);
     let staging = setup.place.staging();
@@ -347,6 +344,46 @@ pub(crate) fn garbage_is_swept<W: World>() {
     assert_eq!((swept.removed, swept.left), (2, vec!["gap".to_owned()]));
     swap(fs, &setup.place, SwapMode::Create).expect("what was kept is whole");
     assert!(setup.target_is(&sample));
+}
+
+pub(crate) fn one_daemon_claims_a_base<W: World>() {
+    let setup = setup::<W>(1, "/key/image");
+    let (fs, base) = (setup.fs(), setup.place.base());
+    let swept = |removed| Claimed::Now { swept: Ok(Swept { removed, left: Vec::new() }), unlocked: None };
+    let claims = Claims::new(Some(BTreeSet::from(["known".to_owned()])));
+    assert_eq!(claims.claim(fs, base), Ok(swept(0)));
+    assert_eq!(claims.claim(fs, base), Ok(Claimed::Before));
+    let other = Claims::new(Some(BTreeSet::new()));
+    assert_eq!(other.claim(fs, base).expect_err("taken").kind, FailureKind::Occupied);
+    assert_eq!(other.ensure(fs, &setup.place).expect_err("taken").kind, FailureKind::Occupied);
+    claims.retain(&BTreeSet::new());
+    // What has a head, what is being deployed, and what isn't: that is swept.
+    let beside = |name: &str| setup.place.staging().with_file_name(name);
+    for path in [beside("known"), setup.place.staging(), beside("garbage")] {
+        fs.mkdir(&setup.root, &path, 0o700).expect("made");
+    }
+    assert_eq!(claims.ensure(fs, &setup.place), Ok(swept(1)));
+    let left: Vec<_> = fs.read_dir(&setup.root, Path::new(".ciruela-staging")).expect("there");
+    let left: BTreeSet<_> = left.into_iter().map(|entry| entry.name).collect();
+    assert_eq!(left, BTreeSet::from(["known".into(), setup.place.staging_name().into()]));
+    // Another directory has the name: the claim begins anew, and so does the sweep.
+    for path in [beside("known"), setup.place.staging(), PathBuf::from(".ciruela-staging")] {
+        fs.rmdir(&setup.root, &path).expect("empty");
+    }
+    fs.mkdir(&setup.root, Path::new(".ciruela-staging"), 0o700).expect("made");
+    fs.mkdir(&setup.root, &beside("garbage"), 0o700).expect("made");
+    assert_eq!(claims.ensure(fs, &setup.place), Ok(swept(1)));
+    assert_eq!(other.claim(fs, base).expect_err("taken").kind, FailureKind::Occupied);
+    fs.rmdir(&setup.root, Path::new(".ciruela-staging")).expect("empty");
+    fs.symlink(&setup.root, OsStr::new("elsewhere"), Path::new(".ciruela-staging")).expect("made");
+    assert_eq!(claims.ensure(fs, &setup.place).expect_err("a link").kind, FailureKind::Hostile);
+    fs.unlink(&setup.root, Path::new(".ciruela-staging")).expect("removed");
+    drop(claims);
+    // A database that can't be read as a whole: nothing is swept.
+    fs.mkdir(&setup.root, Path::new(".ciruela-staging"), 0o700).expect("made");
+    fs.mkdir(&setup.root, &beside("garbage"), 0o700).expect("made");
+    assert_eq!(Claims::new(None).claim(fs, base), Ok(swept(0)));
+    fs.stat(&setup.root, &beside("garbage")).expect("left alone");
 }
 
 pub(crate) fn tasks_do_it_all<W: World>() {
