@@ -1,6 +1,6 @@
 //! One directory from registered to reported: `Check → Index → Stage → Fetch → Seal → Intend → Swap → Record → Collect`.
 //!
-//! Each path has at most one [`Job`](job::Job); a newer order for the same path waits until the running step is answered.
+//! Each path has at most one `Job`; a newer order for the same path waits until the running step is answered.
 //! A failed step is a state (shown, tried again with growing pauses), never an end. Which blocks to ask from whom is
 //! `fetch`'s, whether a change may be deployed at all is `access`'s.
 
