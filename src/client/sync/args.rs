@@ -135,6 +135,9 @@ pub(super) enum ArgsError {
     /// No cluster.
     #[error("no entry point: name at least one machine of the cluster, as in `ciruela sync ... node1.example.org`")]
     NoEntryPoint,
+    /// No machine has such a name.
+    #[error("{0:?} stands behind `--`, where only entry points are: give options before the first `--`")]
+    OptionAmongEntryPoints(String),
     /// Nothing to do.
     #[error("nothing to publish: give at least one --append, --append-weak or --replace SRC:DEST")]
     NoUpload,
@@ -213,6 +216,9 @@ fn clusters(multiple: bool, first: Vec<String>, more: &[String]) -> Result<Vec<V
         return Err(ArgsError::TooManyEntryPoints(count));
     }
     for name in groups.iter().flatten() {
+        if name.starts_with('-') {
+            return Err(ArgsError::OptionAmongEntryPoints(name.clone()));
+        }
         name.parse::<Target>()?;
     }
     Ok(groups)
@@ -268,9 +274,13 @@ mod tests {
         );
         assert_eq!(clusters_of(&format!("{start} -m -- n1 n2 -- -- n3")), [vec!["n1", "n2"], vec!["n3"]]);
         assert_eq!(clusters_of("ciruela sync n1 --append a:/k/x -m n2"), [["n1", "n2"]]);
-        for (rest, reason) in
-            [("", "no entry point"), ("-m --", "no entry point"), ("a:b:c", "[ADDRESS]:PORT"), ("http://x", "bad host")]
-        {
+        for (rest, reason) in [
+            ("-m n -- --json n", "before the first `--`"),
+            ("", "no entry point"),
+            ("-m --", "no entry point"),
+            ("a:b:c", "[ADDRESS]:PORT"),
+            ("http://x", "bad host"),
+        ] {
             let error = plan(&format!("{start} {rest}")).expect_err(rest);
             assert!(error.contains(reason), "{rest}: {error}");
         }
