@@ -199,3 +199,5 @@ pub const DEMO_LOG_LINES_SHOWN_MAX: usize = 15;
 pub const FRAMES_POOLED_MAX: usize = 24;
 /// Frames of a megabyte that wait to be written, over all connections of a node: further requests are answered with an error.
 pub const FRAMES_IN_USE_MAX: usize = 256;
+/// Frames, of a megabyte at most, that the client keeps for nodes which ask the same a little later.
+pub const CLIENT_FRAMES_KEPT_MAX: usize = 16;

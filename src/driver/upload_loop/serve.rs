@@ -1,12 +1,12 @@
 //! Gives nodes what they ask for: indexes, and blocks read on a few threads straight into the frames that carry them.
 //!
-//! Several nodes usually ask for the same blocks at about the same time. They are read again for each: the system's cache
-//! gives them as fast as a cache of our own would, because every frame needs its own copy anyway.
+//! Several nodes usually ask for the same blocks at about the same time: a frame that was made for one of them is sent to
+//! the others as it is, if they gave their requests the same number. Otherwise it is read again, from the system's cache.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -44,6 +44,16 @@ pub(super) struct Shop {
 struct Stock {
     sources: BTreeMap<ImageId, Source>,
     frames: FramePool,
+    recent: Mutex<VecDeque<Recent>>,
+}
+
+/// A frame that was made lately. Nodes which began together ask the same with the same number, so one frame does for all.
+struct Recent {
+    image: ImageId,
+    run: Run,
+    response: DataResponse,
+    id: u64,
+    frame: Bytes,
 }
 
 /// Why a request gets no content.
@@ -60,7 +70,7 @@ impl Shop {
         let threads = std::thread::available_parallelism().map_or(2, usize::from).min(limits::SCAN_THREADS_MAX);
         let sources = sources.into_iter().map(|source| (source.id, source)).collect();
         let pool = Pool::new("read", threads, limits::DISK_JOBS_QUEUED_MAX)?;
-        let stock = Stock { sources, frames: FramePool::default() };
+        let stock = Stock { sources, frames: FramePool::default(), recent: Mutex::default() };
         Ok(Self { stock: Arc::new(stock), pool, closed: Arc::new(AtomicBool::new(false)), answers })
     }
 
@@ -143,9 +153,26 @@ impl Stock {
             }
         };
         let bytes = run.bytes(source.reader.image()).ok_or(ReadError::OutOfRange(run)).map_err(refusal)?;
+        if let Some(frame) = self.made_lately(source.id, response, id, run) {
+            return Ok(frame);
+        }
         let mut frame = self.frames.begin(response, id, bytes);
         source.reader.read_into(run, &mut frame).map_err(refusal)?;
-        Ok(self.frames.finish(frame))
+        let frame = self.frames.finish(frame);
+        let mut recent = self.recent();
+        recent.push_front(Recent { image: source.id, run, response, id, frame: frame.clone() });
+        recent.truncate(limits::CLIENT_FRAMES_KEPT_MAX);
+        Ok(frame)
+    }
+
+    fn made_lately(&self, image: ImageId, response: DataResponse, id: u64, run: Run) -> Option<Bytes> {
+        let same =
+            |recent: &&Recent| (recent.image, recent.response, recent.id, recent.run) == (image, response, id, run);
+        self.recent().iter().find(same).map(|recent| recent.frame.clone())
+    }
+
+    fn recent(&self) -> MutexGuard<'_, VecDeque<Recent>> {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// One block by its hash, whichever image it is in.
