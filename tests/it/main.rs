@@ -4,6 +4,7 @@
 mod daemon;
 mod e2e;
 mod gate;
+mod hostile;
 mod index;
 mod kills;
 mod peer;
