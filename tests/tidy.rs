@@ -17,12 +17,6 @@ use std::path::{Path, PathBuf};
 
 use checks::File;
 
-/// Pages and folders that other parts of the work bring; delete each entry when it is there.
-const AWAITED: [&str; 5] =
-    ["doc/configuration.md", "doc/keys.md", "doc/protocol.md", "doc/reliability.md", "tests/sim/"];
-/// Whether every part that uses a limit is there; delete this when it is.
-const LIMITS_ARE_ALL_USED: bool = false;
-
 /// Folders which hold what is made, or what only looks like ours.
 const SKIPPED: [&str; 6] = ["target", ".git", "data", "corpus", "artifacts", "book"];
 
@@ -89,17 +83,21 @@ fn every_limit_is_used() {
     let sources = files("src", "rs");
     let limits = sources.iter().find(|file| file.path == "src/model/limits.rs").expect("the limits");
     assert!(checks::limits(limits).len() > 20);
-    if LIMITS_ARE_ALL_USED {
-        none(checks::unused_limits(limits, &sources).into_iter());
-    }
+    none(checks::unused_limits(limits, &sources).into_iter());
 }
 
 #[test]
 fn pages_name_only_what_is_there() {
-    let exists = |path: &str| root().join(path).exists() || AWAITED.contains(&path);
+    let exists = |path: &str| root().join(path).exists();
     let pages = files("", "md");
     assert!(pages.iter().any(|page| page.path == "README.md") && pages.len() > 8);
     none(pages.iter().flat_map(|page| checks::missing_files(page, &exists)));
+}
+
+#[test]
+fn every_dependency_is_explained() {
+    let read = |path: &str| fs::read_to_string(root().join(path)).expect(path);
+    none(checks::dependencies(&read("Cargo.toml"), &read("doc/dependencies.md")).into_iter());
 }
 
 #[test]

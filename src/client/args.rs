@@ -3,7 +3,7 @@
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
-use super::{index, sync, verify};
+use super::{demo, index, sync, verify};
 
 /// Puts directories on every machine of a cluster: signed, whole, and fast.
 #[derive(Debug, Parser)]
@@ -23,6 +23,9 @@ pub enum Command {
     Sync(Box<sync::SyncArgs>),
     Index(index::IndexArgs),
     Verify(verify::VerifyArgs),
+    Demo(demo::DemoArgs),
+    #[command(hide = true)]
+    DemoNode(demo::DemoNodeArgs),
     Completions(CompletionsArgs),
 }
 
@@ -55,7 +58,7 @@ mod tests {
     #[test]
     fn completions_name_every_command() {
         let script = String::from_utf8(completions(Shell::Bash)).expect("UTF-8");
-        for command in Cli::command().get_subcommands() {
+        for command in Cli::command().get_subcommands().filter(|command| !command.is_hide_set()) {
             assert!(script.contains(command.get_name()), "{}", command.get_name());
         }
     }

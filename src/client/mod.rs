@@ -1,6 +1,7 @@
 //! `ciruela`: the command line client, one file per command, output through [`ui`].
 
 pub mod args;
+pub mod demo;
 pub mod index;
 pub mod keys;
 pub mod sync;
@@ -27,6 +28,8 @@ pub fn main() -> ExitCode {
         Command::Sync(args) => sync::run(*args, cli.port),
         Command::Index(args) => index::run(&args),
         Command::Verify(args) => verify::run(&args),
+        Command::Demo(args) => demo::run(&args),
+        Command::DemoNode(args) => demo::run_node(&args),
         Command::Completions(args) => {
             ui::data(&args::completions(args.shell)).map(|()| ExitCode::SUCCESS).map_err(Into::into)
         }

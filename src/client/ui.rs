@@ -86,7 +86,7 @@ impl LiveLines {
             self.lines.push(self.area.add(ProgressBar::new_spinner().with_style(style)));
         }
         for (line, text) in self.lines.iter().zip(texts) {
-            line.set_message(text);
+            line.set_message(harmless(&text.replace('\n', " ")));
         }
     }
 
@@ -104,5 +104,21 @@ impl Drop for LiveLines {
 
 /// A closed stderr is no reason to fail.
 fn to_stderr(text: &str) {
-    drop(writeln!(io::stderr().lock(), "{text}"));
+    drop(writeln!(io::stderr().lock(), "{}", harmless(text)));
+}
+
+/// Control characters, which could do anything to a terminal, in words: some of what is shown comes from other machines.
+fn harmless(text: &str) -> String {
+    let shown = |c: char| if c.is_control() && c != '\n' { c.escape_default().to_string() } else { c.to_string() };
+    text.chars().map(shown).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_reaches_the_terminal_as_a_command() {
+        assert_eq!(harmless("a\u{1b}[2Jb\r\nc ü"), "a\\u{1b}[2Jb\\r\nc ü");
+    }
 }

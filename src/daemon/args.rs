@@ -16,7 +16,7 @@ use crate::model::limits;
 #[command(name = "ciruela-server", version, max_term_width = 100)]
 pub struct Args {
     /// Folder with `master.key`, `peers.txt`, `configs/NAME.yaml` and `keys/*.key`
-    #[arg(short = 'c', long, default_value = "/etc/ciruela", value_name = "DIR")]
+    #[arg(short = 'c', long, default_value = "/etc/ciruela", value_name = "DIR", global = true)]
     pub config_base_dir: PathBuf,
     /// Folder for the state database and cached indexes
     #[arg(long, default_value = "/var/lib/ciruela", value_name = "DIR")]

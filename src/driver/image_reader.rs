@@ -9,6 +9,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use rustix::buffer::spare_capacity;
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::{Errno, pread, retry_on_intr};
 
@@ -91,8 +92,8 @@ impl ImageReader {
     pub fn read_into(&self, run: Run, out: &mut Vec<u8>) -> Result<(), ReadError> {
         let bytes = run.bytes(&self.image).ok_or(ReadError::OutOfRange(run))?;
         let start = out.len();
-        out.resize(start + bytes, 0);
-        let result = self.read_pieces(run, &mut out[start..]);
+        out.reserve_exact(bytes);
+        let result = self.read_pieces(run, out);
         if result.is_err() {
             out.truncate(start);
         }
@@ -125,13 +126,8 @@ impl ImageReader {
         }
     }
 
-    fn read_pieces(&self, run: Run, mut out: &mut [u8]) -> Result<(), ReadError> {
-        for piece in self.pieces(run)? {
-            let (own, rest) = out.split_at_mut(piece.len);
-            self.read_piece(&piece, own)?;
-            out = rest;
-        }
-        Ok(())
+    fn read_pieces(&self, run: Run, out: &mut Vec<u8>) -> Result<(), ReadError> {
+        self.pieces(run)?.iter().try_for_each(|piece| self.read_piece(piece, out))
     }
 
     /// The run as parts of files.
@@ -153,7 +149,8 @@ impl ImageReader {
         Ok(pieces)
     }
 
-    fn read_piece(&self, piece: &Piece, out: &mut [u8]) -> Result<(), ReadError> {
+    /// Appends a piece. What the file has beyond it may be read as well, as far as `out` has room, and is cut off.
+    fn read_piece(&self, piece: &Piece, out: &mut Vec<u8>) -> Result<(), ReadError> {
         let failed = |doing, errno: Errno| {
             let path = escaped(piece.path.as_bytes());
             if errno == Errno::NOENT || errno == Errno::LOOP || errno == Errno::NOTDIR {
@@ -164,19 +161,20 @@ impl ImageReader {
         };
         let changed = || ReadError::Changed { path: escaped(piece.path.as_bytes()) };
         let file = self.file(piece).map_err(|errno| failed("open it", errno))?;
-        let mut read = 0;
-        while read < out.len() {
-            let count = retry_on_intr(|| pread(&file, &mut out[read..], piece.offset + read as u64));
-            match count.map_err(|errno| failed("read it", errno))? {
-                0 => return Err(changed()),
-                count => read += count,
+        let start = out.len();
+        while out.len() < start + piece.len {
+            let offset = piece.offset + (out.len() - start) as u64;
+            let count = retry_on_intr(|| pread(&file, spare_capacity(out), offset));
+            if count.map_err(|errno| failed("read it", errno))? == 0 {
+                return Err(changed());
             }
         }
+        out.truncate(start + piece.len);
         let after = Fingerprint::of_file(&file).map_err(|errno| failed("read its status", errno))?;
         let at = self.files.binary_search_by_key(&piece.file_first_block, |(first, _)| *first);
         let same = at.is_ok_and(|at| self.files[at].1 == after);
         // A new link or another mode changes the status, too: then the content decides.
-        if same || self.matches(piece.first_block, out) {
+        if same || self.matches(piece.first_block, &out[start..]) {
             return Ok(());
         }
         self.open_files().retain(|(first, _)| *first != piece.file_first_block);

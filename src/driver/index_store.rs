@@ -66,6 +66,21 @@ impl<F: FileSystem> IndexStore<F> {
         Ok(Some(text))
     }
 
+    /// At most `len` bytes of the text from `offset` on, and the length of the whole; `None` if it isn't cached.
+    pub fn load_part(&self, id: ImageId, offset: u64, len: usize) -> Result<Option<(Vec<u8>, u64)>, IndexStoreError> {
+        let path = path_of(id);
+        let file = match self.fs.open_file(&self.root, &path, Access::Read) {
+            Err(e) if is(&e, Errno::NOENT) => return Ok(None),
+            other => other.map_err(self.error("open", &path))?,
+        };
+        let total = self.fs.file_stat(&file).map_err(self.error("look at", &path))?.size;
+        let len = usize::try_from(total.saturating_sub(offset)).unwrap_or(usize::MAX).min(len);
+        let mut part = vec![0; len];
+        let read = self.fs.read_at(&file, offset, &mut part).map_err(self.error("read", &path))?;
+        part.truncate(read);
+        Ok(Some((part, total)))
+    }
+
     /// Keeps the text of an index, durably.
     pub fn store(&self, id: ImageId, text: &[u8]) -> Result<(), IndexStoreError> {
         let path = path_of(id);
@@ -151,6 +166,10 @@ mod tests {
         store.store(id, b"text").expect("stored");
         store.store(id, b"again").expect("stored");
         assert_eq!(store.load(id).expect("readable").as_deref(), Some(&b"again"[..]));
+        let part = |offset, len| store.load_part(id, offset, len).expect("readable");
+        assert_eq!(part(1, 3), Some((b"gai".to_vec(), 5)));
+        assert_eq!((part(3, 100), part(5, 1)), (Some((b"in".to_vec(), 5)), Some((Vec::new(), 5))));
+        assert_eq!(part(u64::MAX, 1), Some((Vec::new(), 5)));
         let left = folder.path().join(format!("indexes/ab/{id}.7.tmp"));
         std::fs::write(&left, b"half").expect("writable");
         let store = IndexStore::open(RealFileSystem, folder.path()).expect("opens again");

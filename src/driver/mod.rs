@@ -4,6 +4,7 @@ pub mod agent;
 pub mod clock;
 pub mod db;
 pub mod disk;
+pub mod frames;
 pub mod image_reader;
 pub mod index_store;
 pub mod node_loop;

@@ -88,6 +88,12 @@ impl Pool {
         Ok(())
     }
 
+    /// Forgets the jobs that no thread has begun.
+    pub fn discard(&self) {
+        let forgotten = std::mem::take(&mut self.shared.lock().queue);
+        drop(forgotten);
+    }
+
     /// Jobs that wait for a thread.
     pub fn waiting(&self) -> usize {
         self.shared.lock().queue.len()

@@ -78,8 +78,10 @@ pub const RUN_BLOCKS_MAX: u32 = 256;
 pub const RUNS_IN_FLIGHT_MAX: usize = 8;
 /// Blocks asked for and not yet stored, per `ciruela.v1` source, which gives single blocks.
 pub const BLOCKS_IN_FLIGHT_V1_MAX: usize = 64;
-/// Questions for blocks asked and not yet stored, over all deployments of a node.
-pub const QUESTIONS_IN_FLIGHT_MAX: usize = 128;
+/// Questions for blocks asked and not yet stored, over all deployments of a node: what all of them may bring fits in the
+/// send queue of one source, so that none is cut off for being slow.
+pub const QUESTIONS_IN_FLIGHT_MAX: usize = 48;
+const _: () = assert!(QUESTIONS_IN_FLIGHT_MAX * RUN_BYTES_MAX < SEND_QUEUE_BYTES_MAX);
 /// Sources asked at once, per deployment.
 pub const SOURCES_MAX: usize = 10;
 /// Images which one connection may offer.
@@ -156,6 +158,8 @@ pub const RECONNECT_PAUSE_MIN: Duration = Duration::from_millis(250);
 pub const RECONNECT_PAUSE_MAX: Duration = Duration::from_secs(5);
 /// A node that can't be reached for this long counts as down.
 pub const DOWN_AFTER: Duration = Duration::from_secs(10);
+/// Longest time that one `ciruela sync` may be told to take: a year.
+pub const SYNC_DURATION_MAX: Duration = Duration::from_hours(365 * 24);
 /// Names that one `ciruela sync` takes.
 pub const ENTRY_POINTS_MAX: usize = 256;
 /// Nodes of one cluster that the client connects to, chosen at first or named by others.
@@ -166,8 +170,8 @@ pub const CLIENT_ANSWERS_QUEUED_MAX: usize = 1_024;
 pub const CLIENT_EVENTS_QUEUED_MAX: usize = 64;
 /// When all is done, the client waits no longer for its connections to be closed properly.
 pub const CLIENT_GOODBYE_TIMEOUT: Duration = Duration::from_millis(500);
-/// Different losses of sources that the client tells of.
-pub const SOURCE_LOSSES_TOLD_MAX: usize = 10;
+/// Different troubles with sources and keys that the client tells of.
+pub const TROUBLES_TOLD_MAX: usize = 20;
 /// How often a change is signed again with a later stamp, because what it replaces is stamped ahead of the client's clock.
 pub const SIGN_AGAIN_MAX: usize = 3;
 
@@ -182,3 +186,18 @@ pub const CHECK_BYTES_MAX: usize = 4 << 20;
 pub const DISK_JOBS_QUEUED_MAX: usize = 65_536;
 /// Bytes of the state database that are kept in memory.
 pub const DATABASE_CACHE_BYTES_MAX: usize = 64 << 20;
+
+/// A daemon of the demo that doesn't listen after this time has failed.
+pub const DEMO_START_TIMEOUT: Duration = Duration::from_secs(30);
+/// A daemon of the demo that hasn't ended this long after SIGTERM is killed.
+pub const DEMO_STOP_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long an interrupted demo waits for `sync` to say how far it came.
+pub const DEMO_GOODBYE_TIMEOUT: Duration = Duration::from_secs(1);
+/// Connections that each daemon of the demo takes.
+pub const DEMO_CONNECTIONS_MAX: usize = 100;
+/// Lines of a demo daemon's log that are shown when something went wrong.
+pub const DEMO_LOG_LINES_SHOWN_MAX: usize = 15;
+/// Buffers of a megabyte that are kept for the next frames.
+pub const FRAMES_POOLED_MAX: usize = 24;
+/// Frames of a megabyte that wait to be written, over all connections of a node: further requests are answered with an error.
+pub const FRAMES_IN_USE_MAX: usize = 256;

@@ -2,7 +2,9 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "whatever else comes fails the test")]
 
 mod daemon;
+mod demo;
 mod e2e;
+mod fake;
 mod gate;
 mod hostile;
 mod index;
@@ -10,4 +12,5 @@ mod kills;
 mod peer;
 mod publisher;
 mod server;
+mod sync;
 mod trees;

@@ -16,7 +16,7 @@ const LINES_MAX: usize = 500;
 const LAYERS: [(&str, u8); 6] =
     [("model", 0), ("format", 1), ("engine", 2), ("driver", 3), ("client", 4), ("daemon", 4)];
 /// (file, layer that it names all the same): the demo starts the daemon's main in processes of its own.
-const LAYER_EXCEPTIONS: [(&str, &str); 1] = [("src/client/demo.rs", "daemon")];
+const LAYER_EXCEPTIONS: [(&str, &str); 1] = [("src/client/demo/node.rs", "daemon")];
 const PURE: [&str; 3] = ["src/model/", "src/format/", "src/engine/"];
 
 /// Crates that do I/O, keep threads, or read clock or system randomness.
@@ -168,6 +168,24 @@ pub(crate) fn missing_files(page: &File, exists: &dyn Fn(&str) -> bool) -> Vec<S
     let named = quoted.filter(|path| folders.iter().any(|f| path.starts_with(f)) && path.chars().all(plain));
     missing.extend(named.filter(|path| !exists(path)).map(str::to_owned));
     missing.into_iter().map(|path| format!("{}: there is no {path}", page.path)).collect()
+}
+
+/// Crates of the manifest without a line in the page's tables, and the other way round.
+pub(crate) fn dependencies(manifest: &str, page: &str) -> Vec<String> {
+    let mut inside = false;
+    let mut declared = BTreeSet::new();
+    for line in manifest.lines() {
+        if line.starts_with('[') {
+            inside = line.ends_with("dependencies]");
+        } else if let Some((name, _)) = line.split_once(" = ").filter(|_| inside) {
+            declared.insert(name);
+        }
+    }
+    let lines = page.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
+    let explained: BTreeSet<_> = lines.map(|(name, _)| name).collect();
+    let unexplained = declared.difference(&explained).map(|name| format!("doc/dependencies.md: no line for `{name}`"));
+    let gone = explained.difference(&declared).map(|name| format!("doc/dependencies.md: `{name}` isn't in Cargo.toml"));
+    unexplained.chain(gone).collect()
 }
 
 fn without_fences(text: &str) -> String {

@@ -45,7 +45,7 @@ fn upward_imports() {
     assert_eq!(complaints("src/format/wire.rs", "#[cfg(test)]\nmod tests { use crate::engine::node; }"), 1);
     assert_eq!(complaints("src/client/sync.rs", "use crate::daemon::args;"), 1);
     assert_eq!(complaints("src/daemon/args.rs", "use crate::client::ui;"), 1);
-    assert_eq!(complaints("src/client/demo.rs", "use crate::daemon::args;"), 0);
+    assert_eq!(complaints("src/client/demo/node.rs", "use crate::daemon::args;"), 0);
     assert_eq!(complaints("src/driver/db.rs", "use crate::{engine, format, model, driver::pool};"), 0);
     assert_eq!(complaints("src/model/ids.rs", "//! See crate::driver::db.\nuse super::time; // crate::client::ui"), 0);
     assert_eq!(complaints("src/lib.rs", "pub use crate::client::ui;"), 0);
@@ -128,4 +128,14 @@ fn links_that_lead_nowhere() {
     assert_eq!(complaints("README.md", "[k](keys.md)"), 1);
     assert_eq!(complaints("doc/a.md", "[k](doc/keys.md), `src/gone.rs`"), 2);
     assert_eq!(complaints("doc/a.md", "```\n[k](gone.md) `src/gone.rs`\n```\n"), 0);
+}
+
+#[test]
+fn dependencies_and_their_lines() {
+    let manifest =
+        "[package]\nname = \"x\"\n[dependencies]\na = \"1\"\nb = { version = \"2\" }\n[dev-dependencies]\nc = \"3\"\n";
+    let complaints = |page| checks::dependencies(manifest, page);
+    assert_eq!(complaints("| crate | why |\n| `a` | x |\n| `b` | y |\n| `c` | z |"), Vec::<String>::new());
+    assert_eq!(complaints("| `a` | x |\n| `c` | z |"), ["doc/dependencies.md: no line for `b`"]);
+    assert_eq!(complaints("| `a` |\n| `b` |\n| `c` |\n| `d` |"), ["doc/dependencies.md: `d` isn't in Cargo.toml"]);
 }

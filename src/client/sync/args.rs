@@ -229,6 +229,7 @@ fn replacement() -> impl TypedValueParser<Value = Replacement> {
 fn duration(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
         Ok(Duration::ZERO) => Err("it must be longer than nothing".to_owned()),
+        Ok(duration) if duration > limits::SYNC_DURATION_MAX => Err("it must be at most a year".to_owned()),
         Ok(duration) => Ok(duration),
         Err(error) => Err(format!("{error}; write it like 90s, 10m or 2h")),
     }
@@ -306,6 +307,7 @@ mod tests {
             ("ciruela sync n --append a:/k/../x", "`..`"),
             ("ciruela sync n --append a:/k/x -t 0s", "longer than nothing"),
             ("ciruela sync n --append a:/k/x -t 5", "90s"),
+            ("ciruela sync n --append a:/k/x -t 900000000y", "a year"),
             ("ciruela sync n --append a:/k/x --early-hosts 2", "--early-timeout"),
             ("ciruela sync n --append a:/k/x --early-timeout 1m --early-fraction 75", "0 to 1"),
             ("ciruela sync n --append a:/k/x --early-timeout 1m --early-fraction NaN", "0 to 1"),

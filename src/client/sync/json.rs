@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use super::prepare::Prepared;
 use super::{Output, Stage, exit_status, report};
 use crate::client::ui;
-use crate::driver::upload_loop::{Audience, Status};
+use crate::driver::upload_loop::{Audience, Status, Trouble};
 use crate::engine::upload::{Ending, Event, NodeResult, Refused, UploadResult};
 use crate::model::peer::Host;
 use crate::model::time::Time;
@@ -73,6 +73,9 @@ fn event_value(event: &Event) -> Value {
         }
         Event::Connected { address, host } => with_node("connected", *address, Some(host), json!({})),
         Event::Twin { address, of, host } => with_node("twin", *address, Some(host), json!({ "of": of.to_string() })),
+        Event::SameId { address, of, host } => {
+            with_node("same_id", *address, Some(host), json!({ "of": of.to_string() }))
+        }
         Event::Unreachable { address, host, reason, down } => {
             with_node("unreachable", *address, host.as_ref(), json!({ "reason": reason, "down": down }))
         }
@@ -195,9 +198,13 @@ impl Audience for Json {
         self.of_cluster(at, cluster, event_value(event));
     }
 
-    fn source_lost(&mut self, at: Time, reason: &str) {
+    fn trouble(&mut self, at: Time, trouble: Trouble, reason: &str) {
         ui::warn(reason);
-        self.print(&json!({ "event": "source_lost", "seconds": seconds(at.since_start()), "reason": reason }));
+        let name = match trouble {
+            Trouble::SourceLost => "source_lost",
+            Trouble::KeyFailed => "key_failed",
+        };
+        self.print(&json!({ "event": name, "seconds": seconds(at.since_start()), "reason": reason }));
     }
 
     fn interval(&self) -> Duration {
@@ -206,7 +213,7 @@ impl Audience for Json {
 
     fn status(&mut self, at: Time, status: &[Status]) {
         for (cluster, status) in status.iter().enumerate() {
-            if status.summary.ending != Ending::Open || status.summary.nodes.is_empty() {
+            if status.summary.ending != Ending::Open {
                 continue;
             }
             let known = status.summary.known().count();

@@ -8,7 +8,7 @@ use super::prepare::Prepared;
 use super::words::{self, Weight};
 use super::{Output, Stage, report};
 use crate::client::ui::{self, LiveLines};
-use crate::driver::upload_loop::{Audience, Status};
+use crate::driver::upload_loop::{Audience, Status, Trouble};
 use crate::engine::upload::{Ending, Event, NodeResult};
 use crate::model::time::Time;
 
@@ -72,7 +72,7 @@ impl Audience for Live {
         }
     }
 
-    fn source_lost(&mut self, _: Time, reason: &str) {
+    fn trouble(&mut self, _: Time, _: Trouble, reason: &str) {
         self.say(&format!("warning: {reason}"));
     }
 
@@ -89,7 +89,7 @@ impl Audience for Live {
             }
             let rate = self.rate(at, cluster, status.bytes_sent.values().sum());
             let standing = report::standing(&self.stage, cluster, status);
-            lines.push(format!("{standing}, {}/s", ui::bytes(rate)));
+            lines.push(format!("{}/s, {standing}", ui::bytes(rate)));
             let open: Vec<_> = status.summary.known().filter(|node| !node.is_final()).collect();
             lines.extend(open.iter().take(NODE_LINES_MAX).map(|node| node_line(node)));
             if open.len() > NODE_LINES_MAX {
@@ -113,10 +113,6 @@ impl Output for Live {
 
     fn end(&mut self, status: &[Status], _: u8) {
         self.lines = None;
-        for (cluster, status) in status.iter().enumerate() {
-            for line in report::report(&self.stage, cluster, status) {
-                ui::note(&line);
-            }
-        }
+        report::print(&self.stage, status);
     }
 }

@@ -34,7 +34,7 @@ use crate::driver::upload_loop::{self, Audience, Setup, Source, Status};
 use crate::engine::upload::{Ending, Upload, Uploads};
 use crate::model::ids::ImageId;
 
-/// Nobody accepted the keys' absence.
+/// No key, or none that signs.
 const NO_KEY_STATUS: u8 = 2;
 /// Threads which carry messages; reading and hashing have their own.
 const RUNTIME_THREADS: usize = 2;
@@ -50,6 +50,22 @@ struct Stage {
     signed_for: Option<String>,
     /// For people.
     deadline: std::time::Duration,
+}
+
+impl Stage {
+    /// A cluster's names, as many as a line holds.
+    fn label(&self, cluster: usize) -> String {
+        let names: Vec<_> = self.clusters[cluster].split(' ').collect();
+        match names.as_slice() {
+            [first, second, _, _, ..] => format!("{first}, {second} and {} more", names.len() - 2),
+            few => few.join(", "),
+        }
+    }
+
+    /// A line about a cluster, which names it if there are several.
+    fn of(&self, cluster: usize, text: &str) -> String {
+        if self.clusters.len() > 1 { format!("[{}] {text}", self.label(cluster)) } else { text.to_owned() }
+    }
 }
 
 /// Output of one kind.

@@ -8,7 +8,7 @@ use super::prepare::Prepared;
 use super::words::{self, Weight};
 use super::{Output, Stage, report};
 use crate::client::ui;
-use crate::driver::upload_loop::{Audience, Status};
+use crate::driver::upload_loop::{Audience, Status, Trouble};
 use crate::engine::upload::{Ending, Event};
 use crate::model::time::Time;
 use crate::model::vpath::VPath;
@@ -40,13 +40,6 @@ impl Plain {
     }
 }
 
-impl Stage {
-    /// A line about a cluster, which names it if there are several.
-    pub(super) fn of(&self, cluster: usize, text: &str) -> String {
-        if self.clusters.len() > 1 { format!("[{}] {text}", self.clusters[cluster]) } else { text.to_owned() }
-    }
-}
-
 /// What is published and who signs, in lines.
 pub(super) fn introduction(stage: &Stage, prepared: &[Prepared]) -> Vec<String> {
     let mut lines = Vec::new();
@@ -69,7 +62,7 @@ impl Audience for Plain {
         }
     }
 
-    fn source_lost(&mut self, _: Time, reason: &str) {
+    fn trouble(&mut self, _: Time, _: Trouble, reason: &str) {
         ui::warn(reason);
     }
 
@@ -77,10 +70,9 @@ impl Audience for Plain {
         STANDING_INTERVAL
     }
 
-    fn status(&mut self, at: Time, status: &[Status]) {
-        // The first one comes at once, when there is nothing to say.
+    fn status(&mut self, _: Time, status: &[Status]) {
         for (cluster, status) in status.iter().enumerate() {
-            if at.since_start() >= STANDING_INTERVAL && status.summary.ending == Ending::Open {
+            if status.summary.ending == Ending::Open {
                 ui::note(&report::standing(&self.stage, cluster, status));
             }
         }
@@ -97,10 +89,6 @@ impl Output for Plain {
     }
 
     fn end(&mut self, status: &[Status], _: u8) {
-        for (cluster, status) in status.iter().enumerate() {
-            for line in report::report(&self.stage, cluster, status) {
-                ui::note(&line);
-            }
-        }
+        report::print(&self.stage, status);
     }
 }

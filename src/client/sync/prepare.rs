@@ -13,7 +13,7 @@ use crate::client::keys::Signer;
 use crate::driver::clock::Clock;
 use crate::driver::image_reader::ImageReader;
 use crate::driver::scan::{ScanOptions, ScanStats, scan};
-use crate::driver::upload_loop::{Sign, Source};
+use crate::driver::upload_loop::{Sign, Signing, Source};
 use crate::format::change::signed_bytes;
 use crate::model::change::{Change, SignedChange};
 use crate::model::ids::ImageId;
@@ -86,7 +86,7 @@ fn scan_one(dir: &Path, plan: &Plan, clock: Clock) -> Result<(Prepared, Source),
 pub(super) fn sign_with(signers: Arc<Vec<Signer>>) -> Sign {
     Arc::new(move |change: &Change| {
         let Some(message) = signed_bytes(change, Scheme::V2) else {
-            return Err("this change can't be signed".to_owned());
+            return Signing { result: Err("this change can't be signed".to_owned()), warnings: Vec::new() };
         };
         let (mut signatures, mut problems) = (Vec::new(), Vec::new());
         for signer in signers.iter() {
@@ -98,9 +98,9 @@ pub(super) fn sign_with(signers: Arc<Vec<Signer>>) -> Sign {
             }
         }
         if signatures.is_empty() {
-            return Err(problems.join("; "));
+            return Signing { result: Err(problems.join("; ")), warnings: Vec::new() };
         }
-        Ok(SignedChange::new(change.clone(), signatures))
+        Signing { result: Ok(SignedChange::new(change.clone(), signatures)), warnings: problems }
     })
 }
 
@@ -126,7 +126,7 @@ mod tests {
             old_image: Some(ImageId::new([4; 32])),
             stamp: Stamp(5),
         };
-        let signed = sign(&change).expect("signed");
+        let signed = sign(&change).result.expect("signed");
         assert_eq!(signed.signatures.len(), 2);
         let message = signed_bytes(&change, Scheme::V2).expect("expressible");
         for signature in &signed.signatures {

@@ -1,16 +1,26 @@
 //! The end: how each cluster fared, node by node, and what to do about what went wrong.
 
-use std::collections::BTreeMap;
-
-use super::words::{self, count, done_of_known, node};
+use super::words::{self, done_of_known, node};
 use super::{Stage, refusals};
 use crate::client::ui;
 use crate::driver::upload_loop::Status;
 use crate::engine::upload::{Ending, NodeResult, Refused, Summary, UploadResult};
 use crate::model::vpath::VPath;
 
+/// Says all about each cluster, and what to do about what went wrong.
+pub(super) fn print(stage: &Stage, status: &[Status]) {
+    for (cluster, status) in status.iter().enumerate() {
+        for line in report(stage, cluster, status) {
+            ui::note(&line);
+        }
+        for text in explanations(stage, &status.summary) {
+            ui::error(&stage.of(cluster, &text));
+        }
+    }
+}
+
 /// All lines about one cluster.
-pub(super) fn report(stage: &Stage, cluster: usize, status: &Status) -> Vec<String> {
+fn report(stage: &Stage, cluster: usize, status: &Status) -> Vec<String> {
     let mut lines = vec![headline(stage, cluster, status)];
     for result in &status.summary.nodes {
         node_lines(result, status, &mut lines);
@@ -18,34 +28,32 @@ pub(super) fn report(stage: &Stage, cluster: usize, status: &Status) -> Vec<Stri
     for (name, reason) in &status.summary.unresolved {
         lines.push(format!("  {name}: NOT FOUND: {reason}"));
     }
-    lines.extend(explanations(stage, &status.summary).into_iter().map(|text| format!("  {text}")));
     lines
 }
 
 /// One line: how it ended.
 pub(super) fn headline(stage: &Stage, cluster: usize, status: &Status) -> String {
     let summary = &status.summary;
-    let name = &stage.clusters[cluster];
+    let name = stage.label(cluster);
     let done = done_of_known(summary.known());
     let down = summary.known().filter(|node| node.down.is_some() && !node.is_final()).count();
     let down = if down > 0 { format!(", {down} down") } else { String::new() };
     let took = words::duration(summary.took);
     let sent = ui::bytes(status.bytes_sent.values().sum());
     let what = match &summary.ending {
-        Ending::Done => format!("done: {done}{down}"),
-        Ending::DoneEarly => format!("done as the early rule asks: {done}{down}; missing: {}", missing(summary)),
-        Ending::Refused => format!("REFUSED: {done}{down}"),
-        Ending::SourceLost => format!("NOT DONE, a source was changed meanwhile: {done}{down}"),
+        Ending::Done | Ending::Open => format!("done on {done}{down}"),
+        Ending::DoneEarly => format!("done on {done}{down}, as the early rule asks; missing: {}", missing(summary)),
+        Ending::Refused => format!("REFUSED, done on {done}{down}"),
+        Ending::SourceLost => format!("NOT DONE, because a source was changed meanwhile; done on {done}{down}"),
         Ending::Late if summary.took >= stage.deadline => {
-            format!("NOT DONE by the deadline: {done}{down}; missing: {}", missing(summary))
+            format!("NOT DONE by the deadline, only on {done}{down}; missing: {}", missing(summary))
         }
-        Ending::Late => format!("NOT DONE on all, as --require-all wants: {done}{down}; missing: {}", missing(summary)),
-        Ending::Unreachable => format!("NO MACHINE COULD BE REACHED: {done}{down}"),
+        Ending::Late => format!("NOT DONE everywhere, as --require-all asks, only on {done}{down}"),
+        Ending::Unreachable => format!("NO MACHINE COULD BE REACHED that would finish it; done on {done}{down}"),
         Ending::NotSigned(reason) => format!("NOT SIGNED: {reason}"),
-        Ending::Interrupted => format!("INTERRUPTED: {done}{down}; what machines have taken goes on there"),
-        Ending::Open => format!("open: {done}{down}"),
+        Ending::Interrupted => format!("INTERRUPTED, done on {done}{down}; what machines have taken goes on there"),
     };
-    format!("{name}: {what}; {sent} sent, {took}")
+    format!("{name}: {what} ({sent} sent, {took})")
 }
 
 /// Who isn't done, in one text.
@@ -107,7 +115,8 @@ fn alike(a: &Refused, b: &Refused) -> bool {
 /// One line while it goes on.
 pub(super) fn standing(stage: &Stage, cluster: usize, status: &Status) -> String {
     let sent = ui::bytes(status.bytes_sent.values().sum());
-    let open: BTreeMap<_, _> = status.summary.known().filter(|n| !n.is_final()).map(|n| (n.address, n)).collect();
-    let waiting = if open.is_empty() { String::new() } else { format!(", {} at work", count(open.len(), "machine")) };
-    format!("{}: {}{waiting}, {sent} sent", stage.clusters[cluster], done_of_known(status.summary.known()))
+    let open = status.summary.known().filter(|node| !node.is_final()).count();
+    let waiting = if open == 0 { String::new() } else { format!(", {open} at work") };
+    let done = done_of_known(status.summary.known());
+    format!("{sent} sent, done on {done}{waiting}, {}", stage.label(cluster))
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use crate::client::ui;
 use crate::engine::upload::{Event, NodeResult, UploadResult};
+use crate::model::address::{self, Target};
 use crate::model::peer::Host;
 use crate::model::time::Stamp;
 
@@ -27,6 +28,9 @@ pub(super) fn node(host: Option<&Host>, address: SocketAddr) -> String {
 
 /// A duration, rounded to what people read.
 pub(super) fn duration(duration: Duration) -> String {
+    if duration < Duration::from_secs(1) {
+        return format!("{} ms", duration.as_millis());
+    }
     if duration < Duration::from_mins(1) {
         return format!("{:.1} s", duration.as_secs_f64());
     }
@@ -51,22 +55,29 @@ pub(super) fn count(number: usize, noun: &str) -> String {
 pub(super) fn event(event: &Event) -> Option<(Weight, String)> {
     let (step, notable) = (Weight::Step, Weight::Notable);
     Some(match event {
+        // An address as an entry point has nothing to tell.
+        Event::Chosen { addresses, .. } if addresses.is_empty() || is_literal(event) => return None,
         Event::Chosen { name, found, addresses } => {
             let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
-            let (chosen, found) = (addresses.join(", "), count(*found, "address"));
-            (step, format!("{name} has {}; connecting to {chosen}", found.replace("addresss", "addresses")))
+            (step, format!("{name} has {found} addresses; connecting to {}", addresses.join(", ")))
         }
         Event::NotResolved { reason, .. } => (notable, reason.clone()),
         Event::Connected { address, host } => (step, format!("{}: connected", node(Some(host), *address))),
         Event::Twin { address, of, host } => (step, format!("{address} is {} as well", node(Some(host), *of))),
+        Event::SameId { address, of, host } => {
+            let node = node(Some(host), *address);
+            (
+                notable,
+                format!("{node} has the same machine id as the machine at {of}: each needs its own /etc/machine-id"),
+            )
+        }
         Event::Unreachable { address, host, reason, down } => {
             let what = if *down { "is down" } else { "can't be reached, trying again" };
             (notable, format!("{} {what}: {reason}", node(host.as_ref(), *address)))
         }
         Event::Accepted { address, host, path } => (step, format!("{}: accepted {path}", node(Some(host), *address))),
         Event::Refused { address, host, path, refusal } => {
-            let why = if refusal.detail.is_empty() { &refusal.word } else { &refusal.detail };
-            (notable, format!("{}: refused {path}: {why}", node(Some(host), *address)))
+            (notable, format!("{}: refused {path} ({})", node(Some(host), *address), refusal.word))
         }
         Event::Kept { address, host, path, .. } => {
             (step, format!("{}: {path} is there already with other content, which is kept", node(Some(host), *address)))
@@ -131,14 +142,22 @@ pub(super) fn waiting(result: &UploadResult) -> String {
     let UploadResult::Waiting { state, waiting, bytes_done, bytes_total } = result else { return String::new() };
     let percent = match bytes_total {
         0 => String::new(),
+        // Only while blocks are fetched does this tell anything.
+        _ if *bytes_done == 0 => String::new(),
         total => format!(" {} %", u128::from(*bytes_done) * 100 / u128::from(*total)),
     };
     let waiting = waiting.as_ref().map_or_else(String::new, |what| format!(", waits: {what}"));
     format!("{state}{percent}{waiting}")
 }
 
-/// How many of a cluster's nodes are done.
+/// How many of a cluster's nodes are done: `2 of 3 machines`.
 pub(super) fn done_of_known<'a>(nodes: impl Iterator<Item = &'a NodeResult> + Clone) -> String {
     let done = nodes.clone().filter(|node| node.is_done()).count();
-    format!("{done} of {} done", count(nodes.count(), "machine"))
+    format!("{done} of {}", count(nodes.count(), "machine"))
+}
+
+/// Whether the name that was looked up is an address.
+fn is_literal(event: &Event) -> bool {
+    let Event::Chosen { name, .. } = event else { return false };
+    name.parse::<Target>().is_ok_and(|target| matches!(target.host, address::Host::Address(_)))
 }

@@ -2,6 +2,7 @@
 //! base directory, it is claimed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,6 +16,7 @@ use crate::driver::disk::claims::{Claimed, Claims};
 use crate::driver::disk::fs::FileSystem;
 use crate::driver::disk::place::{Place, base_of};
 use crate::driver::disk::task::perform;
+use crate::driver::frames::FramePool;
 use crate::driver::index_store::{IndexStore, IndexStoreError};
 use crate::driver::pool::{Full, Job, Pool};
 use crate::driver::ws::ConnectionHandle;
@@ -58,6 +60,7 @@ pub struct Hands<F: FileSystem + Clone> {
 pub(super) struct Shared<F: FileSystem + Clone> {
     pub(super) fs: F,
     pub(super) indexes: IndexStore<F>,
+    pub(super) frames: FramePool,
     claims: Claims<F>,
     images: Mutex<BTreeMap<ImageId, Arc<Image>>>,
     pub(super) answers: Sender<Input>,
@@ -69,7 +72,14 @@ impl<F: FileSystem + Clone> Hands<F> {
         let indexes = IndexStore::open(fs.clone(), db_dir)?;
         let threads = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 16);
         let (writes, queue) = sync_channel(limits::DEPLOYS_MAX * 4);
-        let shared = Arc::new(Shared { fs, indexes, claims, images: Mutex::default(), answers: answers.clone() });
+        let shared = Arc::new(Shared {
+            fs,
+            indexes,
+            claims,
+            frames: FramePool::default(),
+            images: Mutex::default(),
+            answers: answers.clone(),
+        });
         let writer =
             std::thread::Builder::new().name("db".to_owned()).spawn(move || write_all(&db, &queue, &answers))?;
         Ok(Self {
@@ -100,7 +110,11 @@ impl<F: FileSystem + Clone> Hands<F> {
 
     pub(super) fn disk(&self, job: JobId, task: DiskTask) {
         let shared = self.shared.clone();
-        let run: Job = Box::new(move || shared.answer(Input::Disk { job, result: shared.perform(&task) }));
+        let run: Job = Box::new(move || {
+            let broken = |text| Err(Failure { kind: FailureKind::Io, text });
+            let result = guarded(|| shared.perform(&task)).unwrap_or_else(broken);
+            shared.answer(Input::Disk { job, result });
+        });
         if let Err(Full(_)) = self.disk.submit(run) {
             let text = "the disk has too much queued".to_owned();
             self.refuse(Input::Disk { job, result: Err(Failure { kind: FailureKind::Io, text }) });
@@ -117,7 +131,7 @@ impl<F: FileSystem + Clone> Hands<F> {
     pub(super) fn load_index(&self, image: ImageId) {
         let shared = self.shared.clone();
         let run: Job = Box::new(move || {
-            let index = shared.image(image).unwrap_or_else(|error| {
+            let index = guarded(|| shared.image(image)).and_then(|index| index).unwrap_or_else(|error| {
                 tracing::warn!(%image, "the cached index is not used: {error}");
                 None
             });
@@ -130,23 +144,28 @@ impl<F: FileSystem + Clone> Hands<F> {
 
     pub(super) fn check_index(&self, image: ImageId, data: Vec<u8>) {
         let shared = self.shared.clone();
-        let run: Job =
-            Box::new(move || shared.answer(Input::IndexChecked { image, result: shared.check(image, &data) }));
+        let run: Job = Box::new(move || {
+            let broken = |text| Err(IndexProblem::NotStored(text));
+            let result = guarded(|| shared.check(image, &data)).unwrap_or_else(broken);
+            shared.answer(Input::IndexChecked { image, result });
+        });
         if let Err(Full(_)) = self.disk.submit(run) {
             let problem = IndexProblem::NotStored("the disk has too much queued".to_owned());
             self.refuse(Input::IndexChecked { image, result: Err(problem) });
         }
     }
 
-    pub(super) fn serve(&self, handle: ConnectionHandle, request: u64, what: Serving) {
-        let (shared, connection) = (self.shared.clone(), handle.id);
+    pub(super) fn serve(&self, handle: &ConnectionHandle, request: u64, what: Serving) {
+        let (shared, connection, to) = (self.shared.clone(), handle.id, handle.clone());
         let run: Job = Box::new(move || {
-            serve::serve(&shared, &handle, request, what);
+            if let Err(text) = guarded(|| serve::serve(&shared, &to, request, what)) {
+                serve::refuse(&to, request, text);
+            }
             shared.answer(Input::Served { connection });
         });
-        if let Err(Full(job)) = self.reads.submit(run) {
-            // The bound on requests in flight makes this a matter of thousands of connections: the asker waits its turn.
-            drop(job);
+        let busy = self.shared.frames.in_use() >= limits::FRAMES_IN_USE_MAX;
+        if busy || self.reads.submit(run).is_err() {
+            serve::refuse(handle, request, "this node has too many requests to answer; ask again later".to_owned());
             self.refuse(Input::Served { connection });
         }
     }
@@ -160,6 +179,9 @@ impl<F: FileSystem + Clone> Hands<F> {
 
 impl<F: FileSystem + Clone> Drop for Hands<F> {
     fn drop(&mut self) {
+        // Whatever was to be read or staged can be done again by the next start.
+        self.disk.discard();
+        self.reads.discard();
         // The writer ends with its queue: what was accepted is written.
         self.writes = None;
         if let Some(writer) = self.writer.take() {
@@ -215,6 +237,12 @@ impl<F: FileSystem + Clone> Shared<F> {
         self.keep(id, &image);
         Ok(image)
     }
+}
+
+/// Keeps a bug in one job from leaving its question unanswered.
+fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(work))
+        .map_err(|_| "internal error: a job of the daemon panicked, see its log".to_owned())
 }
 
 /// Logs what a new claim found.

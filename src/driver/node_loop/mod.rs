@@ -68,6 +68,12 @@ impl<F: FileSystem + Clone> NodeLoop<F> {
 
     /// Runs until it is told to stop.
     pub async fn run(mut self) {
+        self.serve().await;
+        // Nobody listens any more: threads that still answer must not wait.
+        self.answers.close();
+    }
+
+    async fn serve(&mut self) {
         self.node.start(self.clock.now(), &mut self.outbox);
         loop {
             self.carry_out();
@@ -123,7 +129,7 @@ impl<F: FileSystem + Clone> NodeLoop<F> {
                 Effect::LoadIndex { image } => self.hands.load_index(image),
                 Effect::CheckIndex { image, data } => self.hands.check_index(image, data),
                 Effect::Serve { connection, request, what } => match self.connections.get(&connection) {
-                    Some(handle) => self.hands.serve(handle.clone(), request, what),
+                    Some(handle) => self.hands.serve(handle, request, what),
                     None => self.tell(Input::Served { connection }),
                 },
                 Effect::Note(note) => (self.note)(&note),

@@ -17,10 +17,18 @@ use crate::model::vpath::VPath;
 
 /// Reads and queues the answer; whatever goes wrong becomes an error response.
 pub(super) fn serve<F: FileSystem + Clone>(shared: &Shared<F>, handle: &ConnectionHandle, request: u64, what: Serving) {
-    let outgoing = match answer(shared, request, what) {
-        Ok(outgoing) => outgoing,
-        Err(text) => Outgoing::Message(Message::Response { id: request, response: Response::Error(text) }),
-    };
+    match answer(shared, request, what) {
+        Ok(outgoing) => deliver(handle, outgoing),
+        Err(text) => refuse(handle, request, text),
+    }
+}
+
+/// Answers a request with an error.
+pub(super) fn refuse(handle: &ConnectionHandle, request: u64, text: String) {
+    deliver(handle, Outgoing::Message(Message::Response { id: request, response: Response::Error(text) }));
+}
+
+fn deliver(handle: &ConnectionHandle, outgoing: Outgoing) {
     if let Err(error) = handle.try_send(outgoing) {
         tracing::debug!(peer = %handle.peer, "an answer is not sent: {error}");
         let _ = handle.try_send(Outgoing::Close("you don't read what you asked for".to_owned()));
@@ -35,9 +43,13 @@ fn answer<F: FileSystem + Clone>(shared: &Shared<F>, request: u64, what: Serving
             data_frame(DataResponse::GetIndex, request, &data)
         }
         Serving::IndexPart { image, offset } => {
-            let data = index(image)?.ok_or_else(|| format!("no index of image {image} here"))?;
-            let (part, total) = index_part(&data, offset)?;
-            data_frame(DataResponse::GetIndexPart { total }, request, part)
+            let part = shared.indexes.load_part(image, offset, limits::INDEX_PART_BYTES_MAX);
+            let (part, total) =
+                part.map_err(|error| error.to_string())?.ok_or_else(|| format!("no index of image {image} here"))?;
+            if part.is_empty() {
+                return Err(format!("offset {offset} is beyond the index of {total} bytes"));
+            }
+            data_frame(DataResponse::GetIndexPart { total }, request, &part)
         }
         Serving::IndexAt { image, hosts } => {
             let data = index(image)?.map(Bytes::from);
@@ -49,22 +61,13 @@ fn answer<F: FileSystem + Clone>(shared: &Shared<F>, request: u64, what: Serving
         }
         Serving::Run { image, directory, path, run } => run_frame(shared, request, image, &directory, &path, run)?,
     };
-    Ok(Outgoing::Encoded { frame: frame.into(), is_response: true })
+    Ok(Outgoing::Encoded { frame: shared.frames.finish(frame), is_response: true })
 }
 
 fn data_frame(response: DataResponse, request: u64, data: &[u8]) -> Vec<u8> {
     let mut frame = data_response_header(response, request, data.len());
     frame.extend_from_slice(data);
     frame
-}
-
-/// The part of an index which one message carries, and the length of the whole.
-pub(crate) fn index_part(data: &[u8], offset: u64) -> Result<(&[u8], u64), String> {
-    let total = data.len() as u64;
-    let start = usize::try_from(offset).ok().filter(|start| *start < data.len());
-    let start = start.ok_or_else(|| format!("offset {offset} is beyond the index of {total} bytes"))?;
-    let end = data.len().min(start + limits::INDEX_PART_BYTES_MAX);
-    Ok((&data[start..end], total))
 }
 
 #[expect(clippy::too_many_arguments, reason = "the parts of one request")]
@@ -104,7 +107,7 @@ fn run_frame<F: FileSystem + Clone>(
     let known = shared.image(image)?.ok_or_else(|| format!("no index of image {image} here"))?;
     let bytes =
         run.bytes(&known).ok_or_else(|| "these blocks are not in the image, or too many for one request".to_owned())?;
-    let mut frame = data_response_header(DataResponse::GetBlocks, request, bytes);
+    let mut frame = shared.frames.begin(DataResponse::GetBlocks, request, bytes);
     read_into(shared, directory, path, &known, run, &mut frame)?;
     Ok(frame)
 }

@@ -3,7 +3,7 @@
 
 mod serve;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -28,15 +28,33 @@ use crate::model::peer::ConnectionId;
 use crate::model::time::Time;
 
 /// Signs with every key at hand. May ask somebody first, and so take a while.
-pub type Sign = Arc<dyn Fn(&Change) -> Result<SignedChange, String> + Send + Sync>;
+pub type Sign = Arc<dyn Fn(&Change) -> Signing + Send + Sync>;
+
+/// What came of signing.
+#[derive(Debug)]
+pub struct Signing {
+    /// With at least one signature; or why there is none.
+    pub result: Result<SignedChange, String>,
+    /// Keys that failed while others did not.
+    pub warnings: Vec<String>,
+}
+
+/// What people should know, though the engines don't care.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trouble {
+    /// Something that was scanned can't be given any more.
+    SourceLost,
+    /// A key doesn't sign; others do.
+    KeyFailed,
+}
 
 /// Who is told what happens. Everything is called on the loop, so it must return at once.
 pub trait Audience {
     /// Something happened in a cluster.
     fn event(&mut self, at: Time, cluster: usize, event: &Event);
 
-    /// Something that was scanned can't be given any more, and why. Told once for each reason.
-    fn source_lost(&mut self, at: Time, reason: &str);
+    /// Something is wrong. Told once for each reason.
+    fn trouble(&mut self, at: Time, trouble: Trouble, reason: &str);
 
     /// How often [`Audience::status`] is wanted.
     fn interval(&self) -> Duration;
@@ -75,6 +93,7 @@ pub struct Setup {
 #[derive(Debug)]
 enum Answer {
     Engine { cluster: usize, input: Input },
+    Signed { cluster: usize, upload: usize, signing: Signing },
     Dialed { cluster: usize, address: SocketAddr, result: Result<Connected, ConnectError> },
     NotServed { connection: ConnectionId, image: ImageId, reason: String },
 }
@@ -105,7 +124,8 @@ struct Loop<'a> {
     port: u16,
     resolve: Arc<ResolveOptions>,
     audience: &'a mut dyn Audience,
-    losses: Vec<String>,
+    /// What was told already.
+    troubles: BTreeSet<String>,
 }
 
 /// What stops it from outside.
@@ -132,7 +152,7 @@ pub async fn run(setup: Setup, clock: Clock, audience: &mut dyn Audience) -> io:
         port: setup.port,
         resolve: Arc::new(setup.resolve),
         audience,
-        losses: Vec::new(),
+        troubles: BTreeSet::new(),
     };
     let mut ticks = ticks(this.audience.interval());
     for cluster in 0..this.clusters.len() {
@@ -191,6 +211,12 @@ impl Loop<'_> {
     fn answered(&mut self, answer: Answer) {
         match answer {
             Answer::Engine { cluster, input } => self.tell(cluster, input),
+            Answer::Signed { cluster, upload, signing } => {
+                for warning in &signing.warnings {
+                    self.trouble(Trouble::KeyFailed, warning);
+                }
+                self.tell(cluster, Input::Signed { upload, result: signing.result });
+            }
             Answer::Dialed { cluster, address, result: Ok(connected) } => {
                 let version = connected.version;
                 let handle = self.hub.open(connected);
@@ -202,14 +228,17 @@ impl Loop<'_> {
                 self.tell(cluster, Input::ConnectFailed { address, reason: error.to_string() });
             }
             Answer::NotServed { connection, image, reason } => {
-                if !self.losses.contains(&reason) && self.losses.len() < limits::SOURCE_LOSSES_TOLD_MAX {
-                    self.audience.source_lost(self.clock.now().time, &reason);
-                    self.losses.push(reason.clone());
-                }
+                self.trouble(Trouble::SourceLost, &reason);
                 if let Some(cluster) = self.links.get(&connection).map(|link| link.cluster) {
                     self.tell(cluster, Input::NotServed { connection, image, reason });
                 }
             }
+        }
+    }
+
+    fn trouble(&mut self, trouble: Trouble, reason: &str) {
+        if self.troubles.len() < limits::TROUBLES_TOLD_MAX && self.troubles.insert(reason.to_owned()) {
+            self.audience.trouble(self.clock.now().time, trouble, reason);
         }
     }
 
@@ -273,8 +302,7 @@ impl Loop<'_> {
     fn have_signed(&self, cluster: usize, upload: usize, change: Change) {
         let (answers, sign) = (self.answers.clone(), Arc::clone(&self.sign));
         tokio::task::spawn_blocking(move || {
-            let result = sign(&change);
-            let _ = answers.blocking_send(Answer::Engine { cluster, input: Input::Signed { upload, result } });
+            let _ = answers.blocking_send(Answer::Signed { cluster, upload, signing: sign(&change) });
         });
     }
 
@@ -345,6 +373,8 @@ impl Signals {
 fn ticks(every: Duration) -> Interval {
     let mut ticks = interval(every.max(Duration::from_millis(1)));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // The first one comes when there is something to be seen.
+    ticks.reset();
     ticks
 }
 

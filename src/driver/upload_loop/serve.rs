@@ -12,6 +12,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use super::Answer;
+use crate::driver::frames::FramePool;
 use crate::driver::image_reader::{ImageReader, ReadError};
 use crate::driver::pool::{Full, Job, Pool};
 use crate::driver::ws::{ConnectionHandle, Outgoing, SendError};
@@ -33,10 +34,16 @@ pub struct Source {
 
 /// All sources, and the threads that read them.
 pub(super) struct Shop {
-    sources: Arc<BTreeMap<ImageId, Source>>,
+    stock: Arc<Stock>,
     pool: Pool,
     closed: Arc<AtomicBool>,
     answers: mpsc::Sender<Answer>,
+}
+
+/// What the threads share.
+struct Stock {
+    sources: BTreeMap<ImageId, Source>,
+    frames: FramePool,
 }
 
 /// Why a request gets no content.
@@ -53,19 +60,20 @@ impl Shop {
         let threads = std::thread::available_parallelism().map_or(2, usize::from).min(limits::SCAN_THREADS_MAX);
         let sources = sources.into_iter().map(|source| (source.id, source)).collect();
         let pool = Pool::new("read", threads, limits::DISK_JOBS_QUEUED_MAX)?;
-        Ok(Self { sources: Arc::new(sources), pool, closed: Arc::new(AtomicBool::new(false)), answers })
+        let stock = Stock { sources, frames: FramePool::default() };
+        Ok(Self { stock: Arc::new(stock), pool, closed: Arc::new(AtomicBool::new(false)), answers })
     }
 
     /// Has the request answered, through the connection.
     pub(super) fn serve(&self, handle: &ConnectionHandle, id: u64, request: Request) {
-        let (sources, closed, answers) = (Arc::clone(&self.sources), Arc::clone(&self.closed), self.answers.clone());
+        let (stock, closed, answers) = (Arc::clone(&self.stock), Arc::clone(&self.closed), self.answers.clone());
         let to = handle.clone();
         let job: Job = Box::new(move || {
             if closed.load(Ordering::Relaxed) {
                 return;
             }
-            match answer(&sources, id, &request) {
-                Ok(frame) => deliver(&to, id, Outgoing::Encoded { frame: frame.into(), is_response: true }),
+            match stock.answer(id, &request) {
+                Ok(frame) => deliver(&to, id, Outgoing::Encoded { frame, is_response: true }),
                 Err(Refusal::Request(text)) => refuse(&to, id, text),
                 Err(Refusal::Lost { image, reason }) => {
                     refuse(&to, id, reason.clone());
@@ -100,54 +108,57 @@ fn deliver(to: &ConnectionHandle, id: u64, outgoing: Outgoing) {
     }
 }
 
-fn answer(sources: &BTreeMap<ImageId, Source>, id: u64, request: &Request) -> Result<Vec<u8>, Refusal> {
-    let source = |image: &ImageId| {
-        sources.get(image).ok_or_else(|| Refusal::Request(format!("image {image} is not published from here")))
-    };
-    match request {
-        Request::GetIndexPart { id: image, offset } => {
-            let index = &source(image)?.index;
-            let total = index.len() as u64;
-            let start = usize::try_from(*offset).ok().filter(|start| *start < index.len());
-            let start = start.ok_or_else(|| {
-                Refusal::Request(format!("offset {offset} is beyond the index, which has {total} bytes"))
-            })?;
-            let end = index.len().min(start + limits::INDEX_PART_BYTES_MAX);
-            Ok(frame(DataResponse::GetIndexPart { total }, id, &index[start..end]))
+impl Stock {
+    fn answer(&self, id: u64, request: &Request) -> Result<Bytes, Refusal> {
+        let source = |image: &ImageId| {
+            self.sources.get(image).ok_or_else(|| Refusal::Request(format!("image {image} is not published from here")))
+        };
+        match request {
+            Request::GetIndexPart { id: image, offset } => {
+                let index = &source(image)?.index;
+                let total = index.len() as u64;
+                let start = usize::try_from(*offset).ok().filter(|start| *start < index.len());
+                let start = start.ok_or_else(|| {
+                    Refusal::Request(format!("offset {offset} is beyond the index, which has {total} bytes"))
+                })?;
+                let end = index.len().min(start + limits::INDEX_PART_BYTES_MAX);
+                Ok(frame(DataResponse::GetIndexPart { total }, id, &index[start..end]))
+            }
+            Request::GetIndex { id: image, .. } => Ok(frame(DataResponse::GetIndex, id, &source(image)?.index)),
+            Request::GetBlocks { image, run } => self.blocks(source(image)?, DataResponse::GetBlocks, id, *run),
+            Request::GetBlock { hash, .. } => self.block(id, hash),
+            Request::AppendDir(_) | Request::ReplaceDir(_) | Request::SubmitChange(_) | Request::GetIndexAt { .. } => {
+                let text =
+                    format!("a client answers no {}: it only gives what it publishes", request.request_type().name());
+                Err(Refusal::Request(text))
+            }
         }
-        Request::GetIndex { id: image, .. } => Ok(frame(DataResponse::GetIndex, id, &source(image)?.index)),
-        Request::GetBlocks { image, run } => blocks(source(image)?, DataResponse::GetBlocks, id, *run),
-        Request::GetBlock { hash, .. } => block(sources, id, hash),
-        Request::AppendDir(_) | Request::ReplaceDir(_) | Request::SubmitChange(_) | Request::GetIndexAt { .. } => {
-            let text =
-                format!("a client answers no {}: it only gives what it publishes", request.request_type().name());
-            Err(Refusal::Request(text))
-        }
+    }
+
+    fn blocks(&self, source: &Source, response: DataResponse, id: u64, run: Run) -> Result<Bytes, Refusal> {
+        let refusal = |error: ReadError| match error {
+            ReadError::OutOfRange(_) => Refusal::Request(error.to_string()),
+            ReadError::Root { .. } | ReadError::Io { .. } | ReadError::Changed { .. } => {
+                Refusal::Lost { image: source.id, reason: error.to_string() }
+            }
+        };
+        let bytes = run.bytes(source.reader.image()).ok_or(ReadError::OutOfRange(run)).map_err(refusal)?;
+        let mut frame = self.frames.begin(response, id, bytes);
+        source.reader.read_into(run, &mut frame).map_err(refusal)?;
+        Ok(self.frames.finish(frame))
+    }
+
+    /// One block by its hash, whichever image it is in.
+    fn block(&self, id: u64, hash: &BlockHash) -> Result<Bytes, Refusal> {
+        let found = self.sources.values().find_map(|source| Some((source, source.reader.find_block(hash)?)));
+        let (source, first) =
+            found.ok_or_else(|| Refusal::Request(format!("block {hash} is not published from here")))?;
+        self.blocks(source, DataResponse::GetBlock, id, Run { first, count: 1 })
     }
 }
 
-fn frame(response: DataResponse, id: u64, data: &[u8]) -> Vec<u8> {
+fn frame(response: DataResponse, id: u64, data: &[u8]) -> Bytes {
     let mut frame = data_response_header(response, id, data.len());
     frame.extend_from_slice(data);
-    frame
-}
-
-fn blocks(source: &Source, response: DataResponse, id: u64, run: Run) -> Result<Vec<u8>, Refusal> {
-    let refusal = |error: ReadError| match error {
-        ReadError::OutOfRange(_) => Refusal::Request(error.to_string()),
-        ReadError::Root { .. } | ReadError::Io { .. } | ReadError::Changed { .. } => {
-            Refusal::Lost { image: source.id, reason: error.to_string() }
-        }
-    };
-    let bytes = run.bytes(source.reader.image()).ok_or(ReadError::OutOfRange(run)).map_err(refusal)?;
-    let mut frame = data_response_header(response, id, bytes);
-    source.reader.read_into(run, &mut frame).map_err(refusal)?;
-    Ok(frame)
-}
-
-/// One block by its hash, whichever image it is in.
-fn block(sources: &BTreeMap<ImageId, Source>, id: u64, hash: &BlockHash) -> Result<Vec<u8>, Refusal> {
-    let found = sources.values().find_map(|source| Some((source, source.reader.find_block(hash)?)));
-    let (source, first) = found.ok_or_else(|| Refusal::Request(format!("block {hash} is not published from here")))?;
-    blocks(source, DataResponse::GetBlock, id, Run { first, count: 1 })
+    frame.into()
 }

@@ -129,7 +129,28 @@ impl Job {
             State::Ended => ("done", None, None),
         };
         let Order { change, image, .. } = self.order;
-        Status { change, image, step, waiting, failure, bytes_total: self.bytes_total, bytes_kept: self.bytes_kept }
+        let bytes_done = if self.is_complete() { self.bytes_total } else { self.bytes_kept };
+        Status { change, image, step, waiting, failure, bytes_total: self.bytes_total, bytes_done }
+    }
+
+    /// Whether every block is stored.
+    fn is_complete(&self) -> bool {
+        let (State::Running(step) | State::Paused { step, .. }) = &self.state else { return false };
+        match step {
+            Step::Seal { .. }
+            | Step::Aim { .. }
+            | Step::Intend { .. }
+            | Step::Swap { .. }
+            | Step::Record { .. }
+            | Step::Collect => true,
+            Step::Recover(_)
+            | Step::Check
+            | Step::Index { .. }
+            | Step::Adopt { .. }
+            | Step::Stage { .. }
+            | Step::Discard { .. }
+            | Step::Fetch { .. } => false,
+        }
     }
 
     pub(super) fn start(&mut self, now: Now, outbox: &mut Outbox<Effect>) {
@@ -146,10 +167,12 @@ impl Job {
 
     /// A newer order for the same path.
     pub(super) fn supersede(&mut self, now: Now, order: Order, outbox: &mut Outbox<Effect>) {
-        if order.change == self.order.change && self.next.is_none() {
+        let last = self.next.as_ref().unwrap_or(&self.order);
+        if last.change == order.change && last.directory == order.directory {
             return self.ordered_again(now, outbox);
         }
-        if let Some(dropped) = self.next.replace(order) {
+        let change = order.change;
+        if let Some(dropped) = self.next.replace(order).filter(|dropped| dropped.change != change) {
             superseded(&dropped, outbox);
         }
         match &self.state {
@@ -168,6 +191,10 @@ impl Job {
 
     /// The same order once more: somebody wants to hear how it ends, perhaps because what hindered it is gone.
     fn ordered_again(&mut self, now: Now, outbox: &mut Outbox<Effect>) {
+        if self.next.is_some() {
+            // Its turn is still to come, and so is its end.
+            return;
+        }
         match &self.state {
             // It was reported, to whoever listened then.
             State::Running(Step::Collect) => self.report(0, 0, true, outbox),
@@ -180,7 +207,11 @@ impl Job {
     fn take_next(&mut self, outbox: &mut Outbox<Effect>) {
         let Some(mut next) = self.next.take() else { return };
         next.committed = next.committed.or(self.order.committed);
-        superseded(&self.order, outbox);
+        // Not begun yet: a crash may have come in the middle of a swap.
+        next.intent = next.intent.or(self.order.intent.take());
+        if next.change != self.order.change {
+            superseded(&self.order, outbox);
+        }
         let was_queued = matches!(self.state, State::Queued);
         *self = Self::new(next);
         if !was_queued {
@@ -316,7 +347,6 @@ impl Job {
     pub(super) fn fetched(&mut self, now: Now, bytes: u64, outbox: &mut Outbox<Effect>) {
         let State::Running(Step::Fetch { image }) = &self.state else { return };
         let image = image.clone();
-        self.pause = Duration::ZERO;
         self.enter(now, Step::Seal { image, fetched: bytes }, outbox);
     }
 

@@ -1,10 +1,12 @@
 //! One directory from registered to reported: `Check → Index → Stage → Fetch → Seal → Intend → Swap → Record → Collect`.
 //!
-//! Each path has at most one [`Job`](job::Job); a newer order for the same path waits until the running step is answered.
+//! Each path has at most one `Job`; a newer order for the same path waits until the running step is answered.
 //! A failed step is a state (shown, tried again with growing pauses), never an end. Which blocks to ask from whom is
 //! `fetch`'s, whether a change may be deployed at all is `access`'s.
 
 mod job;
+#[cfg(test)]
+mod order_tests;
 #[cfg(test)]
 mod tests;
 
@@ -107,8 +109,8 @@ pub struct Status {
     pub failure: Option<Failure>,
     /// Bytes of all files; 0 while the index isn't known.
     pub bytes_total: u64,
-    /// Bytes that were there when fetching started.
-    pub bytes_kept: u64,
+    /// Bytes that are there, but those which `fetch` has brought and not yet handed over.
+    pub bytes_done: u64,
 }
 
 /// All deployments of a node.

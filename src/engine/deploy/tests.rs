@@ -1,111 +1,353 @@
-//! Orders that meet a deployment which is under way, paused or about to end. Whole deployments run in `tests/sim/`.
+//! The order of the steps, what a failure leads to, and newer orders at any moment.
 
-use std::collections::VecDeque;
+use std::time::Duration;
 
 use super::*;
-use crate::model::disk_task::Target;
+use crate::model::disk_task::{Sealed, Side, Target};
 use crate::model::failure::FailureKind;
+use crate::model::hash_kind::HashKind;
+use crate::model::image::ImageBuilder;
+
+const STAGED: FileIdentity = FileIdentity { dev: 1, ino: 100 };
+const OLD: FileIdentity = FileIdentity { dev: 1, ino: 50 };
+const FOREIGN: FileIdentity = FileIdentity { dev: 1, ino: 66 };
 
 fn path() -> VPath {
-    "/key/name".parse().expect("valid")
+    "/key/image".parse().expect("valid")
 }
 
-const OURS: FileIdentity = FileIdentity { dev: 1, ino: 77 };
+fn image() -> Arc<Image> {
+    let mut builder = ImageBuilder::new(HashKind::default());
+    builder.directory("").expect("root");
+    Arc::new(builder.finish().expect("complete"))
+}
 
-/// Image and change have the same number.
-fn order(number: u8, committed: Option<u8>) -> Order {
+fn order(n: u8, committed: Option<(ImageId, FileIdentity)>) -> Order {
     let directory = DirectoryConfig {
         name: "key".into(),
         directory: "/srv".into(),
         num_levels: 1,
-        append_only: false,
+        append_only: true,
         upload_keys: Vec::new(),
         legacy_signatures: false,
         retention: None,
     };
-    Order {
-        path: path(),
-        directory: Arc::new(directory),
-        change: ChangeId::new([number; 32]),
-        image: ImageId::new([number; 32]),
-        committed: committed.map(|image| (ImageId::new([image; 32]), OURS)),
-        intent: None,
+    let (change, image) = (ChangeId::new([n; 32]), ImageId::new([n; 32]));
+    Order { path: path(), directory: Arc::new(directory), change, image, committed, intent: None }
+}
+
+/// A world in which every step goes well, but for what a test changes.
+struct World {
+    engine: Deploys,
+    now: Now,
+    visible: Option<Target>,
+    /// Words for the effects that were given.
+    seen: Vec<String>,
+    /// Fails the step of that name, that often.
+    failing: Option<(&'static str, FailureKind, usize)>,
+    /// A newer order comes while that step runs.
+    meanwhile: Option<(&'static str, Order)>,
+    adopted: bool,
+}
+
+impl World {
+    fn new(visible: Option<Target>) -> Self {
+        let (engine, now, seen) = (Deploys::default(), Now::default(), Vec::new());
+        Self { engine, now, visible, seen, failing: None, meanwhile: None, adopted: false }
     }
-}
 
-fn tell(deploys: &mut Deploys, input: Input) -> Vec<Effect> {
-    let mut outbox = Outbox::new();
-    deploys.handle(Now::default(), input, &mut outbox);
-    outbox.collect()
-}
+    fn order(&mut self, order: Order) {
+        let mut outbox = Outbox::new();
+        self.engine.handle(self.now, Input::Order(order), &mut outbox);
+        self.settle(outbox);
+    }
 
-fn disk(result: Result<DiskResult, Failure>) -> Input {
-    Input::Disk { path: path(), result }
-}
+    /// Answers every effect, and lets pauses pass.
+    fn settle(&mut self, mut outbox: Outbox<Effect>) {
+        for _ in 0..1_000 {
+            while let Some(effect) = outbox.pop() {
+                let word = word(&effect);
+                self.seen.push(word.clone());
+                let step = self.engine.status(&path()).map_or("", |status| status.step);
+                if let Some((_, order)) = self.meanwhile.take_if(|(at, _)| *at == step) {
+                    self.engine.handle(self.now, Input::Order(order), &mut outbox);
+                }
+                if let Some(input) = self.answer(step, effect) {
+                    self.engine.handle(self.now, input, &mut outbox);
+                }
+            }
+            let Some((at, _)) = self.engine.deadline() else { return };
+            self.now.time = at;
+            self.engine.handle_timeout(self.now, &mut outbox);
+        }
+        panic!("no end: {:?}", self.seen);
+    }
 
-fn is_task(effect: &Effect, wanted: fn(&DiskAction) -> bool) -> bool {
-    matches!(effect, Effect::Disk(task) if wanted(&task.action))
-}
+    fn fails(&mut self, step: &str) -> Option<Failure> {
+        let (at, kind, left) = self.failing.as_mut().filter(|(at, _, left)| *at == step && *left > 0)?;
+        *left -= 1;
+        Some(Failure { kind: *kind, text: format!("{at} failed") })
+    }
 
-const LOOK: fn(&DiskAction) -> bool = |action| matches!(action, DiskAction::Look);
-const COLLECT: fn(&DiskAction) -> bool = |action| matches!(action, DiskAction::Collect);
+    fn answer(&mut self, step: &str, effect: Effect) -> Option<Input> {
+        let path = path();
+        let can_fail = !matches!(effect, Effect::Paused { .. } | Effect::Done { .. } | Effect::NeedIndex { .. });
+        let failure = if can_fail { self.fails(step) } else { None };
+        Some(match (effect, failure) {
+            (Effect::Disk(_), Some(failure)) => Input::Disk { path, result: Err(failure) },
+            (Effect::PutIntent { .. } | Effect::PutCommitted { .. }, Some(failure)) => {
+                Input::Written { path, result: Err(failure.text) }
+            }
+            (Effect::Fetch { .. }, Some(failure)) => Input::FetchFailed { path, failure },
+            (Effect::NeedIndex { image: id, .. }, _) => Input::Index { path, id, image: image() },
+            (Effect::Disk(task), None) => Input::Disk { path, result: Ok(self.disk(&task.action)) },
+            (Effect::Fetch { .. }, None) => Input::Fetched { path, bytes: 0 },
+            (Effect::CancelFetch { .. }, _) => Input::FetchCancelled { path },
+            (Effect::PutIntent { .. } | Effect::PutCommitted { .. }, None) => Input::Written { path, result: Ok(()) },
+            _ => return None,
+        })
+    }
 
-#[test]
-fn an_order_again_while_it_is_collected_is_answered_at_once() {
-    let mut deploys = Deploys::default();
-    let effects = tell(&mut deploys, Input::Order(order(1, Some(1))));
-    assert!(matches!(&effects[..], [look] if is_task(look, LOOK)), "{effects:?}");
-    let effects = tell(&mut deploys, disk(Ok(DiskResult::Target(Some(Target { identity: OURS, empty: false })))));
-    assert!(
-        matches!(&effects[..], [Effect::Done { already: true, .. }, collect] if is_task(collect, COLLECT)),
-        "{effects:?}"
-    );
-    let effects = tell(&mut deploys, Input::Order(order(1, Some(1))));
-    assert!(matches!(&effects[..], [Effect::Done { already: true, .. }]), "{effects:?}");
-    // Another one waits for the end of this one.
-    assert!(tell(&mut deploys, Input::Order(order(2, Some(1)))).is_empty());
-    let effects = tell(&mut deploys, disk(Ok(DiskResult::Done)));
-    assert!(matches!(&effects[..], [look] if is_task(look, LOOK)), "{effects:?}");
-}
-
-#[test]
-fn an_order_again_ends_a_pause() {
-    let mut deploys = Deploys::default();
-    tell(&mut deploys, Input::Order(order(1, None)));
-    let failure = Failure { kind: FailureKind::MissingBase, text: "not there".to_owned() };
-    let effects = tell(&mut deploys, disk(Err(failure)));
-    assert!(matches!(&effects[..], [Effect::Paused { .. }]), "{effects:?}");
-    assert!(deploys.deadline().is_some());
-    let effects = tell(&mut deploys, Input::Order(order(1, None)));
-    assert!(matches!(&effects[..], [look] if is_task(look, LOOK)), "{effects:?}");
-    assert_eq!(deploys.deadline(), None);
-    // While it is at work, nothing is to be done.
-    assert!(tell(&mut deploys, Input::Order(order(1, None))).is_empty());
-}
-
-/// Newer orders for those which wait don't start them; whoever pauses gives its place to the next.
-#[test]
-fn no_more_are_active_than_the_bound() {
-    let mut deploys = Deploys::default();
-    let name = |number: usize| -> VPath { format!("/key/{number}").parse().expect("valid") };
-    let count = limits::DEPLOYS_ACTIVE_MAX * 2;
-    let mut asked = VecDeque::new();
-    let paths = |effects: Vec<Effect>| {
-        let path = |effect| if let Effect::Disk(task) = effect { Some(task.path) } else { None };
-        effects.into_iter().filter_map(path).collect::<Vec<_>>()
-    };
-    for change in [1, 2] {
-        for number in 0..count {
-            asked.extend(paths(tell(&mut deploys, Input::Order(Order { path: name(number), ..order(change, None) }))));
+    fn disk(&mut self, action: &DiskAction) -> DiskResult {
+        let sealed = || Sealed { root: STAGED, fingerprints: Vec::new() };
+        match action {
+            DiskAction::Look => DiskResult::Target(self.visible),
+            DiskAction::Side { .. } => {
+                DiskResult::Side(if self.visible.is_some_and(|target| target.identity == STAGED) {
+                    Side::After
+                } else {
+                    Side::Before
+                })
+            }
+            DiskAction::Adopt { .. } => DiskResult::Adopted(self.adopted.then(sealed)),
+            DiskAction::Stage { image, .. } => {
+                DiskResult::Staged { have: BlockSet::none(image.block_count()), kept_bytes: 0 }
+            }
+            DiskAction::Store { .. } => DiskResult::Stored { bad: Vec::new() },
+            DiskAction::Seal { .. } => DiskResult::Sealed(sealed()),
+            DiskAction::Swap { .. } => {
+                self.visible = Some(Target { identity: STAGED, empty: false });
+                DiskResult::Done
+            }
+            DiskAction::Collect => DiskResult::Done,
         }
     }
-    assert_eq!(asked.len(), limits::DEPLOYS_ACTIVE_MAX);
-    let mut seen = BTreeSet::new();
-    while let Some(path) = asked.pop_front() {
-        seen.insert(path.clone());
-        let failure = Failure { kind: FailureKind::MissingBase, text: "not there".to_owned() };
-        asked.extend(paths(tell(&mut deploys, Input::Disk { path, result: Err(failure) })));
-        assert!(asked.len() <= limits::DEPLOYS_ACTIVE_MAX, "{}", asked.len());
+
+    fn ended(&self) -> Vec<&str> {
+        let ends = |word: &&String| word.starts_with("done") || word.starts_with("superseded");
+        self.seen.iter().filter(ends).map(String::as_str).collect()
     }
-    assert_eq!(seen.len(), count, "all got their turn");
+}
+
+fn word(effect: &Effect) -> String {
+    match effect {
+        Effect::Disk(DiskTask { action, .. }) => match action {
+            DiskAction::Look => "look".to_owned(),
+            DiskAction::Side { .. } => "side".to_owned(),
+            DiskAction::Adopt { .. } => "adopt".to_owned(),
+            DiskAction::Stage { .. } => "stage".to_owned(),
+            DiskAction::Store { .. } => "store".to_owned(),
+            DiskAction::Seal { .. } => "seal".to_owned(),
+            DiskAction::Swap { exchange } => format!("swap exchange={exchange}"),
+            DiskAction::Collect => "collect".to_owned(),
+        },
+        Effect::NeedIndex { .. } => "index".to_owned(),
+        Effect::CancelIndex { .. } => "cancel index".to_owned(),
+        Effect::Fetch { .. } => "fetch".to_owned(),
+        Effect::CancelFetch { .. } => "cancel fetch".to_owned(),
+        Effect::PutIntent { .. } => "intent".to_owned(),
+        Effect::PutCommitted { .. } => "record".to_owned(),
+        Effect::Done { change, already, .. } => format!("done {} already={already}", change.as_bytes()[0]),
+        Effect::Superseded { change, .. } => format!("superseded {}", change.as_bytes()[0]),
+        Effect::Failed { .. } => "failed".to_owned(),
+        Effect::Paused { failure, .. } => format!("paused {}", failure.kind.name()),
+    }
+}
+
+#[test]
+fn from_nothing_to_reported() {
+    let mut world = World::new(None);
+    world.order(order(1, None));
+    let steps = ["look", "index", "stage", "fetch", "seal", "look", "intent", "swap exchange=false", "record"];
+    let mut expected = steps.to_vec();
+    expected.extend(["done 1 already=false", "collect"]);
+    assert_eq!(world.seen, expected);
+    assert!(world.engine.is_empty());
+}
+
+#[test]
+fn in_the_place_of_an_older_one() {
+    let old = Some((ImageId::new([9; 32]), OLD));
+    let mut world = World::new(Some(Target { identity: OLD, empty: false }));
+    world.order(order(1, old));
+    assert!(world.seen.contains(&"swap exchange=true".to_owned()), "{:?}", world.seen);
+    assert_eq!(world.ended(), ["done 1 already=false"]);
+}
+
+#[test]
+fn what_is_there_is_only_looked_at() {
+    let mut world = World::new(Some(Target { identity: OLD, empty: false }));
+    world.order(order(1, Some((ImageId::new([1; 32]), OLD))));
+    assert_eq!(world.seen, ["look", "done 1 already=true", "collect"]);
+}
+
+#[test]
+fn what_somebody_else_put_there_is_adopted_or_left_alone() {
+    let mut world = World::new(Some(Target { identity: FOREIGN, empty: false }));
+    world.adopted = true;
+    world.order(order(1, None));
+    assert_eq!(world.seen, ["look", "index", "adopt", "record", "done 1 already=false", "collect"]);
+
+    let mut world = World::new(Some(Target { identity: FOREIGN, empty: false }));
+    let mut outbox = Outbox::new();
+    world.engine.handle(world.now, Input::Order(order(1, None)), &mut outbox);
+    for _ in 0..3 {
+        let effect = outbox.pop().expect("one step after the other");
+        let input = world.answer("", effect).expect("answered");
+        world.engine.handle(world.now, input, &mut outbox);
+    }
+    let status = world.engine.status(&path()).expect("it goes on");
+    assert_eq!(status.failure.map(|failure| failure.kind), Some(FailureKind::Occupied));
+    // Moved away, it goes on by itself.
+    world.visible = None;
+    world.settle(outbox);
+    assert_eq!(world.ended(), ["done 1 already=false"]);
+}
+
+#[test]
+fn every_step_may_fail_for_a_while() {
+    let kinds = [FailureKind::NoSpace, FailureKind::MissingBase, FailureKind::Io, FailureKind::Poisoned];
+    for step in ["check", "stage", "fetch", "seal", "intend", "swap", "record"] {
+        for kind in kinds {
+            let mut world = World::new(None);
+            world.failing = Some((step, kind, 3));
+            world.order(order(1, None));
+            assert_eq!(world.ended(), ["done 1 already=false"], "{step} {kind:?}: {:?}", world.seen);
+            let pauses = world.seen.iter().filter(|word| word.starts_with("paused")).count();
+            assert_eq!(pauses, 3, "{step} {kind:?}: {:?}", world.seen);
+            assert!(world.now.time.since_start() >= Duration::from_secs(3), "pauses grow");
+        }
+    }
+}
+
+#[test]
+fn a_poisoned_tree_is_thrown_away() {
+    let mut world = World::new(None);
+    world.failing = Some(("seal", FailureKind::Poisoned, 1));
+    world.order(order(1, None));
+    let after: Vec<_> = world.seen.iter().skip_while(|word| *word != "paused poisoned").take(3).collect();
+    assert_eq!(after, ["paused poisoned", "collect", "stage"]);
+}
+
+#[test]
+fn garbage_that_stays_is_no_failure() {
+    let mut world = World::new(None);
+    world.failing = Some(("collect", FailureKind::Io, 1));
+    world.order(order(1, None));
+    assert_eq!(world.ended(), ["done 1 already=false"]);
+    assert!(world.engine.is_empty());
+}
+
+#[test]
+fn a_newer_order_takes_over_at_any_step() {
+    for step in ["check", "index", "stage", "fetch", "seal", "intend", "swap", "record", "collect"] {
+        let mut world = World::new(None);
+        world.meanwhile = Some((step, order(2, None)));
+        world.order(order(1, None));
+        assert_eq!(world.meanwhile.as_ref().map(|(at, _)| *at), None, "{step} never ran: {:?}", world.seen);
+        let ended = world.ended();
+        assert_eq!(ended.last(), Some(&"done 2 already=false"), "{step}: {:?}", world.seen);
+        assert_eq!(ended.len(), 2, "{step}: each order ends once: {ended:?}");
+        assert!(ended[0] == "superseded 1" || ended[0] == "done 1 already=false", "{step}: {ended:?}");
+    }
+}
+
+#[test]
+fn the_same_order_again_is_told_of_the_end() {
+    for step in ["check", "index", "stage", "fetch", "seal", "intend", "swap", "record"] {
+        let mut world = World::new(None);
+        world.meanwhile = Some((step, order(1, None)));
+        world.order(order(1, None));
+        assert_eq!(world.ended(), ["done 1 already=false"], "{step}");
+    }
+    // The end was told already, but garbage is still being collected.
+    let mut world = World::new(None);
+    world.meanwhile = Some(("collect", order(1, None)));
+    world.order(order(1, None));
+    assert_eq!(world.ended(), ["done 1 already=false", "done 1 already=true"]);
+}
+
+#[test]
+fn a_waiting_order_is_not_superseded_by_itself() {
+    let mut world = World::new(None);
+    let mut outbox = Outbox::new();
+    for n in [1, 2, 2, 2] {
+        world.engine.handle(world.now, Input::Order(order(n, None)), &mut outbox);
+    }
+    world.settle(outbox);
+    assert_eq!(world.ended(), ["superseded 1", "done 2 already=false"]);
+}
+
+#[test]
+fn a_corrected_directory_is_taken_at_once() {
+    let mut world = World::new(None);
+    world.failing = Some(("check", FailureKind::MissingBase, 1));
+    let mut outbox = Outbox::new();
+    world.engine.handle(world.now, Input::Order(order(1, None)), &mut outbox);
+    let input = world.answer("check", outbox.pop().expect("a look")).expect("answered");
+    world.engine.handle(world.now, input, &mut outbox);
+    let mut corrected = order(1, None);
+    corrected.directory = Arc::new(DirectoryConfig { directory: "/other".into(), ..(*corrected.directory).clone() });
+    let mut outbox = Outbox::new();
+    world.engine.handle(world.now, Input::Order(corrected), &mut outbox);
+    let Some(Effect::Disk(task)) = outbox.pop() else { panic!("it looks again at once") };
+    assert_eq!(task.directory.directory, std::path::Path::new("/other"));
+    // The same order again doesn't wait for the pause to end either.
+    let mut paused = World::new(None);
+    paused.failing = Some(("check", FailureKind::MissingBase, 1));
+    let mut outbox = Outbox::new();
+    paused.engine.handle(paused.now, Input::Order(order(1, None)), &mut outbox);
+    let input = paused.answer("check", outbox.pop().expect("a look")).expect("answered");
+    paused.engine.handle(paused.now, input, &mut outbox);
+    let mut outbox = Outbox::new();
+    paused.engine.handle(paused.now, Input::Order(order(1, None)), &mut outbox);
+    assert!(matches!(outbox.pop(), Some(Effect::Disk(_))));
+}
+
+#[test]
+fn a_crash_before_or_after_the_swap_is_mended() {
+    let committed = CommittedRecord {
+        change: ChangeId::new([1; 32]),
+        image: ImageId::new([1; 32]),
+        root: STAGED,
+        bytes_reused: 0,
+        bytes_fetched: 5,
+        fingerprints: Vec::new(),
+    };
+    let intent = Some(IntentRecord { committed, exchange: false });
+    let mut world = World::new(Some(Target { identity: STAGED, empty: false }));
+    world.order(Order { intent: intent.clone(), ..order(1, None) });
+    assert_eq!(world.seen, ["side", "record", "done 1 already=false", "collect"]);
+
+    let mut world = World::new(None);
+    world.order(Order { intent: intent.clone(), ..order(1, None) });
+    assert_eq!(world.seen[..3], ["side", "look", "index"]);
+    assert_eq!(world.ended(), ["done 1 already=false"]);
+
+    // The crash was in an older change's swap; the newer one follows it.
+    let mut world = World::new(Some(Target { identity: STAGED, empty: false }));
+    world.order(Order { intent, ..order(2, None) });
+    assert_eq!(world.seen[..3], ["side", "record", "look"]);
+    assert_eq!(world.ended(), ["done 2 already=false"]);
+}
+
+#[test]
+fn only_some_are_active_at_once() {
+    let mut engine = Deploys::default();
+    let mut outbox = Outbox::new();
+    for n in 0..20 {
+        let path: VPath = format!("/key/image{n}").parse().expect("valid");
+        engine.handle(Now::default(), Input::Order(Order { path, ..order(n, None) }), &mut outbox);
+    }
+    assert_eq!((engine.len(), outbox.count()), (20, limits::DEPLOYS_ACTIVE_MAX));
 }

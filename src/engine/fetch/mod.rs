@@ -4,6 +4,8 @@
 //! window; one that lies, fails or falls silent is dropped for that image and what it was asked goes to the next. Whether an image should be fetched at all is
 //! `deploy`'s; checking and writing what arrived is the disk's.
 
+#[cfg(test)]
+mod asking_tests;
 mod blocks;
 mod index;
 mod sources;

@@ -8,6 +8,7 @@ mod register;
 mod serve;
 mod status;
 #[cfg(test)]
+#[expect(clippy::wildcard_enum_match_arm, reason = "tests look for some effects")]
 mod tests;
 mod watch;
 
@@ -382,9 +383,10 @@ impl Node {
     }
 
     fn configured(&mut self, now: Now, config: Arc<NodeConfig>, outbox: &mut Outbox<Effect>) {
-        self.config = config;
+        let before = std::mem::replace(&mut self.config, config);
         for path in self.heads.paths() {
-            if !self.heads.is_committed(&path) && self.deploys.status(&path).is_none() {
+            let idle = !self.heads.is_committed(&path) && self.deploys.status(&path).is_none();
+            if idle || before.directory_of(&path) != self.config.directory_of(&path) {
                 self.order(now, &path, outbox);
             }
         }

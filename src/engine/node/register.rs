@@ -170,6 +170,7 @@ impl Node {
             Verdict::Have => {
                 self.watch.follow(waiter.connection, &path);
                 self.vouched(now, waiter.connection, image, outbox);
+                self.watch.touch(&path);
                 self.merge(now, &path, &decision.verified, waiter, outbox);
             }
             Verdict::Superseded(_) | Verdict::Refused(_) => {
@@ -291,7 +292,8 @@ impl Node {
                     accepted_keys,
                     current,
                     stamp,
-                    done: accepted && self.heads.is_committed(path),
+                    // What is on disk is looked at again each time: the outcome follows in any case.
+                    done: false,
                     host: self.host.clone(),
                     hosts,
                 })

@@ -71,7 +71,7 @@ impl Node {
             failure: deploy.as_ref().and_then(|status| status.failure.as_ref().map(|failure| failure.kind.name())),
             bytes_done: deploy
                 .as_ref()
-                .map_or(0, |status| status.bytes_kept + self.fetches.bytes_fetched(path).unwrap_or(0)),
+                .map_or(0, |status| status.bytes_done + self.fetches.bytes_fetched(path).unwrap_or(0)),
             bytes_total: deploy.as_ref().map_or(0, |status| status.bytes_total),
         })
     }

@@ -1,1 +1,197 @@
-//! To be written.
+//! When changes are answered, and what holds after a write or an index turns out badly.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::*;
+use crate::format::change;
+use crate::format::signature;
+use crate::format::ssh::SecretKey;
+use crate::format::wire::{Notification, Request, Response, VerdictWord};
+use crate::model::change::{Change, SignedChange, Verb};
+use crate::model::directory::DirectoryConfig;
+use crate::model::disk_task::{Sealed, Target};
+use crate::model::fingerprint::FileIdentity;
+use crate::model::hash_kind::HashKind;
+use crate::model::ids::MachineId;
+use crate::model::image::ImageBuilder;
+use crate::model::key::{NamedKey, Scheme, Signature};
+use crate::model::time::Stamp;
+
+const C: ConnectionId = ConnectionId(1);
+const D: ConnectionId = ConnectionId(2);
+
+fn secret() -> SecretKey {
+    SecretKey::from_seed(&[1; 32])
+}
+
+fn now() -> Now {
+    Now { time: Time::new(Duration::from_secs(5)), stamp: Stamp(1_000_000) }
+}
+
+fn node() -> Node {
+    let directory = DirectoryConfig {
+        name: "key".into(),
+        directory: "/srv".into(),
+        num_levels: 1,
+        append_only: false,
+        upload_keys: Vec::new(),
+        legacy_signatures: false,
+        retention: None,
+    };
+    let master = NamedKey { key: secret().public_key(), name: "master".into() };
+    let directories = [("key".into(), Arc::new(directory))].into();
+    let config = NodeConfig { directories, master_keys: vec![master], ..NodeConfig::default() };
+    let host = Host { machine_id: MachineId::new([3; 16]), hostname: "n".into() };
+    Node::new(host, None, "test", Arc::new(config), Snapshot::default())
+}
+
+fn submit(n: u8, verb: Verb, stamp: u64) -> SignedChange {
+    let path = "/key/a".parse().expect("valid");
+    let image = Some(ImageId::new([n; 32]));
+    let change = Change { cluster: None, verb, path, image, old_image: None, stamp: Stamp(stamp) };
+    let message = change::signed_bytes(&change, Scheme::V2).expect("it can be signed");
+    let bytes = signature::sign(&secret(), &message);
+    let signature = Signature { scheme: Scheme::V2, key: Some(secret().public_key()), bytes };
+    SignedChange::new(change, vec![signature])
+}
+
+fn tell(node: &mut Node, input: Input) -> Vec<Effect> {
+    let mut outbox = Outbox::new();
+    node.handle(now(), input, &mut outbox);
+    outbox.collect()
+}
+
+fn connect(node: &mut Node, connection: ConnectionId) {
+    tell(node, Input::Connected { connection, version: ProtocolVersion::V2 });
+}
+
+fn ask(node: &mut Node, connection: ConnectionId, id: u64, change: SignedChange) -> Vec<Effect> {
+    tell(node, Input::Message { connection, message: Message::Request { id, request: Request::SubmitChange(change) } })
+}
+
+/// Who got which verdict (`None`: an error).
+fn answers(effects: &[Effect]) -> Vec<(ConnectionId, u64, Option<VerdictWord>)> {
+    let answer = |effect: &Effect| match effect {
+        Effect::Send { connection, message: Message::Response { id, response } } => match response {
+            Response::SubmitChange(answer) => Some((*connection, *id, Some(answer.verdict))),
+            _ => Some((*connection, *id, None)),
+        },
+        _ => None,
+    };
+    effects.iter().filter_map(answer).collect()
+}
+
+fn writes(effects: &[Effect]) -> Vec<JobId> {
+    effects.iter().filter_map(|effect| if let Effect::Write { job, .. } = effect { Some(*job) } else { None }).collect()
+}
+
+/// Carries everything out, with this answer for indexes; gives the outcomes and all rows.
+fn settle(node: &mut Node, effects: Vec<Effect>, index: &Result<Arc<Image>, IndexProblem>) -> (Vec<String>, Vec<Row>) {
+    let (mut todo, mut outcomes, mut rows) = (VecDeque::from(effects), Vec::new(), Vec::new());
+    let sealed = Sealed { root: FileIdentity { dev: 1, ino: 7 }, fingerprints: Vec::new() };
+    let mut committed = node.status().paths.iter().any(|path| path.visible.is_some());
+    while let Some(effect) = todo.pop_front() {
+        let input = match effect {
+            Effect::Write { job, rows: more } => {
+                rows.extend(more);
+                Input::Written { job, result: Ok(()) }
+            }
+            Effect::LoadIndex { image } => Input::IndexChecked { image, result: index.clone() },
+            Effect::Disk { job, task } => {
+                let result = match task.action {
+                    DiskAction::Look => {
+                        DiskResult::Target(committed.then_some(Target { identity: sealed.root, empty: false }))
+                    }
+                    DiskAction::Stage { .. } => {
+                        DiskResult::Staged { have: crate::model::block_set::BlockSet::none(0), kept_bytes: 0 }
+                    }
+                    DiskAction::Seal { .. } => DiskResult::Sealed(sealed.clone()),
+                    DiskAction::Swap { .. } => {
+                        committed = true;
+                        DiskResult::Done
+                    }
+                    _ => DiskResult::Done,
+                };
+                Input::Disk { job, result: Ok(result) }
+            }
+            Effect::Send { message: Message::Notification(Notification::Outcome(outcome)), .. } => {
+                outcomes.push(outcome.result);
+                continue;
+            }
+            _ => continue,
+        };
+        todo.extend(tell(node, input));
+    }
+    (outcomes, rows)
+}
+
+fn empty_image() -> Arc<Image> {
+    let mut builder = ImageBuilder::new(HashKind::default());
+    builder.directory("").expect("root");
+    Arc::new(builder.finish().expect("complete"))
+}
+
+#[test]
+fn nothing_is_acknowledged_before_it_is_durable() {
+    let mut node = node();
+    connect(&mut node, C);
+    connect(&mut node, D);
+    let first = ask(&mut node, C, 1, submit(1, Verb::Append, 5));
+    assert_eq!(answers(&first), []);
+    // The same from somebody else, while the write is under way.
+    let second = ask(&mut node, D, 9, submit(1, Verb::Append, 5));
+    assert_eq!(answers(&second), []);
+    let [first, second] = [writes(&first)[0], writes(&second)[0]];
+    let effects = tell(&mut node, Input::Written { job: first, result: Ok(()) });
+    assert_eq!(answers(&effects), [(C, 1, Some(VerdictWord::Accept))]);
+    let effects = tell(&mut node, Input::Written { job: second, result: Ok(()) });
+    assert_eq!(answers(&effects), [(D, 9, Some(VerdictWord::Have))]);
+    let third = ask(&mut node, C, 2, submit(1, Verb::Append, 5));
+    assert_eq!(answers(&third), [(C, 2, Some(VerdictWord::Have))]);
+}
+
+#[test]
+fn a_write_that_fails_takes_the_change_back() {
+    let mut node = node();
+    connect(&mut node, C);
+    let effects = ask(&mut node, C, 1, submit(1, Verb::Append, 5));
+    let effects = tell(&mut node, Input::Written { job: writes(&effects)[0], result: Err("full".to_owned()) });
+    assert_eq!(answers(&effects), [(C, 1, None)]);
+    assert!(node.status().paths.is_empty());
+    let effects = ask(&mut node, C, 2, submit(2, Verb::Append, 6));
+    let (outcomes, _) = settle(&mut node, effects, &Ok(empty_image()));
+    assert_eq!(outcomes, ["done"]);
+}
+
+#[test]
+fn an_unusable_image_gives_way() {
+    let unusable = || Err(IndexProblem::Unusable("bad names".to_owned()));
+    let mut node = node();
+    connect(&mut node, C);
+    let effects = ask(&mut node, C, 1, submit(1, Verb::Append, 5));
+    let (outcomes, rows) = settle(&mut node, effects, &unusable());
+    assert_eq!(outcomes, ["failed"]);
+    assert!(matches!(rows.last(), Some(Row::NoHead { .. })), "{rows:?}");
+    assert!(node.status().paths.is_empty());
+    let effects = ask(&mut node, C, 2, submit(2, Verb::Append, 6));
+    assert_eq!(settle(&mut node, effects, &Ok(empty_image())).0, ["done"]);
+    // In the place of a good one: that one holds again, also after a restart.
+    let effects = ask(&mut node, C, 3, submit(3, Verb::Replace, 7));
+    let (outcomes, rows) = settle(&mut node, effects, &unusable());
+    assert_eq!(outcomes, ["failed", "already"], "what holds again is looked at");
+    let Some(Row::Head { record, .. }) = rows.last() else { panic!("{rows:?}") };
+    assert_eq!(record.change.change.image, Some(ImageId::new([2; 32])));
+    assert_eq!(node.status().paths[0].state, "done");
+}
+
+#[test]
+fn the_gone_are_not_spoken_to() {
+    let mut node = node();
+    connect(&mut node, C);
+    let effects = ask(&mut node, C, 1, submit(1, Verb::Append, 5));
+    tell(&mut node, Input::Disconnected { connection: C });
+    let effects = tell(&mut node, Input::Written { job: writes(&effects)[0], result: Ok(()) });
+    assert_eq!(answers(&effects), []);
+    assert!(!effects.iter().any(|effect| matches!(effect, Effect::Send { .. })));
+}

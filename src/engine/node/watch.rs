@@ -112,7 +112,7 @@ impl Node {
             image: status.image,
             change: status.change,
             host: self.host.clone(),
-            bytes_done: status.bytes_kept + self.fetches.bytes_fetched(path).unwrap_or(0),
+            bytes_done: status.bytes_done + self.fetches.bytes_fetched(path).unwrap_or(0),
             bytes_total: status.bytes_total,
             waiting: self.waiting(path, &status),
             state: status.step.to_owned(),

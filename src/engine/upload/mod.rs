@@ -115,6 +115,8 @@ pub enum Event {
     Connected { address: SocketAddr, host: Host },
     /// An address turned out to be one of a node that is connected already, and isn't used.
     Twin { address: SocketAddr, of: SocketAddr, host: Host },
+    /// Two machines say that they are the same one, but have different names: the ids are wrong.
+    SameId { address: SocketAddr, of: SocketAddr, host: Host },
     /// A node can't be reached now.
     Unreachable { address: SocketAddr, host: Option<Host>, reason: String, down: bool },
     /// A node took a change.

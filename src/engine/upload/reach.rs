@@ -101,10 +101,12 @@ impl Uploads {
 
     pub(super) fn hello(&mut self, now: Now, connection: ConnectionId, host: Host, outbox: &mut Outbox<Effect>) {
         let Some(address) = self.by_connection.get(&connection).copied() else { return };
-        let is_twin = |peer: &&Peer| {
-            peer.address != address && peer.host.as_ref().is_some_and(|other| other.machine_id == host.machine_id)
-        };
-        if let Some(twin) = self.peers.values().find(is_twin) {
+        let others = || self.peers.values().filter(|peer| peer.address != address);
+        let same_id = |other: &Host| other.machine_id == host.machine_id && other.hostname != host.hostname;
+        if let Some(other) = others().find(|peer| peer.host.as_ref().is_some_and(same_id)) {
+            outbox.push(Effect::Event(Event::SameId { address, of: other.address, host: host.clone() }));
+        }
+        if let Some(twin) = others().find(|peer| peer.host.as_ref() == Some(&host)) {
             let of = twin.address;
             if matches!(twin.link, Link::Up { .. }) || twin.is_final() {
                 self.drop_twin(connection, address, of, host, outbox);

@@ -39,21 +39,26 @@ pub enum DataResponse {
 /// is read straight into the frame.
 pub fn data_response_header(response: DataResponse, id: u64, data_len: usize) -> Vec<u8> {
     let mut out = Vec::with_capacity(64 + data_len);
+    begin_data_response(&mut out, response, id, data_len);
+    out
+}
+
+/// The same at the end of a buffer that is there already.
+pub fn begin_data_response(out: &mut Vec<u8>, response: DataResponse, id: u64, data_len: usize) {
     let (request_type, fields) = match response {
         DataResponse::GetIndex => (RequestType::GetIndex, 1),
         DataResponse::GetBlock => (RequestType::GetBlock, 1),
         DataResponse::GetBlocks => (RequestType::GetBlocks, 1),
         DataResponse::GetIndexPart { .. } => (RequestType::GetIndexPart, 2),
     };
-    envelope(&mut out, RESPONSE, request_type.name(), Some(id));
-    put_map(&mut out, fields);
+    envelope(out, RESPONSE, request_type.name(), Some(id));
+    put_map(out, fields);
     if let DataResponse::GetIndexPart { total } = response {
-        put_text(&mut out, "total");
-        put_uint(&mut out, total);
+        put_text(out, "total");
+        put_uint(out, total);
     }
-    put_text(&mut out, "data");
-    put_bytes_head(&mut out, data_len);
-    out
+    put_text(out, "data");
+    put_bytes_head(out, data_len);
 }
 
 /// The frame of a message. Fails for those that exist only in what was received.

@@ -14,7 +14,7 @@ mod golden;
 mod tests;
 
 pub use decode::decode;
-pub use encode::{DataResponse, data_response_header, encode};
+pub use encode::{DataResponse, begin_data_response, data_response_header, encode};
 pub use message::{
     BlockHint, ChangeAnswer, Hello, Hosts, ImageEvent, Message, Notification, Outcome, Progress, PublishedChange,
     Request, RequestType, Response, SubmitAnswer, VerdictWord,

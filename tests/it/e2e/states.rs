@@ -288,3 +288,24 @@ impl Drop for Mount {
         let _ = rustix::mount::unmount(&self.0, UnmountFlags::DETACH);
     }
 }
+
+/// "Already there" is looked up on the disk, not in the books.
+#[test]
+fn what_was_removed_behind_its_back_comes_again() {
+    let publisher = Publisher::new(58);
+    let [daemon] = start(&publisher, [58]);
+    let all = addresses(&[&daemon]);
+    let tree_of = source(&publisher, "tree", |root| plain(root, 1, 20, 1_000));
+    publisher.run(&["--append", &to(&tree_of, "/data/one")], &all).expect(0);
+    fs::remove_dir_all(daemon.data("data/one")).expect("it is there");
+    let again = publisher.run(&["--append", &to(&tree_of, "/data/one")], &all).expect(0);
+    assert_eq!(again.result(&daemon, "/data/one"), "done");
+    assert_eq!(tree(&daemon.data("data/one")), tree(&tree_of));
+    // The directory is configured elsewhere: the same.
+    fs::create_dir(daemon.data("moved")).expect("mkdir");
+    daemon.configure("data", "moved", "append-only: true");
+    daemon.signal(rustix::process::Signal::HUP);
+    daemon.wait_for_line("configuration read again");
+    publisher.run(&["--append", &to(&tree_of, "/data/one")], &all).expect(0);
+    assert_eq!(tree(&daemon.data("moved/one")), tree(&tree_of));
+}

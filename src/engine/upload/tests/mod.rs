@@ -151,7 +151,11 @@ impl World {
                 assert!(offered, "submitted before it was offered");
                 self.submitted.insert((node, signed.change.path.to_string()), (id, signed));
             }
-            other => panic!("{other:?}"),
+            other @ (Message::Notification(_)
+            | Message::Request { .. }
+            | Message::Response { .. }
+            | Message::Malformed { .. }
+            | Message::Unknown { .. }) => panic!("{other:?}"),
         }
     }
 

@@ -122,6 +122,19 @@ fn two_addresses_of_one_machine() {
 }
 
 #[test]
+fn two_machines_with_one_id() {
+    let mut world = World::new(vec![upload(1)], rules());
+    world.found(&[1, 2]);
+    for (n, hostname) in [(1, "a"), (2, "b")] {
+        let host = Host { hostname: hostname.into(), ..host(7) };
+        world.connect_as(n, host);
+    }
+    assert!(world.events.iter().any(|event| matches!(event, Event::SameId { .. })));
+    assert_eq!(world.engine.status().nodes.len(), 2, "both are supplied");
+    assert_eq!(world.submitted.len(), 2);
+}
+
+#[test]
 fn a_machine_that_is_lost_goes_on_at_its_other_address() {
     let mut world = World::new(vec![upload(1)], rules());
     world.found(&[1, 2]);

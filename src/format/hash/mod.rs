@@ -1,5 +1,8 @@
 //! Hashing of blocks, several at once, and of texts, piece by piece. Where the bytes come from is the caller's.
 
+#[cfg(target_arch = "x86_64")]
+mod blake2b_avx512;
+
 use blake2b_simd::many::{HashManyJob, hash_many};
 use sha2::{Digest, Sha512_256};
 
@@ -81,7 +84,28 @@ fn blake2b_output(hash: &blake2b_simd::Hash) -> [u8; 32] {
     hash.as_bytes().try_into().expect("the hash length was set to 32 bytes")
 }
 
+/// Whole blocks eight at once where the processor can, all others together.
 fn blake2b_blocks(blocks: &[&[u8]]) -> Vec<BlockHash> {
+    #[cfg(target_arch = "x86_64")]
+    if blocks.len() >= blake2b_avx512::LANES {
+        let mut hashes = vec![None; blocks.len()];
+        for (eight, found) in blocks.chunks(blake2b_avx512::LANES).zip(hashes.chunks_mut(blake2b_avx512::LANES)) {
+            if let Some(eight) = eight.try_into().ok().and_then(blake2b_avx512::hash_eight) {
+                found.copy_from_slice(&eight.map(|hash| Some(BlockHash::new(hash))));
+            }
+        }
+        let rest = blocks.iter().zip(&hashes).filter(|(_, hash)| hash.is_none()).map(|(block, _)| *block);
+        let mut rest = blake2b_many(&rest.collect::<Vec<_>>()).into_iter();
+        return hashes
+            .into_iter()
+            .map(|hash| hash.or_else(|| rest.next()).expect("each is in one of the two"))
+            .collect();
+    }
+    blake2b_many(blocks)
+}
+
+/// Of any lengths.
+fn blake2b_many(blocks: &[&[u8]]) -> Vec<BlockHash> {
     let params = blake2b_params();
     let mut jobs = blocks.iter().map(|block| HashManyJob::new(&params, block)).collect::<Vec<_>>();
     if blocks.windows(2).all(|pair| pair[0].len() >= pair[1].len()) {
@@ -145,7 +169,26 @@ mod tests {
         }
     }
 
+    /// Eight and more blocks of one length, which take the way of their own.
+    #[test]
+    fn equal_lengths() {
+        for (count, len) in [(8, 128), (8, 256), (9, 32_768), (16, 32_768), (17, 1_280), (31, 127), (8, 0), (24, 129)] {
+            let data = (0..count).map(|seed| sample(len, seed * 97)).collect::<Vec<_>>();
+            let blocks = data.iter().map(Vec::as_slice).collect::<Vec<_>>();
+            let expected = blocks.iter().map(|block| oracle(block)).collect::<Vec<_>>();
+            assert_eq!(hash_blocks(HashKind::Blake2b256, &blocks), expected, "{count} of {len}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn whole_chunks(count in 1_usize..40, chunks in 1_usize..6, short in proptest::option::of(0_usize..40), seed in 0_usize..999) {
+            let len = |i| if Some(i) == short { chunks * 128 - 1 } else { chunks * 128 };
+            let data = (0..count).map(|i| sample(len(i), seed + i * 31)).collect::<Vec<_>>();
+            let blocks = data.iter().map(Vec::as_slice).collect::<Vec<_>>();
+            prop_assert_eq!(hash_blocks(HashKind::Blake2b256, &blocks), blocks.iter().map(|block| oracle(block)).collect::<Vec<_>>());
+        }
+
         #[test]
         fn mixed_lengths(lens in proptest::collection::vec(0_usize..5_000, 0..30), split in 0_usize..5_000) {
             let data = lens.iter().enumerate().map(|(seed, len)| sample(*len, seed)).collect::<Vec<_>>();

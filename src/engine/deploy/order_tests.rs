@@ -1,0 +1,111 @@
+//! Orders that meet a deployment which is under way, paused or about to end. Whole deployments run in `tests/sim/`.
+
+use std::collections::VecDeque;
+
+use super::*;
+use crate::model::disk_task::Target;
+use crate::model::failure::FailureKind;
+
+fn path() -> VPath {
+    "/key/name".parse().expect("valid")
+}
+
+const OURS: FileIdentity = FileIdentity { dev: 1, ino: 77 };
+
+/// Image and change have the same number.
+fn order(number: u8, committed: Option<u8>) -> Order {
+    let directory = DirectoryConfig {
+        name: "key".into(),
+        directory: "/srv".into(),
+        num_levels: 1,
+        append_only: false,
+        upload_keys: Vec::new(),
+        legacy_signatures: false,
+        retention: None,
+    };
+    Order {
+        path: path(),
+        directory: Arc::new(directory),
+        change: ChangeId::new([number; 32]),
+        image: ImageId::new([number; 32]),
+        committed: committed.map(|image| (ImageId::new([image; 32]), OURS)),
+        intent: None,
+    }
+}
+
+fn tell(deploys: &mut Deploys, input: Input) -> Vec<Effect> {
+    let mut outbox = Outbox::new();
+    deploys.handle(Now::default(), input, &mut outbox);
+    outbox.collect()
+}
+
+fn disk(result: Result<DiskResult, Failure>) -> Input {
+    Input::Disk { path: path(), result }
+}
+
+fn is_task(effect: &Effect, wanted: fn(&DiskAction) -> bool) -> bool {
+    matches!(effect, Effect::Disk(task) if wanted(&task.action))
+}
+
+const LOOK: fn(&DiskAction) -> bool = |action| matches!(action, DiskAction::Look);
+const COLLECT: fn(&DiskAction) -> bool = |action| matches!(action, DiskAction::Collect);
+
+#[test]
+fn an_order_again_while_it_is_collected_is_answered_at_once() {
+    let mut deploys = Deploys::default();
+    let effects = tell(&mut deploys, Input::Order(order(1, Some(1))));
+    assert!(matches!(&effects[..], [look] if is_task(look, LOOK)), "{effects:?}");
+    let effects = tell(&mut deploys, disk(Ok(DiskResult::Target(Some(Target { identity: OURS, empty: false })))));
+    assert!(
+        matches!(&effects[..], [Effect::Done { already: true, .. }, collect] if is_task(collect, COLLECT)),
+        "{effects:?}"
+    );
+    let effects = tell(&mut deploys, Input::Order(order(1, Some(1))));
+    assert!(matches!(&effects[..], [Effect::Done { already: true, .. }]), "{effects:?}");
+    // Another one waits for the end of this one.
+    assert!(tell(&mut deploys, Input::Order(order(2, Some(1)))).is_empty());
+    let effects = tell(&mut deploys, disk(Ok(DiskResult::Done)));
+    assert!(matches!(&effects[..], [look] if is_task(look, LOOK)), "{effects:?}");
+}
+
+#[test]
+fn an_order_again_ends_a_pause() {
+    let mut deploys = Deploys::default();
+    tell(&mut deploys, Input::Order(order(1, None)));
+    let failure = Failure { kind: FailureKind::MissingBase, text: "not there".to_owned() };
+    let effects = tell(&mut deploys, disk(Err(failure)));
+    assert!(matches!(&effects[..], [Effect::Paused { .. }]), "{effects:?}");
+    assert!(deploys.deadline().is_some());
+    let effects = tell(&mut deploys, Input::Order(order(1, None)));
+    assert!(matches!(&effects[..], [look] if is_task(look, LOOK)), "{effects:?}");
+    assert_eq!(deploys.deadline(), None);
+    // While it is at work, nothing is to be done.
+    assert!(tell(&mut deploys, Input::Order(order(1, None))).is_empty());
+}
+
+/// Newer orders for those which wait don't start them; whoever pauses gives its place to the next.
+#[test]
+fn no_more_are_active_than_the_bound() {
+    let mut deploys = Deploys::default();
+    let name = |number: usize| -> VPath { format!("/key/{number}").parse().expect("valid") };
+    let count = limits::DEPLOYS_ACTIVE_MAX * 2;
+    let mut asked = VecDeque::new();
+    let paths = |effects: Vec<Effect>| {
+        let path = |effect| if let Effect::Disk(task) = effect { Some(task.path) } else { None };
+        effects.into_iter().filter_map(path).collect::<Vec<_>>()
+    };
+    for change in [1, 2] {
+        for number in 0..count {
+            asked.extend(paths(tell(&mut deploys, Input::Order(Order { path: name(number), ..order(change, None) }))));
+        }
+    }
+    assert_eq!(asked.len(), limits::DEPLOYS_ACTIVE_MAX);
+    let mut seen = BTreeSet::new();
+    while let Some(path) = asked.pop_front() {
+        seen.insert(path.clone());
+        let failure = Failure { kind: FailureKind::MissingBase, text: "not there".to_owned() };
+        asked.extend(paths(tell(&mut deploys, Input::Disk { path, result: Err(failure) })));
+        assert!(asked.len() <= limits::DEPLOYS_ACTIVE_MAX, "{}", asked.len());
+    }
+    assert_eq!(seen.len(), count, "all got their turn");
+}
