@@ -1,10 +1,12 @@
 //! The daemon from its first file to its last: opens what it needs, runs the loop, obeys signals.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
-use tokio::net::TcpListener;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, mpsc};
 
@@ -22,6 +24,7 @@ use crate::driver::node_loop::{Control, EVENTS_QUEUED_MAX, Hands, NodeLoop, answ
 use crate::driver::ws::{self, Hub, ServerOptions};
 use crate::engine::node::{Node, Note, Snapshot};
 use crate::model::directory::NodeConfig;
+use crate::model::limits;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Requests to the loop from pages and signals that may wait.
@@ -29,6 +32,7 @@ const CONTROLS_QUEUED_MAX: usize = 64;
 
 /// Runs until SIGTERM or SIGINT.
 pub(super) fn serve(args: &Args) -> anyhow::Result<()> {
+    raise_file_limit();
     let config = Arc::new(load(args)?);
     let host = identity::host(args)?;
     std::fs::create_dir_all(&args.db_dir)
@@ -53,6 +57,15 @@ pub(super) fn serve(args: &Args) -> anyhow::Result<()> {
     runtime.block_on(run(args, &config, node, db, claims))
 }
 
+/// Each connection is an open file, and the usual limit leaves no room for what else is opened. More than the system's
+/// administrator allows can't be had, and that is fine.
+fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {
+        tracing::debug!(%error, "the limit of open files stays");
+    }
+}
+
 fn load(args: &Args) -> anyhow::Result<NodeConfig> {
     let cwd = std::env::current_dir().context("can't tell the working directory")?;
     configuration::load(&args.config_base_dir, &cwd).map_err(|errors| {
@@ -73,7 +86,7 @@ async fn run(
     claims: Claims<RealFileSystem>,
 ) -> anyhow::Result<()> {
     let address = SocketAddr::new(args.host, args.port);
-    let listener = TcpListener::bind(address).await.with_context(|| format!("can't listen on {address}"))?;
+    let listener = listen(address).with_context(|| format!("can't listen on {address}"))?;
     let address = listener.local_addr().context("can't tell the address that is listened on")?;
     let metrics = Arc::new(Metrics::install().context("can't start metrics")?);
     let (answer, answered) = answers();
@@ -109,6 +122,14 @@ async fn run(
     server.await.context("the server broke off")?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// With a queue in which many who come at once have room: whoever finds it full tries again after a second at the earliest.
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(limits::CONNECTIONS_WAITING_MAX)
 }
 
 struct Signals {

@@ -65,6 +65,8 @@ pub const WORD_BYTES_MAX: usize = 64;
 pub const ACCEPTED_KEYS_MAX: usize = 64;
 /// Bytes of an HTTP request's or response's head.
 pub const HTTP_HEAD_BYTES_MAX: usize = 16 << 10;
+/// Connections that were made and that the daemon has not yet come to accept; the system may have a lower bound.
+pub const CONNECTIONS_WAITING_MAX: u32 = 1_024;
 /// Connections over the maximum that are told so at the same time; further ones are only closed.
 pub const CONNECTIONS_REFUSED_AT_ONCE_MAX: usize = 64;
 

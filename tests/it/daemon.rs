@@ -22,6 +22,8 @@ pub(crate) struct Daemon {
     /// Loopback address; the port is kept over restarts.
     ip: String,
     port: u16,
+    /// Further options of the command line.
+    pub(crate) options: Vec<String>,
     child: Option<Child>,
     log: Option<Receiver<String>>,
 }
@@ -46,7 +48,7 @@ impl Daemon {
         fs::write(folder.path().join("conf/keys/ci.key"), public_keys).expect("write");
         let address = ([127, 0, 0, number], 0).into();
         let ip = format!("127.0.0.{number}");
-        let daemon = Self { folder, address, number, ip, port: 0, child: None, log: None };
+        let daemon = Self { folder, address, number, ip, port: 0, options: Vec::new(), child: None, log: None };
         daemon.configure("data", "data", "append-only: true");
         daemon.configure("conf", "conf-data", "append-only: false");
         daemon
@@ -78,6 +80,7 @@ impl Daemon {
             .args(["--host", &self.ip, "--port", &self.port.to_string()])
             .args(["--override-machine-id", &format!("{:02x}", self.number).repeat(16)])
             .args(["--override-hostname", &format!("node{}", self.number)])
+            .args(&self.options)
             .env("RUST_LOG", "info")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -109,8 +112,13 @@ impl Daemon {
         panic!("the daemon ended without {part:?}; it said:\n{}", seen.join("\n"));
     }
 
+    /// Its process id.
+    pub(crate) fn id(&self) -> i32 {
+        i32::try_from(self.child.as_ref().expect("started").id()).expect("a process id")
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
-        let id = i32::try_from(self.child.as_ref().expect("started").id()).expect("a process id");
+        let id = self.id();
         kill_process(Pid::from_raw(id).expect("positive"), signal).expect("it is ours");
     }
 

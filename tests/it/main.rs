@@ -6,6 +6,7 @@ mod demo;
 mod e2e;
 mod fake;
 mod gate;
+mod hostile;
 mod index;
 mod kills;
 mod peer;

@@ -34,7 +34,11 @@ fn statuses(daemon: &Daemon) -> Vec<serde_json::Value> {
 }
 
 /// Asks for the status again and again until `wanted` holds of the path's entry. What it waits for must come by itself.
-fn wait_for_status(daemon: &Daemon, path: &str, wanted: impl Fn(&serde_json::Value) -> bool) -> serde_json::Value {
+pub(crate) fn wait_for_status(
+    daemon: &Daemon,
+    path: &str,
+    wanted: impl Fn(&serde_json::Value) -> bool,
+) -> serde_json::Value {
     loop {
         if let Some(entry) = status(daemon, path).filter(&wanted) {
             return entry;
