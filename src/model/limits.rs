@@ -84,6 +84,8 @@ pub const QUESTIONS_IN_FLIGHT_MAX: usize = 48;
 const _: () = assert!(QUESTIONS_IN_FLIGHT_MAX * RUN_BYTES_MAX < SEND_QUEUE_BYTES_MAX);
 /// Sources asked at once, per deployment.
 pub const SOURCES_MAX: usize = 10;
+/// Images which a connection may offer that has not yet submitted any well signed change: the next ones are ignored.
+pub const PUBLISHED_BY_STRANGER_MAX: usize = 64;
 /// Images which one connection may offer.
 pub const PUBLISHED_PER_CONNECTION_MAX: usize = 1_024;
 /// Deployments registered and not ended, per node.
@@ -199,7 +201,12 @@ pub const DEMO_CONNECTIONS_MAX: usize = 100;
 pub const DEMO_LOG_LINES_SHOWN_MAX: usize = 15;
 /// Buffers of a megabyte that are kept for the next frames.
 pub const FRAMES_POOLED_MAX: usize = 24;
-/// Frames of a megabyte that wait to be written, over all connections of a node: further requests are answered with an error.
+/// Frames of a megabyte that wait to be written, over all connections of a node: with more, each connection gets its next
+/// answer only when it has read all others.
 pub const FRAMES_IN_USE_MAX: usize = 256;
 /// Frames, of a megabyte at most, that the client keeps for nodes which ask the same a little later.
 pub const CLIENT_FRAMES_KEPT_MAX: usize = 16;
+/// Bytes of answers which wait to be written to a connection when its next request is answered.
+pub const ANSWERS_AHEAD_BYTES: usize = RUN_BYTES_MAX;
+/// Whole indexes, as `ciruela.v1` has them, that are sent at the same time, over all connections of a node.
+pub const WHOLE_INDEXES_SENT_MAX: usize = 4;

@@ -76,6 +76,15 @@ impl Peer {
         }
     }
 
+    /// Waits until the daemon closes the connection; says why.
+    pub(crate) fn closed(&mut self) -> String {
+        loop {
+            if let Err(reason) = self.try_receive() {
+                return reason;
+            }
+        }
+    }
+
     pub(crate) fn publish(&mut self, image: ImageId) {
         self.send(&Message::Notification(Notification::PublishImage { id: image }));
     }

@@ -8,9 +8,10 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
+use tokio::sync::Semaphore;
 use tokio::sync::mpsc::Sender;
 
-use super::serve;
+use super::answering::Requests;
 use crate::driver::db::{Db, DbError, Write};
 use crate::driver::disk::claims::{Claimed, Claims};
 use crate::driver::disk::fs::FileSystem;
@@ -20,7 +21,7 @@ use crate::driver::frames::FramePool;
 use crate::driver::index_store::{IndexStore, IndexStoreError};
 use crate::driver::pool::{Full, Job, Pool};
 use crate::driver::ws::ConnectionHandle;
-use crate::engine::node::{IndexProblem, Input, JobId, Row, Serving};
+use crate::engine::node::{IndexProblem, Input, JobId, Row};
 use crate::format::index;
 use crate::model::directory::NodeConfig;
 use crate::model::disk_task::{DiskAction, DiskResult, DiskTask};
@@ -52,7 +53,7 @@ pub enum HandsError {
 pub struct Hands<F: FileSystem + Clone> {
     shared: Arc<Shared<F>>,
     disk: Pool,
-    reads: Pool,
+    reads: Arc<Pool>,
     writes: Option<SyncSender<(JobId, Vec<Row>)>>,
     writer: Option<JoinHandle<()>>,
 }
@@ -64,6 +65,8 @@ pub(super) struct Shared<F: FileSystem + Clone> {
     claims: Claims<F>,
     images: Mutex<BTreeMap<ImageId, Arc<Image>>>,
     pub(super) answers: Sender<Input>,
+    /// Whole indexes that are being sent.
+    pub(super) whole_indexes: Semaphore,
 }
 
 impl<F: FileSystem + Clone> Hands<F> {
@@ -79,13 +82,14 @@ impl<F: FileSystem + Clone> Hands<F> {
             frames: FramePool::default(),
             images: Mutex::default(),
             answers: answers.clone(),
+            whole_indexes: Semaphore::new(limits::WHOLE_INDEXES_SENT_MAX),
         });
         let writer =
             std::thread::Builder::new().name("db".to_owned()).spawn(move || write_all(&db, &queue, &answers))?;
         Ok(Self {
             shared,
             disk: Pool::new("disk", threads, limits::DISK_JOBS_QUEUED_MAX)?,
-            reads: Pool::new("read", 2, limits::DISK_JOBS_QUEUED_MAX)?,
+            reads: Arc::new(Pool::new("read", 2, limits::DISK_JOBS_QUEUED_MAX)?),
             writes: Some(writes),
             writer: Some(writer),
         })
@@ -155,19 +159,9 @@ impl<F: FileSystem + Clone> Hands<F> {
         }
     }
 
-    pub(super) fn serve(&self, handle: &ConnectionHandle, request: u64, what: Serving) {
-        let (shared, connection, to) = (self.shared.clone(), handle.id, handle.clone());
-        let run: Job = Box::new(move || {
-            if let Err(text) = guarded(|| serve::serve(&shared, &to, request, what)) {
-                serve::refuse(&to, request, text);
-            }
-            shared.answer(Input::Served { connection });
-        });
-        let busy = self.shared.frames.in_use() >= limits::FRAMES_IN_USE_MAX;
-        if busy || self.reads.submit(run).is_err() {
-            serve::refuse(handle, request, "this node has too many requests to answer; ask again later".to_owned());
-            self.refuse(Input::Served { connection });
-        }
+    /// Begins to answer a connection's requests for content.
+    pub(super) fn requests(&self, handle: &ConnectionHandle) -> Requests {
+        Requests::of(Arc::clone(&self.shared), Arc::clone(&self.reads), handle.clone())
     }
 
     /// Answers for a thread that could not be asked, without waiting for the loop which calls this.
@@ -240,7 +234,7 @@ impl<F: FileSystem + Clone> Shared<F> {
 }
 
 /// Keeps a bug in one job from leaving its question unanswered.
-fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+pub(super) fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(work))
         .map_err(|_| "internal error: a job of the daemon panicked, see its log".to_owned())
 }

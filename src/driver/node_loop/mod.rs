@@ -1,5 +1,6 @@
 //! The daemon's event loop: tells the node what happened and has its effects carried out. It decides nothing.
 
+mod answering;
 mod hands;
 mod serve;
 
@@ -8,6 +9,7 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
+use self::answering::Requests;
 pub use self::hands::{Hands, HandsError};
 use super::clock::Clock;
 use super::disk::fs::FileSystem;
@@ -42,9 +44,15 @@ pub struct NodeLoop<F: FileSystem + Clone> {
     answers: mpsc::Receiver<Input>,
     events: mpsc::Receiver<Event>,
     control: mpsc::Receiver<Control>,
-    connections: BTreeMap<ConnectionId, ConnectionHandle>,
+    connections: BTreeMap<ConnectionId, Link>,
     note: Box<dyn Fn(&Note) + Send>,
     outbox: Outbox<Effect>,
+}
+
+/// A connection, and what it wants to read, if it ever wanted anything.
+struct Link {
+    handle: ConnectionHandle,
+    requests: Option<Requests>,
 }
 
 /// A channel for [`Hands`] to answer through.
@@ -109,7 +117,7 @@ impl<F: FileSystem + Clone> NodeLoop<F> {
         match event {
             Event::Opened(handle) => {
                 let (connection, version) = (handle.id, handle.version);
-                self.connections.insert(connection, handle);
+                self.connections.insert(connection, Link { handle, requests: None });
                 self.tell(Input::Connected { connection, version });
             }
             Event::Message { from, message } => self.tell(Input::Message { connection: from, message }),
@@ -128,10 +136,16 @@ impl<F: FileSystem + Clone> NodeLoop<F> {
                 Effect::Write { job, rows } => self.hands.write(job, rows),
                 Effect::LoadIndex { image } => self.hands.load_index(image),
                 Effect::CheckIndex { image, data } => self.hands.check_index(image, data),
-                Effect::Serve { connection, request, what } => match self.connections.get(&connection) {
-                    Some(handle) => self.hands.serve(handle, request, what),
-                    None => self.tell(Input::Served { connection }),
-                },
+                Effect::Serve { connection, request, what } => {
+                    let Some(link) = self.connections.get_mut(&connection) else {
+                        self.tell(Input::Served { connection });
+                        continue;
+                    };
+                    let requests = link.requests.get_or_insert_with(|| self.hands.requests(&link.handle));
+                    if !requests.push(request, what) {
+                        self.tell(Input::Served { connection });
+                    }
+                }
                 Effect::Note(note) => (self.note)(&note),
             }
         }
@@ -139,7 +153,7 @@ impl<F: FileSystem + Clone> NodeLoop<F> {
 
     /// A peer that doesn't read what it is told is cut off: its `Closed` event follows.
     fn send(&mut self, connection: ConnectionId, message: Message) {
-        let Some(handle) = self.connections.get(&connection) else { return };
+        let Some(Link { handle, .. }) = self.connections.get(&connection) else { return };
         match handle.try_send(Outgoing::Message(message)) {
             Ok(()) | Err(SendError::Closed(_)) => {}
             Err(error) => {

@@ -67,6 +67,8 @@ pub(super) struct Books {
     /// `owed` fell.
     answered: Notify,
     queued_bytes: AtomicUsize,
+    /// `queued_bytes` fell.
+    drained: Notify,
     /// Why to close without writing what is queued.
     abort: Mutex<Option<String>>,
     aborted: Notify,
@@ -86,6 +88,7 @@ impl ConnectionHandle {
             owed: AtomicUsize::new(0),
             answered: Notify::new(),
             queued_bytes: AtomicUsize::new(0),
+            drained: Notify::new(),
             abort: Mutex::default(),
             aborted: Notify::new(),
             owner_busy: AtomicBool::new(false),
@@ -127,6 +130,24 @@ impl ConnectionHandle {
     /// Bytes that wait to be written.
     pub fn queued_bytes(&self) -> usize {
         self.books.queued_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Waits until at most so many bytes wait to be written, or the connection is closed. One task at a time.
+    pub async fn drained_to(&self, bytes: usize) {
+        let drained = async {
+            while self.queued_bytes() > bytes {
+                self.books.drained.notified().await;
+            }
+        };
+        tokio::select! {
+            () = drained => {}
+            () = self.sender.closed() => {}
+        }
+    }
+
+    /// Whether nothing can be sent any more.
+    pub fn is_closed(&self) -> bool {
+        self.sender.is_closed()
     }
 
     /// Bytes received since the connection was opened.
@@ -215,6 +236,7 @@ impl Books {
     /// A frame left the queue for the socket.
     pub(super) fn note_written(&self, bytes: usize, is_response: bool) {
         self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.drained.notify_one();
         if is_response {
             // An owner that answers twice must not make room for more than the bound.
             let less = |owed: usize| owed.checked_sub(1);

@@ -109,7 +109,12 @@ impl Node {
     /// 003-03: the connection becomes a source of the image and a watcher of its progress.
     fn published(&mut self, now: Now, connection: ConnectionId, image: ImageId, outbox: &mut Outbox<Effect>) {
         let Some(state) = self.connections.by_id.get_mut(&connection) else { return };
-        if state.published.len() >= limits::PUBLISHED_PER_CONNECTION_MAX {
+        let max = if state.vouched.is_empty() {
+            limits::PUBLISHED_BY_STRANGER_MAX
+        } else {
+            limits::PUBLISHED_PER_CONNECTION_MAX
+        };
+        if state.published.len() >= max {
             return;
         }
         state.published.insert(image);

@@ -55,7 +55,7 @@ fn an_index_that_is_genuine_and_harmful() {
     let file = |name: &str| format!("  {name} f 1 {hash}\n");
     let outside = setup.daemon.folder.path().join("outside");
     let absolute = outside.to_str().expect("UTF-8").to_owned();
-    let many: String = (0..2_000).map(|depth| format!("/{}\n", vec!["d"; depth].join("/"))).collect();
+    let many = (0..2_000).fold(String::new(), |lines, depth| lines + &format!("/{}\n", vec!["d"; depth].join("/")));
     let table: Vec<(&str, Vec<u8>)> = vec![
         ("a parent", format!("/\n{}", file("..")).into_bytes()),
         ("a parent on the way", format!("/\n/..\n{}", file("x")).into_bytes()),

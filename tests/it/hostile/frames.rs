@@ -149,6 +149,23 @@ fn more_requests_than_allowed() {
     setup.still_serves();
 }
 
+/// Offers cost those who make them, not the daemon.
+#[test]
+fn more_offers_than_allowed() {
+    let mut setup = Setup::new(61);
+    let mut generous: Vec<_> = (0..50).map(|_| Peer::connect(&setup.daemon)).collect();
+    for (number, peer) in generous.iter_mut().enumerate() {
+        for image in 0..3_000 {
+            let bytes = noise((number as u64) << 32 | image, 32);
+            peer.publish(ImageId::from_slice(&bytes).expect("32 bytes"));
+        }
+    }
+    setup.still_serves();
+    assert!(setup.peak_kb() < super::PEAK_KB_MAX / 2, "{} kB", setup.peak_kb());
+    drop(generous);
+    setup.still_serves();
+}
+
 #[test]
 fn beyond_what_is_there() {
     let mut setup = Setup::new(60);
