@@ -8,7 +8,7 @@ use ciruela::driver::scan::Scan;
 use ciruela::format::wire::{Message, Notification, Request, Response};
 use ciruela::model::change::Verb;
 
-use super::{source, start};
+use super::{source, start, wait_for_status};
 use crate::daemon::{Daemon, tree};
 use crate::peer::{Peer, honest, signed};
 use crate::publisher::{Publisher, addresses, to};
@@ -156,4 +156,36 @@ fn strangers_who_offer_and_say_nothing_hinder_nobody() {
         let Message::Notification(Notification::Outcome(outcome)) = stranger.receive() else { panic!("asked") };
         assert_eq!(outcome.result, "done");
     }
+}
+
+/// Who has the key, offers and never answers keeps only what he was asked for from being done: not the rest, not others,
+/// and no longer than he stays (or a minute, which the engines' tests wait for).
+#[test]
+fn a_client_that_never_answers() {
+    let publisher = Publisher::new(62);
+    let [daemon] = start(&publisher, [62]);
+    let root = source(&publisher, "tree", |root| plain(root, 6, 300, 30_000));
+    let scan = scanned(&root);
+    let mut silent = Peer::connect(&daemon);
+    silent.publish(scan.id);
+    let answer = silent.submit(signed(publisher.secret(), Verb::Append, "/data/tree", scan.id));
+    assert_eq!(answer.reject_reason, None);
+    // It gives the index, so that it is asked for blocks, and then nothing.
+    loop {
+        if let Message::Request { id, request } = silent.receive() {
+            match request {
+                Request::GetIndexPart { .. } => silent.respond(id, honest(&root, &scan, &request)),
+                Request::GetBlocks { .. } => break,
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    let client = publisher.start(&["--append", &to(&root, "/data/tree")], &addresses(&[&daemon]));
+    let most = |entry: &serde_json::Value| entry["bytes_done"].as_u64() >= Some(300 * 30_000 - (6 << 20));
+    wait_for_status(&daemon, "/data/tree", most);
+    let other = source(&publisher, "other", |root| plain(root, 7, 10, 30_000));
+    publisher.run(&["--append", &to(&other, "/data/other")], &addresses(&[&daemon])).expect(0);
+    drop(silent);
+    client.end().expect(0);
+    assert_eq!(tree(&daemon.data("data/tree")), tree(&root));
 }
