@@ -223,13 +223,15 @@ fn the_same_tree_is_at_the_path() {
 fn two_daemons_with_one_directory() {
     let publisher = Publisher::new(53);
     let mut first = Daemon::start(53, &publisher.public_key());
+    // What it has written to, it has claimed.
+    let root = small(&publisher);
+    publisher.run(&["--append", &to(&root, "/data/early")], &addresses(&[&first])).expect(0);
     let daemon = Daemon::prepare(54, &publisher.public_key());
     let shared = first.data("data");
     daemon.configure("data", shared.to_str().expect("UTF-8"), "append-only: true");
     let mut daemon = daemon;
     daemon.spawn();
     daemon.wait_for_line("another daemon manages this directory");
-    let root = small(&publisher);
     let client = hindered(&publisher, &daemon, &root, "occupied", "another daemon manages this directory");
     // Whoever has it is not hindered.
     publisher.run(&["--append", &to(&root, "/data/first")], &addresses(&[&first])).expect(0);
