@@ -182,7 +182,7 @@ fn one_of_three_is_not_running() {
     daemons[2].kill();
     let root = source(&publisher, "tree", |root| plain(root, 1, 20, 1000));
     let append = to(&root, "/data/tree");
-    let late = publisher.run(&["--append", &append, "--require-all", "-t", "1s"], &all).expect(4);
+    let late = publisher.run(&["--append", &append, "--require-all", "-t", "3s"], &all).expect(4);
     assert_eq!(late.finished()["ending"], "late");
     let (status, text) = publisher.run_plain(&["--append", &append], &all);
     assert_eq!(status, Some(0), "{text}");

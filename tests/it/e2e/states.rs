@@ -46,6 +46,10 @@ fn missing_base_directory() {
     fs::remove_dir_all(daemon.data("data")).expect("removed");
     let client = hindered(&publisher, &daemon, &root, "missing_base", "base directory");
     assert!(!daemon.data("data").exists(), "it is never made");
+    let append = to(&root, "/data/tree");
+    let (status, text) = publisher.run_plain(&["--append", &append, "-t", "3s"], &addresses(&[&daemon]));
+    assert_eq!(status, Some(4), "{text}");
+    assert!(text.contains("base directory") && text.contains("NOT DONE"), "{text}");
     fs::create_dir(daemon.data("data")).expect("mkdir");
     done(client, &daemon, &root);
 }

@@ -94,7 +94,7 @@ fn two_thousand_idle_connections() {
     let limit = rustix::process::getrlimit(files);
     let raised = rustix::process::Rlimit { current: limit.maximum, ..limit };
     rustix::process::setrlimit(files, raised).expect("up to the maximum is allowed");
-    let mut setup = Setup::with(58, |daemon| daemon.options = vec!["--max-connections".into(), "1000".into()]);
+    let mut setup = Setup::with(63, |daemon| daemon.options = vec!["--max-connections".into(), "1000".into()]);
     let connect = || TcpStream::connect(setup.daemon.address).expect("it listens");
     let mut idle: Vec<_> = (0..450).map(|_| connect()).collect();
     for (number, stream) in idle.iter_mut().enumerate() {

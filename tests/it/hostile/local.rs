@@ -18,7 +18,7 @@ fn hostile(entry: &Value) -> bool {
 #[test]
 fn a_link_in_the_place_of_the_staging_directory() {
     for when in ["before the start", "between two deployments", "during one"] {
-        let mut setup = Setup::with(17, |daemon| {
+        let mut setup = Setup::with(66, |daemon| {
             fs::create_dir(daemon.data("outside")).expect("mkdir");
             if when == "before the start" {
                 symlink(daemon.data("outside"), daemon.data("data/.ciruela-staging")).expect("symlink");
@@ -60,7 +60,7 @@ fn a_link_in_the_place_of_the_staging_directory() {
 
 #[test]
 fn a_link_in_the_place_of_what_is_staged() {
-    let mut setup = Setup::with(16, |daemon| {
+    let mut setup = Setup::with(65, |daemon| {
         fs::create_dir_all(daemon.data("outside/d00")).expect("mkdir");
     });
     let outside = setup.daemon.data("outside");
@@ -83,7 +83,7 @@ fn a_link_in_the_place_of_what_is_staged() {
 /// A directory on the way to a deeper path.
 #[test]
 fn a_link_on_the_way_to_the_target() {
-    let mut setup = Setup::with(15, |daemon| {
+    let mut setup = Setup::with(64, |daemon| {
         let directory = daemon.data("deep");
         fs::create_dir(&directory).expect("mkdir");
         fs::create_dir(daemon.data("outside")).expect("mkdir");
