@@ -73,7 +73,7 @@ fn node_lines(result: &NodeResult, status: &Status, lines: &mut Vec<String>) {
     let sent = if sent > 0 { format!(" ({} sent)", ui::bytes(sent)) } else { String::new() };
     let label = label(result);
     if let Some(reason) = result.down.as_ref().filter(|_| !result.is_final()) {
-        let later = if result.given_up { "" } else { "; publish again when it has returned" };
+        let later = if result.given_up { "" } else { "; when it returns, publish again or let the cluster catch up" };
         lines.push(format!("  {label}: DOWN: {reason}{later}"));
         if result.host.is_none() {
             return;
