@@ -114,11 +114,12 @@ async fn run(
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     signals.obey(args, &control).await?;
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
-    stopped.notify_one();
+    // The loop first: it takes it for the end when there is nobody left to bring events.
     if control.send(Control::Stop).await.is_err() {
         bail!("the event loop has ended by itself");
     }
     looping.await.context("the event loop broke off")?;
+    stopped.notify_one();
     server.await.context("the server broke off")?;
     tracing::info!("stopped");
     Ok(())

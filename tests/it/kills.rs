@@ -48,7 +48,10 @@ enum Moment {
 struct Setup {
     publisher: Publisher,
     daemons: [Daemon; 2],
+    /// They replace each other at one path.
     trees: [(PathBuf, Tree); 2],
+    /// In each round it is added at a path of its own.
+    small: (PathBuf, Tree),
     /// Each daemon's tree when it was last seen.
     visible: [Option<usize>; 2],
     random: Random,
@@ -83,15 +86,24 @@ impl Setup {
             let seen = tree(&root);
             (root, seen)
         });
-        Self { publisher, daemons, trees, visible: [None; 2], random: Random(seed) }
+        let root = publisher.folder.path().join("small");
+        plain(&root, 400, 30, 500);
+        let small = (root.clone(), tree(&root));
+        Self { publisher, daemons, trees, small, visible: [None; 2], random: Random(seed) }
     }
 
     fn target(&self, daemon: usize) -> PathBuf {
         self.daemons[daemon].data("conf-data/site")
     }
 
+    fn added(&self, daemon: usize, round: u64) -> PathBuf {
+        self.daemons[daemon].data(&format!("data/round{round}"))
+    }
+
     /// What is visible on a daemon that isn't running: one of the trees, whole, or nothing before the first one was.
-    fn look(&mut self, daemon: usize, when: &str) {
+    fn look(&mut self, daemon: usize, round: u64, when: &str) {
+        let added = self.added(daemon, round);
+        assert!(!added.exists() || tree(&added) == self.small.1, "{when}: the added directory isn't whole");
         let target = self.target(daemon);
         if !target.exists() {
             assert_eq!(self.visible[daemon], None, "{when}: what was visible is gone");
@@ -110,9 +122,19 @@ impl Setup {
         format!("{} entries, {} of them as in tree 0 and {} as in tree 1", found.len(), of(0), of(1))
     }
 
-    fn publish(&self, which: usize) -> Running {
+    fn publish(&self, round: u64, which: usize) -> Running {
         let replace = to(&self.trees[which].0, "/conf/site");
-        self.publisher.start(&["--replace", &replace], &addresses(&self.daemons.each_ref()))
+        let append = to(&self.small.0, &format!("/data/round{round}"));
+        self.publisher.start(&["--replace", &replace, "--append", &append], &addresses(&self.daemons.each_ref()))
+    }
+
+    /// Everything of that round is there.
+    fn check_end(&mut self, round: u64, which: usize, when: &str) {
+        for daemon in 0..2 {
+            assert_eq!(tree(&self.target(daemon)), self.trees[which].1, "{when}: not there in the end");
+            assert_eq!(tree(&self.added(daemon, round)), self.small.1, "{when}: not there in the end");
+            self.visible[daemon] = Some(which);
+        }
     }
 
     fn moment(&mut self) -> Moment {
@@ -149,26 +171,23 @@ impl Setup {
         let victim = usize::try_from(self.random.below(2)).expect("small");
         let moment = self.moment();
         let when = format!("round {round}, tree {which}, daemon {victim} killed at {moment:?}");
-        let mut client = self.publish(which);
+        let mut client = self.publish(round, which);
         self.wait(victim, moment, &mut client);
         self.daemons[victim].kill();
-        self.look(victim, &when);
+        self.look(victim, round, &when);
         while self.random.below(4) == 0 {
             let delay = self.random.delay(Duration::from_millis(50));
             self.daemons[victim].launch();
             std::thread::sleep(delay);
             self.daemons[victim].kill();
-            self.look(victim, &format!("{when}, and again {delay:?} after the start"));
+            self.look(victim, round, &format!("{when}, and again {delay:?} after the start"));
         }
         self.daemons[victim].spawn();
         if self.random.below(4) == 0 {
             client.kill();
         } else {
             client.end().expect(0);
-            for daemon in 0..2 {
-                assert_eq!(tree(&self.target(daemon)), self.trees[which].1, "{when}: not there in the end");
-                self.visible[daemon] = Some(which);
-            }
+            self.check_end(round, which, &when);
         }
     }
 }
@@ -194,10 +213,12 @@ fn one_whole_tree_is_visible_whenever_a_daemon_is_killed() {
     for round in 0..kills {
         setup.round(round, usize::try_from(round % 2).expect("small"));
     }
-    for which in [0, 1] {
-        setup.publish(which).end().expect(0);
-        for daemon in 0..2 {
-            assert_eq!(tree(&setup.target(daemon)), setup.trees[which].1, "seed {seed}");
+    // Rounds whose client was killed are finished, too.
+    for round in 0..kills {
+        let which = usize::try_from(round % 2).expect("small");
+        if !(0..2).all(|daemon| setup.added(daemon, round).exists()) {
+            setup.publish(round, which).end().expect(0);
+            setup.check_end(round, which, &format!("seed {seed}, after all"));
         }
     }
     for daemon in &mut setup.daemons {

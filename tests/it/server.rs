@@ -247,6 +247,24 @@ fn signals() {
     assert!(daemon.wait().success());
 }
 
+/// Whichever of its parts ends first, it is a good end. Several at once, so that they get into each other's way.
+#[test]
+fn stopping_always_succeeds() {
+    let mut daemons = [17, 18, 19, 20].map(|number| Daemon::start(number, &public_keys()));
+    for round in 0..10 {
+        let connect = |daemon: &Daemon| std::net::TcpStream::connect(daemon.address).expect("it listens");
+        let connections: Vec<_> = daemons.iter().filter(|_| round % 2 == 0).map(connect).collect();
+        for daemon in &daemons {
+            daemon.signal(if round % 4 < 2 { Signal::TERM } else { Signal::INT });
+        }
+        for daemon in &mut daemons {
+            assert!(daemon.wait().success(), "round {round}");
+        }
+        drop(connections);
+        daemons.iter_mut().for_each(Daemon::spawn);
+    }
+}
+
 fn server(args: &[&str]) -> Output {
     // A daemon that should not have started is ended.
     assert_cmd::Command::new(cargo_bin("ciruela-server"))

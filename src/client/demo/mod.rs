@@ -8,7 +8,6 @@ mod copies;
 mod node;
 
 use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -80,13 +79,13 @@ async fn show(source: &Path, keep: bool) -> Result<ExitCode, anyhow::Error> {
         () = signals.next() => None,
     };
     match told {
-        Some(Ok(command)) if keep => {
-            let how = going_on(&cluster, &command);
+        Some(Ok(())) if keep => {
+            let how = going_on(&cluster, source);
             cluster.leave().await?;
             ui::note(&how);
             Ok(ExitCode::SUCCESS)
         }
-        Some(Ok(_)) => {
+        Some(Ok(())) => {
             ui::note("ending the daemons, removing their folder; with --keep they stay, to go on by hand");
             cluster.end(false).await?;
             Ok(ExitCode::SUCCESS)
@@ -110,14 +109,14 @@ async fn show(source: &Path, keep: bool) -> Result<ExitCode, anyhow::Error> {
     }
 }
 
-/// Starts, publishes, compares; the command that published.
+/// Starts, publishes, compares.
 async fn tell(
     cluster: &mut Cluster,
     publishing: &mut Option<JoinHandle<Result<ExitCode, anyhow::Error>>>,
     source: &Path,
-) -> Result<Vec<OsString>, anyhow::Error> {
+) -> Result<(), anyhow::Error> {
     cluster.start().await?;
-    let path = destination(source);
+    let path = destination(source, "");
     let command = command(cluster, source, &path);
     ui::note(&format!("$ {}", shell_line(&command)));
     let arguments = Cli::try_parse_from(&command).map_err(|error| anyhow!("can't publish this: {error}"))?;
@@ -138,15 +137,17 @@ async fn tell(
     if copies.iter().any(|copy| !copy.differences.is_empty()) {
         bail!("a copy is not what {} holds now\n{}", source.display(), cluster.logs());
     }
-    Ok(command)
+    Ok(())
 }
 
 /// Where the directory goes: its own name, if that can be a path's part.
-fn destination(source: &Path) -> VPath {
+fn destination(source: &Path, suffix: &str) -> VPath {
     let real = std::fs::canonicalize(source).unwrap_or_else(|_| source.to_owned());
     let name = real.file_name().and_then(OsStr::to_str).unwrap_or_default();
-    let named = format!("/{}/{name}", cluster::CONFIG_NAME).parse();
-    named.unwrap_or_else(|_| format!("/{}/demo", cluster::CONFIG_NAME).parse().expect("it is a path"))
+    let path = |name: &str, suffix: &str| format!("/{}/{name}{suffix}", cluster::CONFIG_NAME).parse();
+    path(name, "")
+        .and_then(|_: VPath| path(name, suffix))
+        .unwrap_or_else(|_| path("demo", suffix).expect("it is a path"))
 }
 
 /// The command that publishes, as one would type it here.
@@ -160,26 +161,20 @@ fn command(cluster: &Cluster, source: &Path, path: &VPath) -> Vec<OsString> {
     command
 }
 
-fn going_on(cluster: &Cluster, command: &[OsString]) -> String {
+fn going_on(cluster: &Cluster, source: &Path) -> String {
+    // At the first path there is something already.
+    let command = command(cluster, source, &destination(source, "-2"));
     let (pids, folder) = (cluster.pids(), shell_word(cluster.folder().as_os_str()));
     let first = cluster.addresses().next().map(|address| address.to_string()).unwrap_or_default();
     format!(
         "the daemons keep running; go on by hand:\n  \
          change something, and publish it under another name:\n    {}\n  \
          look at a daemon: curl http://{first}/ (also /status.json and /metrics)\n  \
-         configurations: {folder}/node*/conf   logs: {folder}/node*/log   copies: {folder}/node*/data\n  \
+         configurations: {folder}/node*/conf\n  logs:           {folder}/node*/log\n  \
+         copies:         {folder}/node*/data\n  \
          end them: kill {pids} && rm -r {folder}",
-        shell_line(&renamed(command)),
+        shell_line(&command),
     )
-}
-
-/// The same command with another destination, since at the first there is something already.
-fn renamed(command: &[OsString]) -> Vec<OsString> {
-    let other = |word: &OsString| {
-        let is_destination = word.as_bytes().windows(2).any(|pair| pair == b":/");
-        if is_destination { [word, OsStr::new("-2")].into_iter().collect() } else { word.clone() }
-    };
-    command.iter().map(other).collect()
 }
 
 fn shell_line(command: &[OsString]) -> String {
@@ -239,7 +234,8 @@ mod tests {
         for (source, path) in
             [("/no/such/site", "/data/site"), ("/", "/data/demo"), ("/no/such/.ciruela-staging", "/data/demo")]
         {
-            assert_eq!(destination(Path::new(source)).as_str(), path);
+            assert_eq!(destination(Path::new(source), "").as_str(), path);
+            assert_eq!(destination(Path::new(source), "-2").as_str(), format!("{path}-2"));
         }
     }
 }

@@ -50,7 +50,7 @@ fn publish(setup: &Setup, path: &str, lines: &[u8], content: &'static [u8]) -> O
 
 #[test]
 fn an_index_that_is_genuine_and_harmful() {
-    let mut setup = Setup::new(20);
+    let mut setup = Setup::new(69);
     let hash = block(b"x");
     let file = |name: &str| format!("  {name} f 1 {hash}\n");
     let outside = setup.daemon.folder.path().join("outside");
@@ -108,7 +108,7 @@ fn an_index_that_is_genuine_and_harmful() {
 /// A replace that turns out to be unusable leaves what was there, and the change that put it there.
 #[test]
 fn a_replace_that_is_harmful() {
-    let mut setup = Setup::new(19);
+    let mut setup = Setup::new(68);
     let replace = to(&setup.root, "/conf/site");
     setup.publisher.run(&["--replace", &replace], &addresses(&[&setup.daemon])).expect(0);
     let lines = format!("/\n  .. f 1 {}\n", block(b"x"));
@@ -134,7 +134,7 @@ fn a_replace_that_is_harmful() {
 /// Links are made as they are, and nothing is ever written through one.
 #[test]
 fn links_that_lead_out() {
-    let mut setup = Setup::new(18);
+    let mut setup = Setup::new(67);
     let outside = setup.daemon.folder.path().join("outside");
     fs::create_dir(&outside).expect("mkdir");
     let target = outside.to_str().expect("UTF-8");
