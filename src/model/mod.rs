@@ -11,6 +11,7 @@ pub mod escape;
 pub mod failure;
 pub mod fingerprint;
 pub mod hash_kind;
+pub mod heads;
 pub mod ids;
 pub mod image;
 pub mod key;

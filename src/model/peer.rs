@@ -1,4 +1,6 @@
-//! Who speaks: connections and hosts.
+//! Who speaks: connections, hosts and nodes.
+
+use std::net::SocketAddr;
 
 use super::ids::MachineId;
 
@@ -22,4 +24,36 @@ pub struct Host {
     pub machine_id: MachineId,
     /// For people.
     pub hostname: Box<str>,
+}
+
+/// One start of a daemon, as the others tell it from every other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeId {
+    /// Where it listens, TCP and UDP alike.
+    pub address: SocketAddr,
+    /// Of its host; two nodes with the same one are clones.
+    pub machine_id: MachineId,
+    /// Grows with each start.
+    pub incarnation: u64,
+}
+
+/// What a node tells all others about itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeInfo {
+    /// Its name, for people.
+    pub hostname: Box<str>,
+    /// Its version, for people.
+    pub version: Box<str>,
+    /// The names of the directories that it carries, sorted.
+    pub directories: Vec<Box<str>>,
+}
+
+/// The 32 secret bytes which all nodes of a cluster share.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ClusterKey(pub [u8; 32]);
+
+impl std::fmt::Debug for ClusterKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ClusterKey(…)")
+    }
 }
