@@ -160,10 +160,7 @@ impl<'a> Reader<'a> {
     }
 
     /// `None` for `null`, else what `item` reads.
-    pub(crate) fn nullable<T>(
-        &mut self,
-        item: impl FnOnce(&mut Self) -> Result<T, CborError>,
-    ) -> Result<Option<T>, CborError> {
+    pub(crate) fn nullable<T, E>(&mut self, item: impl FnOnce(&mut Self) -> Result<T, E>) -> Result<Option<T>, E> {
         if self.data.get(self.at) == Some(&NULL) {
             self.at += 1;
             return Ok(None);

@@ -43,6 +43,18 @@ pub const MESSAGE_V1_BYTES_MAX: usize = 256 << 20;
 pub const CBOR_DEPTH_MAX: usize = 16;
 /// Signatures on one change.
 pub const SIGNATURES_MAX: usize = 32;
+/// Pieces of one image.
+pub const PIECES_MAX: usize = 65_536;
+/// Pieces in one message that says which were completed.
+pub const HAVE_PIECES_MAX: usize = 4_096;
+/// Nodes of which one message tells a client.
+pub const NODES_PER_MESSAGE_MAX: usize = 256;
+/// Changes, or paths whose changes are asked for, in one message between nodes; with all their signatures they fit.
+pub const CHANGES_PER_MESSAGE_MAX: usize = 64;
+/// Ranges of heads in one message, or in one answer.
+pub const HEAD_RANGES_MAX: usize = 64;
+/// Heads told in one range.
+pub const HEADS_PER_RANGE_MAX: usize = 64;
 /// Hosts in one answer.
 pub const HOSTS_MAX: usize = 64;
 /// Bytes of a reason, detail or host name in a message.

@@ -206,6 +206,7 @@ impl Node {
             done: false,
             host: self.host.clone(),
             hosts: Hosts::new(),
+            addresses: Vec::new(),
         };
         match self.play.clone() {
             Play::Silence => return,
@@ -314,6 +315,7 @@ impl Node {
             | Response::ReplaceDir(_)
             | Response::GetIndex { .. }
             | Response::GetIndexAt { .. }
+            | Response::Node(_)
             | Response::GetBlock { .. }
             | Response::SubmitChange(_)) => panic!("{other:?}"),
         }

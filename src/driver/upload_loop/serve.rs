@@ -137,7 +137,11 @@ impl Stock {
             Request::GetIndex { id: image, .. } => Ok(frame(DataResponse::GetIndex, id, &source(image)?.index)),
             Request::GetBlocks { image, run } => self.blocks(source(image)?, DataResponse::GetBlocks, id, *run),
             Request::GetBlock { hash, .. } => self.block(id, hash),
-            Request::AppendDir(_) | Request::ReplaceDir(_) | Request::SubmitChange(_) | Request::GetIndexAt { .. } => {
+            Request::AppendDir(_)
+            | Request::ReplaceDir(_)
+            | Request::SubmitChange(_)
+            | Request::Node(_)
+            | Request::GetIndexAt { .. } => {
                 let text =
                     format!("a client answers no {}: it only gives what it publishes", request.request_type().name());
                 Err(Refusal::Request(text))

@@ -162,6 +162,10 @@ impl Node {
             Request::GetIndexAt { path } => self.serve_index_at(connection, id, &path, outbox),
             Request::GetBlock { hash, hint } => self.serve_block(connection, id, hash, hint, outbox),
             Request::GetBlocks { image, run } => self.serve_run(connection, id, image, run, outbox),
+            Request::Node(_) => {
+                let text = "only nodes of this cluster may ask for this".to_owned();
+                self.respond(connection, id, Response::Error(text), outbox);
+            }
         }
     }
 
@@ -208,6 +212,7 @@ impl Node {
             Response::AppendDir(_)
             | Response::ReplaceDir(_)
             | Response::GetIndexAt { .. }
+            | Response::Node(_)
             | Response::SubmitChange(_) => Err("it answered another question".to_owned()),
         };
         self.fetch(now, fetch::Input::Answered { connection, question, answer }, outbox);

@@ -296,6 +296,7 @@ impl Node {
                     done: false,
                     host: self.host.clone(),
                     hosts,
+                    addresses: Vec::new(),
                 })
             }
         };

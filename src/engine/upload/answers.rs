@@ -45,7 +45,10 @@ impl Uploads {
             Message::Response { id, response } => self.answered(now, connection, id, response, outbox),
             // Of older versions, or nothing that is for an engine.
             Message::Notification(
-                Notification::PublishImage { .. } | Notification::ReceivedImage(_) | Notification::AbortedImage { .. },
+                Notification::PublishImage { .. }
+                | Notification::ReceivedImage(_)
+                | Notification::AbortedImage { .. }
+                | Notification::Cluster(_),
             )
             | Message::Request { .. }
             | Message::Malformed { .. }
@@ -88,6 +91,7 @@ impl Uploads {
             | Response::GetIndexAt { .. }
             | Response::GetBlock { .. }
             | Response::GetBlocks { .. }
+            | Response::Node(_)
             | Response::GetIndexPart { .. } => {}
         }
     }

@@ -6,7 +6,7 @@ use super::message::{
     ChangeAnswer, Hello, Hosts, ImageEvent, Message, Notification, Outcome, Progress, PublishedChange, Request,
     Response, SubmitAnswer,
 };
-use super::{RequestType, WireError};
+use super::{RequestType, WireError, cluster};
 use crate::format::cbor::{put_array, put_bool, put_bytes, put_bytes_head, put_map, put_null, put_text, put_uint};
 use crate::format::change;
 use crate::model::change::SignedChange;
@@ -90,6 +90,7 @@ fn encode_notification(notification: &Notification) -> Vec<u8> {
         Notification::Hello(_) => "Hello",
         Notification::Progress(_) => "Progress",
         Notification::Outcome(_) => "Outcome",
+        Notification::Cluster(notice) => notice.name(),
     };
     envelope(&mut out, NOTIFICATION, name, None);
     match notification {
@@ -113,6 +114,7 @@ fn encode_notification(notification: &Notification) -> Vec<u8> {
         }
         Notification::Progress(progress) => put_progress(&mut out, progress),
         Notification::Outcome(outcome) => put_outcome(&mut out, outcome),
+        Notification::Cluster(notice) => cluster::put_notice(&mut out, notice),
     }
     out
 }
@@ -198,6 +200,7 @@ fn encode_request(id: u64, request: &Request) -> Vec<u8> {
             field_bytes(&mut out, "id", id.as_bytes());
             field_uint(&mut out, "offset", *offset);
         }
+        Request::Node(request) => cluster::put_request(&mut out, request),
     }
     out
 }
@@ -216,7 +219,7 @@ fn put_published(out: &mut Vec<u8>, change: &PublishedChange) {
     }
 }
 
-fn put_signed(out: &mut Vec<u8>, signed: &SignedChange) {
+pub(super) fn put_signed(out: &mut Vec<u8>, signed: &SignedChange) {
     put_map(out, 2);
     field_bytes(out, "change", &change::encode(&signed.change));
     put_text(out, "signatures");
@@ -258,6 +261,11 @@ fn encode_response(id: u64, response: &Response) -> Vec<u8> {
         Response::AppendDir(answer) => put_answer(other(RequestType::AppendDir.name()), answer),
         Response::ReplaceDir(answer) => put_answer(other(RequestType::ReplaceDir.name()), answer),
         Response::SubmitChange(answer) => put_submit_answer(other(RequestType::SubmitChange.name()), answer),
+        Response::Node(response) => {
+            let mut out = other(response.request_type().name());
+            cluster::put_response(&mut out, response);
+            out
+        }
         Response::GetIndexAt { data, hosts } => {
             let mut out = other(RequestType::GetIndexAt.name());
             put_map(&mut out, 1 + usize::from(data.is_some()));
@@ -288,7 +296,7 @@ fn put_answer(mut out: Vec<u8>, answer: &ChangeAnswer) -> Vec<u8> {
 }
 
 fn put_submit_answer(mut out: Vec<u8>, answer: &SubmitAnswer) -> Vec<u8> {
-    put_map(&mut out, 10);
+    put_map(&mut out, 11);
     field_text(&mut out, "verdict", answer.verdict.name());
     field_text_or_null(&mut out, "reject_reason", answer.reject_reason.as_deref());
     field_text_or_null(&mut out, "detail", answer.detail.as_deref());
@@ -306,11 +314,16 @@ fn put_submit_answer(mut out: Vec<u8>, answer: &SubmitAnswer) -> Vec<u8> {
     put_bool(&mut out, answer.done);
     put_host(&mut out, &answer.host);
     put_hosts(&mut out, &answer.hosts);
+    put_text(&mut out, "addresses");
+    put_array(&mut out, answer.addresses.len().min(limits::HOSTS_MAX));
+    for address in answer.addresses.iter().take(limits::HOSTS_MAX) {
+        put_text(&mut out, &address.to_string());
+    }
     out
 }
 
 /// Two fields.
-fn put_host(out: &mut Vec<u8>, host: &Host) {
+pub(super) fn put_host(out: &mut Vec<u8>, host: &Host) {
     field_bytes(out, "machine_id", host.machine_id.as_bytes());
     field_text(out, "hostname", &host.hostname);
 }
@@ -324,27 +337,27 @@ fn put_hosts(out: &mut Vec<u8>, hosts: &Hosts) {
     }
 }
 
-fn field_bytes(out: &mut Vec<u8>, name: &str, bytes: &[u8]) {
+pub(super) fn field_bytes(out: &mut Vec<u8>, name: &str, bytes: &[u8]) {
     put_text(out, name);
     put_bytes(out, bytes);
 }
 
-fn field_text(out: &mut Vec<u8>, name: &str, text: &str) {
+pub(super) fn field_text(out: &mut Vec<u8>, name: &str, text: &str) {
     put_text(out, name);
     put_text(out, cut(text, limits::TEXT_BYTES_MAX));
 }
 
-fn field_uint(out: &mut Vec<u8>, name: &str, value: u64) {
+pub(super) fn field_uint(out: &mut Vec<u8>, name: &str, value: u64) {
     put_text(out, name);
     put_uint(out, value);
 }
 
-fn field_null(out: &mut Vec<u8>, name: &str) {
+pub(super) fn field_null(out: &mut Vec<u8>, name: &str) {
     put_text(out, name);
     put_null(out);
 }
 
-fn field_text_or_null(out: &mut Vec<u8>, name: &str, text: Option<&str>) {
+pub(super) fn field_text_or_null(out: &mut Vec<u8>, name: &str, text: Option<&str>) {
     match text {
         Some(text) => field_text(out, name, text),
         None => field_null(out, name),

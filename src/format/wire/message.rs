@@ -1,10 +1,12 @@
 //! The messages as values. Their field names on the wire, and their order, are in `encode`.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 use bytes::Bytes;
 
 use super::WireError;
+use super::cluster::{NodeRequest, NodeResponse, Notice};
 use crate::model::change::SignedChange;
 use crate::model::ids::{BlockHash, ChangeId, ImageId, MachineId};
 use crate::model::key::SignatureBytes;
@@ -44,6 +46,8 @@ pub enum Notification {
     Progress(Progress),
     /// v2, daemon → client: how a change ended on one host.
     Outcome(Outcome),
+    /// v2: between nodes, or about them.
+    Cluster(Notice),
 }
 
 /// An image at a path of a host.
@@ -129,6 +133,8 @@ pub enum Request {
     GetBlocks { image: ImageId, run: Run },
     /// v2: a part of an index, [`crate::model::limits::INDEX_PART_BYTES_MAX`] bytes unless the index ends before.
     GetIndexPart { id: ImageId, offset: u64 },
+    /// v2: between nodes.
+    Node(NodeRequest),
 }
 
 /// What existing clients say to change a directory.
@@ -176,6 +182,16 @@ pub enum RequestType {
     GetBlocks,
     /// v2.
     GetIndexPart,
+    /// v2, between nodes, as are the following.
+    NodeHello,
+    /// v2.
+    GetMembers,
+    /// v2.
+    CompareHeads,
+    /// v2.
+    GetHeads,
+    /// v2.
+    Propose,
 }
 
 /// Answers.
@@ -197,6 +213,8 @@ pub enum Response {
     GetBlocks { data: Bytes },
     /// v2: the part, and the length of the whole index.
     GetIndexPart { data: Bytes, total: u64 },
+    /// v2, between nodes.
+    Node(NodeResponse),
     /// To any request: it could not be done, and why.
     Error(String),
 }
@@ -236,6 +254,8 @@ pub struct SubmitAnswer {
     pub host: Host,
     /// Hosts that have the directory.
     pub hosts: Hosts,
+    /// Where they listen, `address:port`.
+    pub addresses: Vec<SocketAddr>,
 }
 
 /// A verdict as a word.
@@ -270,7 +290,7 @@ impl VerdictWord {
 
 impl RequestType {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 13] = [
         Self::AppendDir,
         Self::ReplaceDir,
         Self::GetIndex,
@@ -279,6 +299,11 @@ impl RequestType {
         Self::SubmitChange,
         Self::GetBlocks,
         Self::GetIndexPart,
+        Self::NodeHello,
+        Self::GetMembers,
+        Self::CompareHeads,
+        Self::GetHeads,
+        Self::Propose,
     ];
 
     /// The name on the wire.
@@ -292,6 +317,11 @@ impl RequestType {
             Self::SubmitChange => "SubmitChange",
             Self::GetBlocks => "GetBlocks",
             Self::GetIndexPart => "GetIndexPart",
+            Self::NodeHello => "NodeHello",
+            Self::GetMembers => "GetMembers",
+            Self::CompareHeads => "CompareHeads",
+            Self::GetHeads => "GetHeads",
+            Self::Propose => "Propose",
         }
     }
 
@@ -313,6 +343,7 @@ impl Request {
             Self::SubmitChange(_) => RequestType::SubmitChange,
             Self::GetBlocks { .. } => RequestType::GetBlocks,
             Self::GetIndexPart { .. } => RequestType::GetIndexPart,
+            Self::Node(request) => request.request_type(),
         }
     }
 }
@@ -329,6 +360,7 @@ impl Response {
             Self::SubmitChange(_) => Some(RequestType::SubmitChange),
             Self::GetBlocks { .. } => Some(RequestType::GetBlocks),
             Self::GetIndexPart { .. } => Some(RequestType::GetIndexPart),
+            Self::Node(response) => Some(response.request_type()),
             Self::Error(_) => None,
         }
     }

@@ -4,6 +4,7 @@
 //! `[2, type, id, params]` (response) or `[2, "Error", id, text]`. Who may say what and when is left to the engines, moving
 //! the bytes to `driver/ws`.
 
+mod cluster;
 mod decode;
 mod encode;
 mod message;
@@ -13,6 +14,7 @@ mod golden;
 #[cfg(test)]
 mod tests;
 
+pub use cluster::{NodeReport, NodeRequest, NodeResponse, Nodes, Notice, Proof, ProposalVerdict};
 pub use decode::decode;
 pub use encode::{DataResponse, begin_data_response, data_response_header, encode};
 pub use message::{

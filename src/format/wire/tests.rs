@@ -127,8 +127,10 @@ fn response() -> impl Strategy<Value = Response> {
         Just(VerdictWord::Refused)
     ];
     let texts = (option::of(".{0,20}"), option::of(".{0,20}"), vec(".{0,20}", 0..4));
-    let submitted = (verdict, texts, option::of(image()), option::of(any::<u64>()), any::<bool>(), host(), hosts())
-        .prop_map(|(verdict, (reject_reason, detail, accepted_keys), current, stamp, done, host, hosts)| {
+    let addresses = vec(any::<([u8; 4], u16)>().prop_map(Into::into), 0..3);
+    let who = (host(), hosts(), addresses);
+    let submitted = (verdict, texts, option::of(image()), option::of(any::<u64>()), any::<bool>(), who).prop_map(
+        |(verdict, (reject_reason, detail, accepted_keys), current, stamp, done, (host, hosts, addresses))| {
             SubmitAnswer {
                 verdict,
                 reject_reason,
@@ -139,8 +141,10 @@ fn response() -> impl Strategy<Value = Response> {
                 done,
                 host,
                 hosts,
+                addresses,
             }
-        });
+        },
+    );
     prop_oneof![
         answer().prop_map(Response::AppendDir),
         answer().prop_map(Response::ReplaceDir),

@@ -75,6 +75,7 @@ impl Client {
             | Request::ReplaceDir(_)
             | Request::GetIndex { .. }
             | Request::GetIndexAt { .. }
+            | Request::Node(_)
             | Request::GetBlock { .. }
             | Request::SubmitChange(_)
             | Request::GetBlocks { .. }

@@ -233,6 +233,7 @@ impl World {
             done: false,
             host: host(n),
             hosts: BTreeMap::new(),
+            addresses: Vec::new(),
         };
         change(&mut answer);
         self.respond(n, upload, Response::SubmitChange(answer));

@@ -9,6 +9,8 @@ mod response;
 
 use bytes::Bytes;
 
+pub(super) use self::request::signed_change;
+pub(super) use self::response::verdict_word;
 use super::encode::{ERROR, NOTIFICATION, REQUEST, RESPONSE};
 use super::message::{Hosts, Message, RequestType, Response};
 use super::{CborError, WireError};
@@ -64,7 +66,7 @@ fn request_type(name: &str) -> Result<RequestType, WireError> {
 }
 
 /// Reads a map with named fields: `field` says whether it knows (and read) one; unknown ones are passed over.
-fn fields<'a>(
+pub(super) fn fields<'a>(
     reader: &mut Reader<'a>,
     mut field: impl FnMut(&str, &mut Reader<'a>) -> Result<bool, WireError>,
 ) -> Result<(), WireError> {
@@ -78,28 +80,28 @@ fn fields<'a>(
 }
 
 /// Keeps a field's value; for use in [`fields`].
-fn set<T>(slot: &mut Option<T>, name: &'static str, value: T) -> Result<bool, WireError> {
+pub(super) fn set<T>(slot: &mut Option<T>, name: &'static str, value: T) -> Result<bool, WireError> {
     if slot.replace(value).is_some() { Err(WireError::Repeated(name)) } else { Ok(true) }
 }
 
 /// The value of a field that must be there.
-fn need<T>(slot: Option<T>, name: &'static str) -> Result<T, WireError> {
+pub(super) fn need<T>(slot: Option<T>, name: &'static str) -> Result<T, WireError> {
     slot.ok_or(WireError::Missing(name))
 }
 
-fn image(reader: &mut Reader<'_>) -> Result<ImageId, CborError> {
+pub(super) fn image(reader: &mut Reader<'_>) -> Result<ImageId, CborError> {
     reader.array_of().map(ImageId::new)
 }
 
-fn text(reader: &mut Reader<'_>) -> Result<String, CborError> {
+pub(super) fn text(reader: &mut Reader<'_>) -> Result<String, CborError> {
     reader.text(limits::TEXT_BYTES_MAX).map(Into::into)
 }
 
-fn text_or_null(reader: &mut Reader<'_>) -> Result<Option<String>, CborError> {
+pub(super) fn text_or_null(reader: &mut Reader<'_>) -> Result<Option<String>, CborError> {
     reader.nullable(text)
 }
 
-fn path(reader: &mut Reader<'_>) -> Result<VPath, WireError> {
+pub(super) fn path(reader: &mut Reader<'_>) -> Result<VPath, WireError> {
     Ok(reader.text(limits::PATH_BYTES_MAX)?.parse()?)
 }
 
@@ -116,13 +118,13 @@ fn hosts(reader: &mut Reader<'_>) -> Result<Hosts, WireError> {
 
 /// The two fields of a host, wherever they stand among others.
 #[derive(Default)]
-struct HostFields {
+pub(super) struct HostFields {
     machine_id: Option<MachineId>,
     hostname: Option<Box<str>>,
 }
 
 impl HostFields {
-    fn field(&mut self, name: &str, reader: &mut Reader<'_>) -> Result<bool, WireError> {
+    pub(super) fn field(&mut self, name: &str, reader: &mut Reader<'_>) -> Result<bool, WireError> {
         match name {
             "machine_id" => set(&mut self.machine_id, "machine_id", MachineId::new(reader.array_of()?)),
             "hostname" => set(&mut self.hostname, "hostname", reader.text(limits::TEXT_BYTES_MAX)?.into()),
@@ -130,7 +132,7 @@ impl HostFields {
         }
     }
 
-    fn finish(self) -> Result<Host, WireError> {
+    pub(super) fn finish(self) -> Result<Host, WireError> {
         Ok(Host { machine_id: need(self.machine_id, "machine_id")?, hostname: need(self.hostname, "hostname")? })
     }
 }

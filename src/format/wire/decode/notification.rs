@@ -2,8 +2,8 @@
 
 use super::{HostFields, fields, image, need, path, set, text, text_or_null};
 use crate::format::cbor::Reader;
-use crate::format::wire::WireError;
 use crate::format::wire::message::{Hello, ImageEvent, Notification, Outcome, Progress};
+use crate::format::wire::{WireError, cluster};
 use crate::model::ids::ChangeId;
 
 /// `None`: a type that this version doesn't have.
@@ -25,7 +25,7 @@ pub(super) fn decode(name: &str, reader: &mut Reader<'_>) -> Result<Option<Notif
         "Hello" => Notification::Hello(hello(reader)?),
         "Progress" => Notification::Progress(progress(reader)?),
         "Outcome" => Notification::Outcome(outcome(reader)?),
-        _ => return Ok(None),
+        _ => return Ok(cluster::decode_notice(name, reader)?.map(Notification::Cluster)),
     };
     Ok(Some(notification))
 }

@@ -3,9 +3,9 @@
 use super::{fields, image, need, path, set};
 use crate::format::cbor::{CborError, Reader};
 use crate::format::change;
-use crate::format::wire::WireError;
 use crate::format::wire::encode::{SIGNATURE, SIGNATURE_LEGACY};
 use crate::format::wire::message::{BlockHint, PublishedChange, Request, RequestType};
+use crate::format::wire::{WireError, cluster};
 use crate::model::change::SignedChange;
 use crate::model::ids::BlockHash;
 use crate::model::key::{PublicKey, Scheme, Signature, SignatureBytes};
@@ -27,7 +27,7 @@ pub(super) fn decode(request_type: RequestType, reader: &mut Reader<'_>) -> Resu
             Ok(Request::GetIndexAt { path: need(at, "path")? })
         }
         RequestType::GetBlock => get_block(reader),
-        RequestType::SubmitChange => submit_change(reader),
+        RequestType::SubmitChange => signed_change(reader).map(Request::SubmitChange),
         RequestType::GetBlocks => get_blocks(reader),
         RequestType::GetIndexPart => {
             let (mut id, mut offset) = (None, None);
@@ -37,6 +37,14 @@ pub(super) fn decode(request_type: RequestType, reader: &mut Reader<'_>) -> Resu
                 _ => Ok(false),
             })?;
             Ok(Request::GetIndexPart { id: need(id, "id")?, offset: need(offset, "offset")? })
+        }
+        RequestType::NodeHello
+        | RequestType::GetMembers
+        | RequestType::CompareHeads
+        | RequestType::GetHeads
+        | RequestType::Propose => {
+            let request = cluster::decode_request(request_type, reader)?;
+            request.map(Request::Node).ok_or_else(|| WireError::UnknownType(request_type.name().into()))
         }
     }
 }
@@ -105,15 +113,15 @@ fn block_hint(reader: &mut Reader<'_>) -> Result<Option<BlockHint>, CborError> {
     Ok(path.map(|path| BlockHint { path, file: file.into(), offset }))
 }
 
-fn submit_change(reader: &mut Reader<'_>) -> Result<Request, WireError> {
+/// A change and its signatures.
+pub(in crate::format::wire) fn signed_change(reader: &mut Reader<'_>) -> Result<SignedChange, WireError> {
     let (mut submitted, mut signatures) = (None, None);
     fields(reader, |name, reader| match name {
         "change" => set(&mut submitted, "change", change::decode(reader.bytes(limits::CHANGE_BYTES_MAX)?)?),
         "signatures" => set(&mut signatures, "signatures", submitted_signatures(reader)?),
         _ => Ok(false),
     })?;
-    let signed = SignedChange::new(need(submitted, "change")?, need(signatures, "signatures")?);
-    Ok(Request::SubmitChange(signed))
+    Ok(SignedChange::new(need(submitted, "change")?, need(signatures, "signatures")?))
 }
 
 fn submitted_signatures(reader: &mut Reader<'_>) -> Result<Vec<Signature>, WireError> {

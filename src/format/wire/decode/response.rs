@@ -1,11 +1,13 @@
 //! Responses. A bad one ends the connection: its request would never be answered.
 
+use std::net::SocketAddr;
+
 use bytes::Bytes;
 
 use super::{HostFields, fields, hosts, image, need, set, text, text_or_null};
 use crate::format::cbor::{CborError, Reader};
-use crate::format::wire::WireError;
 use crate::format::wire::message::{ChangeAnswer, RequestType, Response, SubmitAnswer, VerdictWord};
+use crate::format::wire::{WireError, cluster};
 use crate::model::limits;
 use crate::model::time::Stamp;
 
@@ -28,6 +30,14 @@ pub(super) fn decode(request_type: RequestType, frame: &Bytes, reader: &mut Read
         RequestType::GetIndexPart => {
             let content = content(frame, reader)?;
             Ok(Response::GetIndexPart { data: need(content.data, "data")?, total: need(content.total, "total")? })
+        }
+        RequestType::NodeHello
+        | RequestType::GetMembers
+        | RequestType::CompareHeads
+        | RequestType::GetHeads
+        | RequestType::Propose => {
+            let response = cluster::decode_response(request_type, frame, reader)?;
+            response.map(Response::Node).ok_or_else(|| WireError::UnknownType(request_type.name().into()))
         }
     }
 }
@@ -77,7 +87,7 @@ fn change_answer(reader: &mut Reader<'_>) -> Result<ChangeAnswer, WireError> {
 
 fn submit_answer(reader: &mut Reader<'_>) -> Result<SubmitAnswer, WireError> {
     let (mut verdict, mut reject_reason, mut detail, mut accepted_keys) = (None, None, None, None);
-    let (mut current, mut stamp, mut done, mut known) = (None, None, None, None);
+    let (mut current, mut stamp, mut done, mut known, mut addresses) = (None, None, None, None, None);
     let mut host = HostFields::default();
     fields(reader, |name, reader| match name {
         "verdict" => set(&mut verdict, "verdict", verdict_word(reader)?),
@@ -88,6 +98,7 @@ fn submit_answer(reader: &mut Reader<'_>) -> Result<SubmitAnswer, WireError> {
         "stamp" => set(&mut stamp, "stamp", reader.nullable(Reader::uint)?.map(Stamp)),
         "done" => set(&mut done, "done", reader.bool()?),
         "hosts" => set(&mut known, "hosts", hosts(reader)?),
+        "addresses" => set(&mut addresses, "addresses", socket_addresses(reader)?),
         _ => host.field(name, reader),
     })?;
     Ok(SubmitAnswer {
@@ -100,10 +111,22 @@ fn submit_answer(reader: &mut Reader<'_>) -> Result<SubmitAnswer, WireError> {
         done: need(done, "done")?,
         host: host.finish()?,
         hosts: need(known, "hosts")?,
+        addresses: addresses.unwrap_or_default(),
     })
 }
 
-fn verdict_word(reader: &mut Reader<'_>) -> Result<VerdictWord, WireError> {
+fn socket_addresses(reader: &mut Reader<'_>) -> Result<Vec<SocketAddr>, WireError> {
+    let count = reader.array(limits::HOSTS_MAX)?;
+    let mut addresses = Vec::new();
+    for _ in 0..count {
+        let address = reader.text(limits::WORD_BYTES_MAX)?.parse();
+        addresses.push(address.map_err(|_| reader.error("an address that isn't one"))?);
+    }
+    Ok(addresses)
+}
+
+/// A verdict.
+pub(in crate::format::wire) fn verdict_word(reader: &mut Reader<'_>) -> Result<VerdictWord, WireError> {
     let word = reader.text(limits::WORD_BYTES_MAX)?;
     VerdictWord::from_name(word).ok_or_else(|| WireError::UnknownWord { what: "verdict", word: word.into() })
 }
