@@ -5,6 +5,7 @@ pub mod change;
 pub mod config;
 pub mod hash;
 pub mod index;
+pub mod proof;
 pub mod record;
 pub mod signature;
 pub mod ssh;

@@ -1,9 +1,11 @@
 //! Who is connected, and which of our requests they have not answered.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 
+use super::links::{Greet, NodeLink};
 use super::register::{Form, Waiter};
-use super::{Effect, Node};
+use super::{Effect, End, Node};
 use crate::engine::contract::Outbox;
 use crate::engine::fetch::{self, Answer, Question};
 use crate::format::wire::{BlockHint, Hello, Message, Notification, PublishedChange, Request, Response};
@@ -11,8 +13,9 @@ use crate::model::change::{Change, SignedChange, Verb};
 use crate::model::ids::ImageId;
 use crate::model::key::{Scheme, Signature};
 use crate::model::limits;
-use crate::model::peer::{ConnectionId, ProtocolVersion};
+use crate::model::peer::{ConnectionId, NodeId, ProtocolVersion};
 use crate::model::time::Now;
+use crate::model::vpath::VPath;
 
 /// All connections.
 #[derive(Debug, Default)]
@@ -20,21 +23,137 @@ pub(super) struct Connections {
     by_id: BTreeMap<ConnectionId, Connection>,
 }
 
+/// What a response of the other end is an answer to.
+#[derive(Debug, Clone)]
+pub(super) enum Asked {
+    /// Content.
+    Content(Question),
+    /// Who it is.
+    NodeHello,
+    /// Members, from a cursor on.
+    Members,
+    /// A question of catch-up, by its number.
+    CatchUp(u64),
+    /// What it says to changes at these paths.
+    Proposed(Vec<VPath>),
+}
+
+/// What the other end is believed to be.
+#[derive(Debug)]
+pub(super) enum Standing {
+    /// Anybody.
+    Public,
+    /// Says that it is a node.
+    Greeting(Greet),
+    /// Is a node of this cluster.
+    Node(NodeLink),
+}
+
+/// What a connection was that is gone.
+#[derive(Debug)]
+pub(super) struct Lost {
+    pub(super) standing: Standing,
+    /// Where this node had connected to.
+    pub(super) dialed: Option<SocketAddr>,
+    pub(super) asked: Vec<Asked>,
+}
+
 #[derive(Debug)]
 struct Connection {
     version: ProtocolVersion,
+    end: End,
+    standing: Standing,
+    /// Images whose pieces it was told of.
+    told: BTreeSet<ImageId>,
     published: BTreeSet<ImageId>,
     /// Images of well signed changes that it submitted.
     vouched: BTreeSet<ImageId>,
-    asked: BTreeMap<u64, Question>,
+    asked: BTreeMap<u64, Asked>,
     last_request: u64,
     /// Requests being read from disk for it.
     serving: usize,
 }
 
 impl Connections {
-    pub(super) fn remove(&mut self, connection: ConnectionId) {
-        self.by_id.remove(&connection);
+    pub(super) fn remove(&mut self, connection: ConnectionId) -> Option<Lost> {
+        let gone = self.by_id.remove(&connection)?;
+        Some(Lost { standing: gone.standing, dialed: gone.end.dialed(), asked: gone.asked.into_values().collect() })
+    }
+
+    /// Where the other end is.
+    pub(super) fn remote(&self, connection: ConnectionId) -> Option<SocketAddr> {
+        self.by_id.get(&connection).map(|connection| match connection.end {
+            End::Accepted { from } => from,
+            End::Dialed { to } => to,
+        })
+    }
+
+    pub(super) fn stand(&mut self, connection: ConnectionId, standing: Standing) {
+        if let Some(connection) = self.by_id.get_mut(&connection) {
+            connection.standing = standing;
+        }
+    }
+
+    /// With where this node had connected to.
+    pub(super) fn standing(&self, connection: ConnectionId) -> Option<(&Standing, Option<SocketAddr>)> {
+        self.by_id.get(&connection).map(|connection| (&connection.standing, connection.end.dialed()))
+    }
+
+    pub(super) fn node(&self, connection: ConnectionId) -> Option<NodeId> {
+        match &self.by_id.get(&connection)?.standing {
+            Standing::Node(link) => Some(link.node),
+            Standing::Public | Standing::Greeting(_) => None,
+        }
+    }
+
+    pub(super) fn link_mut(&mut self, connection: ConnectionId) -> Option<&mut NodeLink> {
+        match &mut self.by_id.get_mut(&connection)?.standing {
+            Standing::Node(link) => Some(link),
+            Standing::Public | Standing::Greeting(_) => None,
+        }
+    }
+
+    /// Connections to nodes of this cluster.
+    pub(super) fn links(&self) -> impl Iterator<Item = (ConnectionId, &NodeLink)> {
+        self.by_id.iter().filter_map(|(id, connection)| match &connection.standing {
+            Standing::Node(link) => Some((*id, link)),
+            Standing::Public | Standing::Greeting(_) => None,
+        })
+    }
+
+    pub(super) fn node_at(&self, address: SocketAddr) -> Option<ConnectionId> {
+        self.links().find(|(_, link)| link.node.address == address).map(|(id, _)| id)
+    }
+
+    /// The connection that was made to an address, and that isn't a node's yet.
+    pub(super) fn greeting_to(&self, address: SocketAddr) -> Option<ConnectionId> {
+        let is = |connection: &Connection| {
+            matches!(connection.standing, Standing::Greeting(_)) && connection.end.dialed() == Some(address)
+        };
+        self.by_id.iter().find(|(_, connection)| is(connection)).map(|(id, _)| *id)
+    }
+
+    /// The number of a new request; `None` if the connection is gone.
+    pub(super) fn asking(&mut self, connection: ConnectionId, asked: Asked) -> Option<u64> {
+        let connection = self.by_id.get_mut(&connection)?;
+        connection.last_request += 1;
+        connection.asked.insert(connection.last_request, asked);
+        Some(connection.last_request)
+    }
+
+    /// Whether the other end was not told yet of the pieces here; it is from now on.
+    pub(super) fn tell_pieces(&mut self, connection: ConnectionId, image: ImageId) -> bool {
+        let Some(connection) = self.by_id.get_mut(&connection) else { return false };
+        connection.version == ProtocolVersion::V2
+            && connection.told.len() < limits::PUBLISHED_PER_CONNECTION_MAX
+            && connection.told.insert(image)
+    }
+
+    /// Something was said on it.
+    fn used(&mut self, connection: ConnectionId, now: Now) {
+        if let Some(link) = self.link_mut(connection) {
+            link.used = now.time;
+        }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -68,12 +187,17 @@ impl Connections {
 impl Node {
     pub(super) fn connected(
         &mut self,
+        now: Now,
         connection: ConnectionId,
         version: ProtocolVersion,
+        end: End,
         outbox: &mut Outbox<Effect>,
     ) {
         let fresh = Connection {
             version,
+            end,
+            standing: Standing::Public,
+            told: BTreeSet::new(),
             published: BTreeSet::new(),
             vouched: BTreeSet::new(),
             asked: BTreeMap::new(),
@@ -81,6 +205,9 @@ impl Node {
             serving: 0,
         };
         self.connections.by_id.insert(connection, fresh);
+        if let End::Dialed { to } = end {
+            return self.dialed(now, connection, to, version, outbox);
+        }
         if version == ProtocolVersion::V2 {
             let hello = Hello { host: self.host.clone(), version: self.version.to_owned() };
             notify(connection, Notification::Hello(hello), outbox);
@@ -94,7 +221,9 @@ impl Node {
         message: Message,
         outbox: &mut Outbox<Effect>,
     ) {
+        self.connections.used(connection, now);
         match message {
+            Message::Notification(Notification::Cluster(notice)) => self.noticed(now, connection, notice, outbox),
             Message::Notification(Notification::PublishImage { id }) => self.published(now, connection, id, outbox),
             Message::Notification(_) | Message::Unknown { .. } => {}
             Message::Request { id, request } => self.requested(now, connection, id, request, outbox),
@@ -162,10 +291,7 @@ impl Node {
             Request::GetIndexAt { path } => self.serve_index_at(connection, id, &path, outbox),
             Request::GetBlock { hash, hint } => self.serve_block(connection, id, hash, hint, outbox),
             Request::GetBlocks { image, run } => self.serve_run(connection, id, image, run, outbox),
-            Request::Node(_) => {
-                let text = "only nodes of this cluster may ask for this".to_owned();
-                self.respond(connection, id, Response::Error(text), outbox);
-            }
+            Request::Node(request) => self.node_requested(now, connection, id, request, outbox),
         }
     }
 
@@ -202,7 +328,13 @@ impl Node {
         outbox: &mut Outbox<Effect>,
     ) {
         let Some(state) = self.connections.by_id.get_mut(&connection) else { return };
-        let Some(question) = state.asked.remove(&id) else { return };
+        let Some(asked) = state.asked.remove(&id) else { return };
+        let question = match asked {
+            Asked::Content(question) => question,
+            Asked::NodeHello | Asked::Members | Asked::CatchUp(_) | Asked::Proposed(_) => {
+                return self.node_answered(now, connection, asked, response, outbox);
+            }
+        };
         let missing = || "it doesn't have what it offered".to_owned();
         let answer = match response {
             Response::GetIndex { data } | Response::GetBlock { data } => data.map(Answer::Data).ok_or_else(missing),
@@ -220,9 +352,6 @@ impl Node {
 
     /// Puts fetch's question into the connection's words.
     pub(super) fn ask(&mut self, connection: ConnectionId, question: Question, outbox: &mut Outbox<Effect>) {
-        let Some(state) = self.connections.by_id.get_mut(&connection) else { return };
-        state.last_request += 1;
-        let id = state.last_request;
         let request = match &question {
             Question::Index { image } => Request::GetIndex { id: *image, hint: None },
             Question::IndexPart { image, offset } => Request::GetIndexPart { id: *image, offset: *offset },
@@ -232,8 +361,7 @@ impl Node {
                 Request::GetBlock { hash: *hash, hint: Some(hint) }
             }
         };
-        state.asked.insert(id, question);
-        outbox.push(Effect::Send { connection, message: Message::Request { id, request } });
+        self.request(connection, request, Asked::Content(question), outbox);
     }
 
     pub(super) fn respond(
