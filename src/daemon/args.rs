@@ -27,6 +27,9 @@ pub struct Args {
     /// TCP port to listen on
     #[arg(long, default_value_t = limits::DEFAULT_PORT)]
     pub port: u16,
+    /// Address at which the other nodes find this one, if it isn't the one of --host
+    #[arg(long, value_name = "ADDRESS")]
+    pub advertise: Option<IpAddr>,
     /// Connections at a time
     #[arg(long, default_value_t = 1000, value_name = "NUMBER")]
     pub max_connections: usize,

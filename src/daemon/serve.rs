@@ -8,7 +8,7 @@ use anyhow::{Context as _, bail};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 
 use super::args::Args;
 use super::configuration;
@@ -20,11 +20,13 @@ use crate::driver::db::Db;
 use crate::driver::disk::claims::Claims;
 use crate::driver::disk::place::staging_name;
 use crate::driver::disk::real::RealFileSystem;
-use crate::driver::node_loop::{Control, EVENTS_QUEUED_MAX, Hands, NodeLoop, answers};
+use crate::driver::node_loop::{Control, Dialer, EVENTS_QUEUED_MAX, Ears, Hands, NodeLoop, answers};
+use crate::driver::peers;
 use crate::driver::ws::{self, Hub, ServerOptions};
-use crate::engine::node::{Node, Note, Snapshot};
+use crate::engine::node::{Node, Note, Setup, Snapshot};
 use crate::model::directory::NodeConfig;
 use crate::model::limits;
+use crate::model::peer::Host;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Requests to the loop from pages and signals that may wait.
@@ -51,10 +53,17 @@ pub(super) fn serve(args: &Args) -> anyhow::Result<()> {
         let folder = args.config_base_dir.join("configs");
         tracing::warn!("no directories are configured in {}: every change will be refused", folder.display());
     }
-    let node = Node::new(host, args.cluster.clone().map(Into::into), VERSION, config.clone(), snapshot);
+    let origin = Origin { host, incarnation: db.next_incarnation()?, snapshot };
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("can't start the event loop")?;
-    runtime.block_on(run(args, &config, node, db, claims))
+    runtime.block_on(run(args, config, origin, db, claims))
+}
+
+/// What the node begins with.
+struct Origin {
+    host: Host,
+    incarnation: u64,
+    snapshot: Snapshot,
 }
 
 /// Each connection is an open file, and the usual limit leaves no room for what else is opened. More than the system's
@@ -80,39 +89,55 @@ fn load(args: &Args) -> anyhow::Result<NodeConfig> {
 
 async fn run(
     args: &Args,
-    config: &NodeConfig,
-    node: Node,
+    config: Arc<NodeConfig>,
+    origin: Origin,
     db: Db,
     claims: Claims<RealFileSystem>,
 ) -> anyhow::Result<()> {
     let address = SocketAddr::new(args.host, args.port);
     let listener = listen(address).with_context(|| format!("can't listen on {address}"))?;
     let address = listener.local_addr().context("can't tell the address that is listened on")?;
+    let Origin { host, incarnation, snapshot } = origin;
+    let node = Node::new(Setup {
+        host,
+        cluster: args.cluster.clone().map(Into::into),
+        version: VERSION,
+        address: identity::address(args, address, &config),
+        incarnation,
+        key: None,
+        random: random().context("the system gives no random bytes")?,
+        config: config.clone(),
+        snapshot,
+    });
     let metrics = Arc::new(Metrics::install().context("can't start metrics")?);
     let (answer, answered) = answers();
     let (events, happened) = mpsc::channel(EVENTS_QUEUED_MAX);
     let (control, controls) = mpsc::channel(CONTROLS_QUEUED_MAX);
-    let hands = Hands::start(RealFileSystem, db, &args.db_dir, claims, answer)?;
-    hands.claim(config);
+    let hands = Hands::start(RealFileSystem, db, &args.db_dir, claims, answer.clone())?;
+    hands.claim(&config);
     let noted = metrics.clone();
     let note = Box::new(move |note: &Note| {
         noted.note(note);
         log(note);
     });
-    let node_loop = NodeLoop::new(node, Clock::new(), hands, answered, happened, controls, note);
+    let hub = Hub::new(events);
+    let ears = Ears { answers: answered, events: happened, control: controls };
+    let node_loop = NodeLoop::new(node, Clock::new(), hands, Dialer::new(hub.clone(), args.host), ears, note);
+    let (configure, configured) = watch::channel(config);
+    tokio::spawn(peers::follow(configured, answer));
     let pages = Arc::new(Pages { control: control.clone(), metrics, version: VERSION });
     let stopped = Arc::new(Notify::new());
     let shutdown = stopped.clone();
     let options = ServerOptions { max_connections: args.max_connections };
     let server =
-        tokio::spawn(ws::serve(listener, options, pages, Hub::new(events), async move { shutdown.notified().await }));
+        tokio::spawn(ws::serve(listener, options, pages, hub, async move { shutdown.notified().await }));
     let looping = tokio::spawn(node_loop.run());
     // From here on signals mean what the manual says; whoever reads the next line may send them.
     let mut signals = Signals::listen()?;
     tracing::info!(%address, "listening");
     // Without systemd there is nobody to be told.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-    signals.obey(args, &control).await?;
+    signals.obey(args, &control, &configure).await?;
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     // The loop first: it takes it for the end when there is nobody left to bring events.
     if control.send(Control::Stop).await.is_err() {
@@ -150,15 +175,21 @@ impl Signals {
     }
 
     /// Ends with SIGTERM or SIGINT; SIGHUP reads the configuration again, and keeps the old one if the new one is wrong.
-    async fn obey(&mut self, args: &Args, control: &mpsc::Sender<Control>) -> anyhow::Result<()> {
+    async fn obey(
+        &mut self,
+        args: &Args,
+        control: &mpsc::Sender<Control>,
+        configure: &watch::Sender<Arc<NodeConfig>>,
+    ) -> anyhow::Result<()> {
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => return Ok(()),
                 _ = self.interrupt.recv() => return Ok(()),
                 _ = self.hangup.recv() => match load(args) {
                     Ok(config) => {
-                        let directories = config.directories.len();
-                        if control.send(Control::Configure(Arc::new(config))).await.is_err() {
+                        let (directories, config) = (config.directories.len(), Arc::new(config));
+                        configure.send_replace(config.clone());
+                        if control.send(Control::Configure(config)).await.is_err() {
                             bail!("the event loop has ended by itself");
                         }
                         // Whoever asks after this line is told of the new one.
@@ -186,8 +217,23 @@ fn log(note: &Note) {
         Note::Paused { path, failure } => {
             tracing::warn!(%path, kind = failure.kind.name(), "will try again: {}", failure.text);
         }
+        Note::Learned { path, image } => {
+            let image = image.map_or_else(|| "-".to_owned(), |image| image.to_string());
+            tracing::info!(%path, %image, "change from another node");
+        }
+        Note::ToldCorrupt { connection, image, block } => {
+            tracing::warn!(connection = connection.0, %image, block, "another node got a wrong block from here");
+        }
+        Note::NodeUnreachable { address, reason } => tracing::debug!(%address, "a node can't be reached: {reason}"),
         Note::SourceDropped { connection, image, reason } => {
             tracing::warn!(connection = connection.0, %image, "a source is not asked any more: {reason}");
         }
     }
+}
+
+fn random() -> std::io::Result<[u8; 32]> {
+    let mut bytes = [0; 32];
+    let filled = rustix::rand::getrandom(&mut bytes[..], rustix::rand::GetRandomFlags::empty())?;
+    // The system gives as many as that in one go (getrandom(2)).
+    if filled == bytes.len() { Ok(bytes) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
 }

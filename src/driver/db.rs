@@ -27,6 +27,7 @@ const INTENTS: Rows = TableDefinition::new("intents");
 const COMMITTED: Rows = TableDefinition::new("committed");
 
 const FORMAT_KEY: &str = "format";
+const INCARNATION_KEY: &str = "incarnation";
 const FORMAT: u64 = 1;
 
 /// Why the database can't be used. A failed write changed nothing that was there; if what failed was its very last sync, it
@@ -61,6 +62,8 @@ pub struct Db {
 /// One change of one row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Write {
+    /// The node calls itself by this number of starts.
+    PutIncarnation(u64),
     /// Sets what should be at a path.
     PutHead(VPath, HeadRecord),
     /// Sets the swap that is about to happen at a path.
@@ -164,6 +167,22 @@ impl Db {
         self.with(load)
     }
 
+    /// A number that is higher than what was ever given or written before, written down.
+    pub fn next_incarnation(&self) -> Result<u64, DbError> {
+        self.with(|database| {
+            let transaction = database.begin_write().map_err(storage("write"))?;
+            let next = {
+                let mut meta = transaction.open_table(META).map_err(storage("open"))?;
+                let last = meta.get(INCARNATION_KEY).map_err(storage("read"))?.map_or(0, |last| last.value());
+                let next = last.saturating_add(1);
+                meta.insert(INCARNATION_KEY, next).map_err(storage("write"))?;
+                next
+            };
+            transaction.commit().map_err(storage("write"))?;
+            Ok(next)
+        })
+    }
+
     /// Makes all the changes, in order, in one transaction which is durable when this returns.
     pub fn write(&self, batch: &[Write]) -> Result<(), DbError> {
         self.with(|database| write(database, batch))
@@ -202,6 +221,7 @@ fn write(database: &Database, batch: &[Write]) -> Result<(), DbError> {
         let mut heads = transaction.open_table(HEADS).map_err(storage("write"))?;
         let mut intents = transaction.open_table(INTENTS).map_err(storage("write"))?;
         let mut committed = transaction.open_table(COMMITTED).map_err(storage("write"))?;
+        let mut meta = transaction.open_table(META).map_err(storage("write"))?;
         for write in batch {
             match write {
                 Write::PutHead(path, row) => _ = heads.insert(path.as_str(), &*row.encode()).map_err(&fail)?,
@@ -209,6 +229,7 @@ fn write(database: &Database, batch: &[Write]) -> Result<(), DbError> {
                 Write::PutCommitted(path, row) => {
                     _ = committed.insert(path.as_str(), &*row.encode()).map_err(&fail)?;
                 }
+                Write::PutIncarnation(number) => _ = meta.insert(INCARNATION_KEY, number).map_err(&fail)?,
                 Write::DeleteHead(path) => _ = heads.remove(path.as_str()).map_err(&fail)?,
                 Write::DeleteIntent(path) => _ = intents.remove(path.as_str()).map_err(&fail)?,
                 Write::DeleteCommitted(path) => _ = committed.remove(path.as_str()).map_err(&fail)?,

@@ -123,6 +123,24 @@ pub const CONNECTION_IDLE_TIMEOUT: Duration = Duration::from_mins(2);
 pub const PING_INTERVAL: Duration = Duration::from_secs(30);
 /// Saying goodbye takes no longer.
 pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Members that a node chooses for an image that it deploys. Others choose it, too, so that it has about twice as many.
+pub const NEIGHBOURS_CHOSEN: usize = 5;
+/// How often a node looks whether an image has enough of them.
+pub const NEIGHBOURS_INTERVAL: Duration = Duration::from_secs(5);
+/// When one of them fails, the next is chosen this much later.
+pub const NEIGHBOURS_PAUSE: Duration = Duration::from_millis(200);
+/// A connection to another node must be made, and both must know each other, within this time.
+pub const NODE_LINK_TIMEOUT: Duration = Duration::from_secs(15);
+/// Connections to nodes that are being made at once.
+pub const NODE_DIALS_MAX: usize = 64;
+/// A connection between nodes which nobody needs is closed after this time.
+pub const NODE_LINK_IDLE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often the names in `peers.txt` are looked up again.
+pub const PEERS_INTERVAL: Duration = Duration::from_secs(60);
+/// And after a look-up that failed.
+pub const PEERS_RETRY_PAUSE: Duration = Duration::from_secs(5);
+/// Names looked up at once.
+pub const NAME_LOOKUPS_MAX: usize = 16;
 /// Looking up one name takes no longer until it has addresses.
 pub const NAME_LOOKUP_TIMEOUT: Duration = Duration::from_secs(15);
 /// When a name's A records are there, its AAAA records must be there this much later, and the other way round.

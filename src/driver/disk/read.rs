@@ -187,11 +187,20 @@ impl<F: FileSystem> Inspection<'_, F> {
     }
 }
 
-/// Appends the bytes of `run` from the visible tree, checked. Otherwise nothing is appended, and the numbers of the
+/// Which of a place's trees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tree {
+    /// What everyone sees.
+    Visible,
+    /// What is being staged.
+    Staged,
+}
+
+/// Appends the bytes of `run` from a tree, checked. Otherwise nothing is appended, and the numbers of the
 /// blocks are returned whose bytes aren't the image's (or aren't there).
 pub fn read_run<F: FileSystem>(
     fs: &F,
-    place: &Place,
+    (place, tree): (&Place, Tree),
     image: &Image,
     run: Run,
     out: &mut Vec<u8>,
@@ -202,7 +211,12 @@ pub fn read_run<F: FileSystem>(
     let root = fs.open_root(place.base()).map_err(|e| error::base(place.base(), &e))?;
     let start = out.len();
     out.resize(start + bytes, 0);
-    let result = fill(fs, &root, place, image, run, &mut out[start..]);
+    let staged = place.tree();
+    let top = match tree {
+        Tree::Visible => place.target(),
+        Tree::Staged => &staged,
+    };
+    let result = fill(fs, &root, (place, top), image, run, &mut out[start..]);
     if result.as_ref().is_ok_and(Vec::is_empty) {
         return result;
     }
@@ -214,7 +228,7 @@ pub fn read_run<F: FileSystem>(
 fn fill<F: FileSystem>(
     fs: &F,
     root: &F::Root,
-    place: &Place,
+    (place, top): (&Place, &Path),
     image: &Image,
     run: Run,
     buffer: &mut [u8],
@@ -226,7 +240,7 @@ fn fill<F: FileSystem>(
     for blocks in places.chunk_by(|a, b| std::ptr::eq(a.directory, b.directory) && a.name == b.name) {
         let (here, tail) = rest.split_at_mut(blocks.iter().map(|place| place.len).sum());
         rest = tail;
-        let path = file_path(place.target(), blocks[0].directory, blocks[0].name);
+        let path = file_path(top, blocks[0].directory, blocks[0].name);
         let read = match fs.open_file(root, &path, Access::Read) {
             Err(e) if is(&e, Errno::NOENT) => 0,
             Err(e) => return Err(error::at(place, "open", &path, &e)),
@@ -258,5 +272,5 @@ pub fn read_block<F: FileSystem>(
     block: u64,
     out: &mut Vec<u8>,
 ) -> Result<bool, Failure> {
-    Ok(read_run(fs, place, image, Run { first: block, count: 1 }, out)?.is_empty())
+    Ok(read_run(fs, (place, Tree::Visible), image, Run { first: block, count: 1 }, out)?.is_empty())
 }

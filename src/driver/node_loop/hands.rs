@@ -281,6 +281,7 @@ pub(crate) fn writes(row: Row) -> Vec<Write> {
         Row::Head { path, record } => vec![Write::PutHead(path, record)],
         Row::NoHead { path } => vec![Write::DeleteHead(path)],
         Row::Intent { path, record } => vec![Write::PutIntent(path, record)],
+        Row::Incarnation(number) => vec![Write::PutIncarnation(number)],
         Row::Committed { path, record } => vec![Write::DeleteIntent(path.clone()), Write::PutCommitted(path, record)],
     }
 }

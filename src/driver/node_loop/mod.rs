@@ -1,6 +1,7 @@
 //! The daemon's event loop: tells the node what happened and has its effects carried out. It decides nothing.
 
 mod answering;
+mod dialer;
 mod hands;
 mod serve;
 
@@ -10,12 +11,13 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
 use self::answering::Requests;
+pub use self::dialer::Dialer;
 pub use self::hands::{Hands, HandsError};
 use super::clock::Clock;
 use super::disk::fs::FileSystem;
 use super::ws::{ConnectionHandle, Event, Outgoing, SendError};
 use crate::engine::contract::{Engine, Outbox};
-use crate::engine::node::{Effect, Input, Node, NodeStatus, Note};
+use crate::engine::node::{Effect, End, Input, Node, NodeStatus, Note};
 use crate::format::wire::Message;
 use crate::model::directory::NodeConfig;
 use crate::model::peer::ConnectionId;
@@ -44,9 +46,20 @@ pub struct NodeLoop<F: FileSystem + Clone> {
     answers: mpsc::Receiver<Input>,
     events: mpsc::Receiver<Event>,
     control: mpsc::Receiver<Control>,
+    dialer: Dialer,
     connections: BTreeMap<ConnectionId, Link>,
     note: Box<dyn Fn(&Note) + Send>,
     outbox: Outbox<Effect>,
+}
+
+/// What the loop waits for.
+pub struct Ears {
+    /// Answers of disk and database, and whatever else the rest of the process has for the node.
+    pub answers: mpsc::Receiver<Input>,
+    /// Of connections.
+    pub events: mpsc::Receiver<Event>,
+    /// Of pages and signals.
+    pub control: mpsc::Receiver<Control>,
 }
 
 /// A connection, and what it wants to read, if it ever wanted anything.
@@ -66,12 +79,13 @@ impl<F: FileSystem + Clone> NodeLoop<F> {
         node: Node,
         clock: Clock,
         hands: Hands<F>,
-        answers: mpsc::Receiver<Input>,
-        events: mpsc::Receiver<Event>,
-        control: mpsc::Receiver<Control>,
+        dialer: Dialer,
+        ears: Ears,
         note: Box<dyn Fn(&Note) + Send>,
     ) -> Self {
-        Self { node, clock, hands, answers, events, control, connections: BTreeMap::new(), note, outbox: Outbox::new() }
+        let Ears { answers, events, control } = ears;
+        let (connections, outbox) = (BTreeMap::new(), Outbox::new());
+        Self { node, clock, hands, answers, events, control, dialer, connections, note, outbox }
     }
 
     /// Runs until it is told to stop.
@@ -100,6 +114,11 @@ impl<F: FileSystem + Clone> NodeLoop<F> {
                     Some(input) => self.tell(input),
                     None => return,
                 },
+                (address, dialed) = self.dialer.dialed() => {
+                    if let Err(reason) = dialed {
+                        self.tell(Input::NotConnected { address, reason });
+                    }
+                }
                 event = self.events.recv() => match event {
                     Some(event) => self.event(event),
                     None => return,
@@ -116,9 +135,10 @@ impl<F: FileSystem + Clone> NodeLoop<F> {
     fn event(&mut self, event: Event) {
         match event {
             Event::Opened(handle) => {
-                let (connection, version) = (handle.id, handle.version);
+                let (connection, version, from) = (handle.id, handle.version, handle.peer);
+                let end = self.dialer.opened(connection).map_or(End::Accepted { from }, |to| End::Dialed { to });
                 self.connections.insert(connection, Link { handle, requests: None });
-                self.tell(Input::Connected { connection, version });
+                self.tell(Input::Connected { connection, version, end });
             }
             Event::Message { from, message } => self.tell(Input::Message { connection: from, message }),
             Event::Closed { id, .. } => {
@@ -132,6 +152,9 @@ impl<F: FileSystem + Clone> NodeLoop<F> {
         while let Some(effect) = self.outbox.pop() {
             match effect {
                 Effect::Send { connection, message } => self.send(connection, message),
+                Effect::Close { connection, reason } => self.close(connection, reason),
+                Effect::Connect { address } => self.dialer.dial(address),
+                Effect::Datagram { .. } => {}
                 Effect::Disk { job, task } => self.hands.disk(job, task),
                 Effect::Write { job, rows } => self.hands.write(job, rows),
                 Effect::LoadIndex { image } => self.hands.load_index(image),
@@ -149,6 +172,12 @@ impl<F: FileSystem + Clone> NodeLoop<F> {
                 Effect::Note(note) => (self.note)(&note),
             }
         }
+    }
+
+    fn close(&self, connection: ConnectionId, reason: String) {
+        let Some(Link { handle, .. }) = self.connections.get(&connection) else { return };
+        // If its queue is full, it closes at once.
+        let _ = handle.try_send(Outgoing::Close(reason));
     }
 
     /// A peer that doesn't read what it is told is cut off: its `Closed` event follows.

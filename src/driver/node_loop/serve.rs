@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::hands::Shared;
 use crate::driver::disk::fs::FileSystem;
 use crate::driver::disk::place::Place;
-use crate::driver::disk::read;
+use crate::driver::disk::read::{self, Tree};
 use crate::driver::ws::{ConnectionHandle, Outgoing};
 use crate::engine::node::Serving;
 use crate::format::wire::{DataResponse, Message, Response, data_response_header};
@@ -59,7 +59,14 @@ fn answer<F: FileSystem + Clone>(shared: &Shared<F>, request: u64, what: Serving
         Serving::Block { image, directory, path, hash, file, offset } => {
             block(shared, request, image, &directory, &path, hash, &file, offset)?
         }
-        Serving::Run { image, directory, path, run } => run_frame(shared, request, image, &directory, &path, run)?,
+        Serving::Run { image, directory, path, run, staged: false } => {
+            run_frame(shared, request, image, (&directory, &path, Tree::Visible), run)?
+        }
+        // It may have been made visible since it was asked for.
+        Serving::Run { image, directory, path, run, staged: true } => {
+            run_frame(shared, request, image, (&directory, &path, Tree::Staged), run)
+                .or_else(|_| run_frame(shared, request, image, (&directory, &path, Tree::Visible), run))?
+        }
     };
     Ok(Outgoing::Encoded { frame: shared.frames.finish(frame), is_response: true })
 }
@@ -92,7 +99,7 @@ fn block<F: FileSystem + Clone>(
     }
     let len = known.place(number).ok_or_else(missing)?.len;
     let mut frame = data_response_header(DataResponse::GetBlock, request, len);
-    read_into(shared, directory, path, &known, Run { first: number, count: 1 }, &mut frame)?;
+    read_into(shared, (directory, path, Tree::Visible), &known, Run { first: number, count: 1 }, &mut frame)?;
     Ok(frame)
 }
 
@@ -100,30 +107,29 @@ fn run_frame<F: FileSystem + Clone>(
     shared: &Shared<F>,
     request: u64,
     image: ImageId,
-    directory: &DirectoryConfig,
-    path: &VPath,
+    tree: (&DirectoryConfig, &VPath, Tree),
     run: Run,
 ) -> Result<Vec<u8>, String> {
     let known = shared.image(image)?.ok_or_else(|| format!("no index of image {image} here"))?;
     let bytes =
         run.bytes(&known).ok_or_else(|| "these blocks are not in the image, or too many for one request".to_owned())?;
     let mut frame = shared.frames.begin(DataResponse::GetBlocks, request, bytes);
-    read_into(shared, directory, path, &known, run, &mut frame)?;
+    read_into(shared, tree, &known, run, &mut frame)?;
     Ok(frame)
 }
 
 fn read_into<F: FileSystem + Clone>(
     shared: &Shared<F>,
-    directory: &DirectoryConfig,
-    path: &VPath,
+    (directory, path, tree): (&DirectoryConfig, &VPath, Tree),
     image: &crate::model::image::Image,
     run: Run,
     frame: &mut Vec<u8>,
 ) -> Result<(), String> {
     let place = Place::new(directory, path).map_err(|failure| failure.to_string())?;
-    let bad = read::read_run(&shared.fs, &place, image, run, frame).map_err(|failure| failure.to_string())?;
+    let bad = read::read_run(&shared.fs, (&place, tree), image, run, frame).map_err(|failure| failure.to_string())?;
     match bad.first() {
         None => Ok(()),
+        Some(block) if tree == Tree::Staged => Err(format!("block {block} is not here yet")),
         Some(block) => {
             tracing::error!(%path, block, "the visible tree is damaged: a block doesn't fit its hash");
             Err(format!("block {block} is damaged on this node"))

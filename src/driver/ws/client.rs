@@ -1,7 +1,7 @@
 //! Making a connection: TCP, then the WebSocket handshake, which offers both versions.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Limited};
@@ -9,7 +9,7 @@ use hyper::body::Incoming;
 use hyper::header;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::handshake::client::generate_key;
@@ -57,8 +57,13 @@ pub enum ConnectError {
 
 /// Connects to a daemon; `host` is what it is called in the request.
 pub async fn connect(addr: SocketAddr, host: &str) -> Result<Connected, ConnectError> {
+    connect_from(None, addr, host).await
+}
+
+/// Connects from one of this host's addresses; `None`: whichever the system chooses.
+pub async fn connect_from(from: Option<IpAddr>, addr: SocketAddr, host: &str) -> Result<Connected, ConnectError> {
     let attempt = async {
-        let stream = TcpStream::connect(addr).await.map_err(|source| {
+        let stream = open(from, addr).await.map_err(|source| {
             if source.kind() == io::ErrorKind::ConnectionRefused {
                 ConnectError::Refused { addr }
             } else if source.kind() == io::ErrorKind::TimedOut {
@@ -71,6 +76,13 @@ pub async fn connect(addr: SocketAddr, host: &str) -> Result<Connected, ConnectE
         shake_hands(stream, addr, host).await
     };
     timeout(limits::HANDSHAKE_TIMEOUT, attempt).await.unwrap_or(Err(ConnectError::Timeout { addr }))
+}
+
+async fn open(from: Option<IpAddr>, addr: SocketAddr) -> io::Result<TcpStream> {
+    let Some(from) = from.filter(|from| from.is_ipv4() == addr.is_ipv4()) else { return TcpStream::connect(addr).await };
+    let socket = if addr.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.bind(SocketAddr::new(from, 0))?;
+    socket.connect(addr).await
 }
 
 async fn shake_hands(stream: TcpStream, addr: SocketAddr, host: &str) -> Result<Connected, ConnectError> {

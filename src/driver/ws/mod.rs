@@ -25,7 +25,7 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 use crate::format::wire::{Message, WireError};
 use crate::model::peer::{ConnectionId, ProtocolVersion};
 
-pub use client::{ConnectError, Connected, connect};
+pub use client::{ConnectError, Connected, connect, connect_from};
 pub use handle::{ConnectionHandle, SendError};
 pub use server::{Handler, Page, ServerOptions, serve};
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use super::links::{Greet, NodeLink};
-use super::register::{Form, Waiter};
+use super::register::{Form, Submission};
 use super::{Effect, End, Node};
 use crate::engine::contract::Outbox;
 use crate::engine::fetch::{self, Answer, Question};
@@ -149,8 +149,39 @@ impl Connections {
             && connection.told.insert(image)
     }
 
+    /// The node at the other end takes part in an image.
+    pub(super) fn takes_part(&mut self, connection: ConnectionId, image: ImageId) {
+        if let Some(link) = self.link_mut(connection) {
+            link.takes_part(image);
+        }
+    }
+
+    /// Who wants to know which pieces of an image are here.
+    pub(super) fn participants(&self, image: ImageId) -> Vec<ConnectionId> {
+        let takes_part = |connection: &Connection| match &connection.standing {
+            Standing::Node(link) => link.is_about(image),
+            Standing::Public | Standing::Greeting(_) => connection.vouched.contains(&image),
+        };
+        self.by_id.iter().filter(|(_, connection)| takes_part(connection)).map(|(id, _)| *id).collect()
+    }
+
+    /// Who was told of the pieces here.
+    pub(super) fn told(&self, image: ImageId) -> Vec<ConnectionId> {
+        self.by_id.iter().filter(|(_, connection)| connection.told.contains(&image)).map(|(id, _)| *id).collect()
+    }
+
+    /// The image is complete here: nodes need not be told of it any more.
+    pub(super) fn forget(&mut self, image: ImageId) {
+        for connection in self.by_id.values_mut() {
+            if let Standing::Node(link) = &mut connection.standing {
+                link.forget(image);
+                connection.told.remove(&image);
+            }
+        }
+    }
+
     /// Something was said on it.
-    fn used(&mut self, connection: ConnectionId, now: Now) {
+    fn was_used(&mut self, connection: ConnectionId, now: Now) {
         if let Some(link) = self.link_mut(connection) {
             link.used = now.time;
         }
@@ -221,7 +252,7 @@ impl Node {
         message: Message,
         outbox: &mut Outbox<Effect>,
     ) {
-        self.connections.used(connection, now);
+        self.connections.was_used(connection, now);
         match message {
             Message::Notification(Notification::Cluster(notice)) => self.noticed(now, connection, notice, outbox),
             Message::Notification(Notification::PublishImage { id }) => self.published(now, connection, id, outbox),
@@ -277,15 +308,15 @@ impl Node {
         request: Request,
         outbox: &mut Outbox<Effect>,
     ) {
-        let waiter = |form| Waiter { connection, request: id, form };
+        let client = |form| Submission { connection, request: id, form };
         match request {
             Request::AppendDir(change) => {
-                self.submit_published(now, waiter(Form::AppendDir), change, Verb::Append, outbox);
+                self.submit_published(now, client(Form::AppendDir), change, Verb::Append, outbox);
             }
             Request::ReplaceDir(change) => {
-                self.submit_published(now, waiter(Form::ReplaceDir), change, Verb::Replace, outbox);
+                self.submit_published(now, client(Form::ReplaceDir), change, Verb::Replace, outbox);
             }
-            Request::SubmitChange(signed) => self.submit(now, waiter(Form::SubmitChange), &signed, outbox),
+            Request::SubmitChange(signed) => self.submit(now, client(Form::SubmitChange), &signed, outbox),
             Request::GetIndex { id: image, .. } => self.serve_index(connection, id, image, outbox),
             Request::GetIndexPart { id: image, offset } => self.serve_index_part(connection, id, image, offset, outbox),
             Request::GetIndexAt { path } => self.serve_index_at(connection, id, &path, outbox),
@@ -299,7 +330,7 @@ impl Node {
     fn submit_published(
         &mut self,
         now: Now,
-        waiter: Waiter,
+        client: Submission,
         change: PublishedChange,
         verb: Verb,
         outbox: &mut Outbox<Effect>,
@@ -308,14 +339,14 @@ impl Node {
             Ok(path) => path,
             Err(error) => {
                 let text = format!("{error}");
-                return self.respond(waiter.connection, waiter.request, Response::Error(text), outbox);
+                return self.respond(client.connection, client.request, Response::Error(text), outbox);
             }
         };
         let signatures =
             change.signatures.into_iter().map(|bytes| Signature { scheme: Scheme::Legacy, key: None, bytes }).collect();
         let image = Some(change.image);
         let change = Change { cluster: None, verb, path, image, old_image: change.old_image, stamp: change.timestamp };
-        self.submit(now, waiter, &SignedChange::new(change, signatures), outbox);
+        self.submit(now, client, &SignedChange::new(change, signatures), outbox);
     }
 
     /// An answer to a request of ours.

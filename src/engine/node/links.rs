@@ -38,6 +38,25 @@ pub(super) struct NodeLink {
     /// When anything was last said on it.
     pub(super) used: Time,
     needs: BTreeSet<Need>,
+    /// Images in which the other side takes part.
+    part: BTreeSet<ImageId>,
+}
+
+impl NodeLink {
+    /// Whether either side gets or gives blocks of the image here.
+    pub(super) fn is_about(&self, image: ImageId) -> bool {
+        self.part.contains(&image) || self.needs.contains(&Need::Image(image))
+    }
+
+    pub(super) fn takes_part(&mut self, image: ImageId) {
+        if self.part.len() < limits::PUBLISHED_PER_CONNECTION_MAX {
+            self.part.insert(image);
+        }
+    }
+
+    pub(super) fn forget(&mut self, image: ImageId) {
+        self.part.remove(&image);
+    }
 }
 
 /// What both sides chose so far.
@@ -234,9 +253,8 @@ impl Node {
         dialed: bool,
         outbox: &mut Outbox<Effect>,
     ) {
-        let link = NodeLink { node, dialed, used: now.time, needs: BTreeSet::new() };
+        let link = NodeLink { node, dialed, used: now.time, needs: BTreeSet::new(), part: BTreeSet::new() };
         self.connections.stand(connection, Standing::Node(link));
-        self.node_joined(now, connection, outbox);
     }
 
     /// A connection of either kind is gone.

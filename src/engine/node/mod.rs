@@ -3,7 +3,11 @@
 //! It knows what holds at each path (heads, durable before they are acknowledged), what is on disk (committed), who watches,
 //! and which wire request belongs to which question. How anything is carried out is the event loop's.
 
+mod cluster;
 mod connections;
+mod links;
+mod neighbours;
+mod proposals;
 mod register;
 mod serve;
 mod status;
@@ -13,9 +17,16 @@ mod tests;
 mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use self::connections::Connections;
+use bytes::Bytes;
+
+use self::cluster::Cluster;
+use self::connections::{Connections, notify};
+use self::links::Links;
+use self::neighbours::Neighbours;
+use self::proposals::Proposals;
 use self::register::{Heads, Registration};
 pub use self::serve::Serving;
 pub use self::status::{NodeStatus, PathStatus};
@@ -24,13 +35,13 @@ use super::contract::{Engine, Outbox, earlier};
 use super::deploy::{self, Deploys};
 use super::fetch::{self, Fetches};
 use crate::format::record::{CommittedRecord, HeadRecord, IntentRecord};
-use crate::format::wire::Message;
+use crate::format::wire::{Message, Notice, Notification};
 use crate::model::directory::NodeConfig;
 use crate::model::disk_task::{DiskAction, DiskResult, DiskTask};
 use crate::model::failure::{Failure, FailureKind};
 use crate::model::ids::ImageId;
 use crate::model::image::Image;
-use crate::model::peer::{ConnectionId, Host, ProtocolVersion};
+use crate::model::peer::{ClusterKey, ConnectionId, Host, NodeId, ProtocolVersion};
 use crate::model::run::Run;
 use crate::model::time::{Now, Time};
 use crate::model::vpath::VPath;
@@ -43,7 +54,13 @@ pub struct JobId(pub u64);
 #[derive(Debug)]
 pub enum Input {
     /// A handshake ended well.
-    Connected { connection: ConnectionId, version: ProtocolVersion },
+    Connected { connection: ConnectionId, version: ProtocolVersion, end: End },
+    /// Answer to [`Effect::Connect`]; [`Input::Connected`] is the other.
+    NotConnected { address: SocketAddr, reason: String },
+    /// A datagram came.
+    Datagram { from: SocketAddr, data: Bytes },
+    /// The addresses in `peers.txt`, whenever they were looked up again.
+    Peers(Vec<SocketAddr>),
     /// A message came in.
     Message { connection: ConnectionId, message: Message },
     /// A connection is gone, whoever closed it.
@@ -62,6 +79,24 @@ pub enum Input {
     Configured(Arc<NodeConfig>),
 }
 
+/// Which end of a connection this node is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// The other side connected.
+    Accepted { from: SocketAddr },
+    /// This node did, because of [`Effect::Connect`].
+    Dialed { to: SocketAddr },
+}
+
+impl End {
+    const fn dialed(self) -> Option<SocketAddr> {
+        match self {
+            Self::Accepted { .. } => None,
+            Self::Dialed { to } => Some(to),
+        }
+    }
+}
+
 /// Why an index that arrived can't be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum IndexProblem {
@@ -78,6 +113,12 @@ pub enum IndexProblem {
 pub enum Effect {
     /// Send a message. No answer.
     Send { connection: ConnectionId, message: Message },
+    /// Say why, then close. Answered by [`Input::Disconnected`].
+    Close { connection: ConnectionId, reason: String },
+    /// Connect to a node.
+    Connect { address: SocketAddr },
+    /// Send a datagram, which may be lost. No answer.
+    Datagram { to: SocketAddr, data: Bytes },
     /// Work on the trees.
     Disk { job: JobId, task: DiskTask },
     /// Write rows in one durable transaction, in the order of these effects.
@@ -105,6 +146,12 @@ pub enum Note {
     Paused { path: VPath, failure: Failure },
     /// A source isn't asked any more for an image.
     SourceDropped { connection: ConnectionId, image: ImageId, reason: String },
+    /// Another node has taken a change.
+    Learned { path: VPath, image: Option<ImageId> },
+    /// Another node says that it got a wrong block from here.
+    ToldCorrupt { connection: ConnectionId, image: ImageId, block: u64 },
+    /// Another node could not be connected to.
+    NodeUnreachable { address: SocketAddr, reason: String },
 }
 
 /// A change of the state database.
@@ -118,6 +165,31 @@ pub enum Row {
     Intent { path: VPath, record: IntentRecord },
     /// A swap has happened: this is visible.
     Committed { path: VPath, record: CommittedRecord },
+    /// The node has taken a higher incarnation.
+    Incarnation(u64),
+}
+
+/// What makes a node.
+#[derive(Debug)]
+pub struct Setup {
+    /// Who it is.
+    pub host: Host,
+    /// The cluster's name; changes for another one are refused.
+    pub cluster: Option<Box<str>>,
+    /// Of the program.
+    pub version: &'static str,
+    /// Where the others find it, TCP and UDP alike.
+    pub address: SocketAddr,
+    /// Higher than at any start before.
+    pub incarnation: u64,
+    /// What all nodes of the cluster know.
+    pub key: Option<ClusterKey>,
+    /// Never the same twice.
+    pub random: [u8; 32],
+    /// What it carries.
+    pub config: Arc<NodeConfig>,
+    /// What its database held.
+    pub snapshot: Snapshot,
 }
 
 /// What the state database held at start.
@@ -137,13 +209,14 @@ enum Purpose {
     Deploy(VPath),
     Store(VPath, Run),
     Register(Registration),
+    Incarnation(u64),
 }
 
 /// A node.
 #[derive(Debug)]
 pub struct Node {
     host: Host,
-    cluster: Option<Box<str>>,
+    cluster_name: Option<Box<str>>,
     version: &'static str,
     config: Arc<NodeConfig>,
     heads: Heads,
@@ -151,6 +224,10 @@ pub struct Node {
     deploys: Deploys,
     fetches: Fetches,
     watch: Watch,
+    links: Links,
+    cluster: Cluster,
+    neighbours: Neighbours,
+    proposals: Proposals,
     /// Who waits for an index, by image.
     index_waiters: BTreeMap<ImageId, BTreeSet<VPath>>,
     jobs: BTreeMap<JobId, Purpose>,
@@ -159,19 +236,21 @@ pub struct Node {
 
 impl Node {
     /// A node with what its database held. Follow with [`Node::start`].
-    pub fn new(
-        host: Host,
-        cluster: Option<Box<str>>,
-        version: &'static str,
-        config: Arc<NodeConfig>,
-        snapshot: Snapshot,
-    ) -> Self {
+    pub fn new(setup: Setup) -> Self {
+        let Setup { host, cluster, version, address, incarnation, key, random, config, snapshot } = setup;
+        let me = NodeId { address, machine_id: host.machine_id, incarnation };
+        let seed = |at: usize| u64::from_le_bytes(random[at..at + 8].try_into().expect("eight bytes"));
+        let heads = Heads::new(snapshot);
         Self {
+            links: Links::new(me, key.clone(), seed(16)),
+            neighbours: Neighbours::new(seed(24)),
+            cluster: Cluster::new(me, &host, version, &config, key, &random),
+            proposals: Proposals::default(),
             host,
-            cluster,
+            cluster_name: cluster,
             version,
             config,
-            heads: Heads::new(snapshot),
+            heads,
             connections: Connections::default(),
             deploys: Deploys::default(),
             fetches: Fetches::default(),
@@ -186,6 +265,7 @@ impl Node {
     pub fn start(&mut self, now: Now, outbox: &mut Outbox<Effect>) {
         for path in self.heads.paths() {
             self.order(now, &path, outbox);
+            self.spread(now, &path, outbox);
         }
     }
 
@@ -232,6 +312,7 @@ impl Node {
                 deploy::Effect::Fetch { path, directory, id, image, have } => {
                     self.watch.touch(&path);
                     self.fetch(now, fetch::Input::Start { path, directory, id, image, have }, outbox);
+                    self.tell_all_pieces(id, outbox);
                 }
                 deploy::Effect::CancelFetch { path } => self.fetch(now, fetch::Input::Cancel { path }, outbox),
                 deploy::Effect::PutIntent { path, intent } => {
@@ -245,6 +326,7 @@ impl Node {
                 }
                 deploy::Effect::Done { path, change, image, bytes_reused, bytes_fetched, already } => {
                     self.heads.committed(&path, change);
+                    self.spread_ended(&path, image);
                     outbox.push(Effect::Note(Note::Done {
                         path: path.clone(),
                         image,
@@ -256,18 +338,21 @@ impl Node {
                     self.outcome(&path, change, image, result, None, (bytes_reused, bytes_fetched), outbox);
                 }
                 deploy::Effect::Superseded { path, change, image } => {
+                    self.spread_ended(&path, image);
                     let reason = "a newer change took its place".to_owned();
                     outbox.push(Effect::Note(Note::Ended { path: path.clone(), image, reason: reason.clone() }));
                     self.outcome(&path, change, image, "superseded", Some(&reason), (0, 0), outbox);
                 }
                 deploy::Effect::Cancelled { path, change, image } => {
+                    self.spread_ended(&path, image);
                     let reason = "its directory isn't configured here any more".to_owned();
                     outbox.push(Effect::Note(Note::Ended { path: path.clone(), image, reason: reason.clone() }));
                     self.outcome(&path, change, image, "failed", Some(&reason), (0, 0), outbox);
                 }
                 deploy::Effect::Failed { path, change, image, reason } => {
                     outbox.push(Effect::Note(Note::Ended { path: path.clone(), image, reason: reason.clone() }));
-                    self.withdraw(&path, change, outbox);
+                    self.spread_ended(&path, image);
+                    self.withdraw(now, &path, change, outbox);
                     self.outcome(&path, change, image, "failed", Some(&reason), (0, 0), outbox);
                 }
                 deploy::Effect::Paused { path, failure } => {
@@ -297,6 +382,11 @@ impl Node {
                     self.deploy(now, deploy::Input::FetchFailed { path, failure }, outbox);
                 }
                 fetch::Effect::Cancelled { path } => self.deploy(now, deploy::Input::FetchCancelled { path }, outbox),
+                fetch::Effect::Announce { image, pieces } => self.announce(image, &pieces, outbox),
+                fetch::Effect::TellCorrupt { connection, image, block } => {
+                    let notice = Notice::Corrupt { image, block };
+                    notify(connection, Notification::Cluster(notice), outbox);
+                }
                 fetch::Effect::Dropped { connection, image, reason } => {
                     outbox.push(Effect::Note(Note::SourceDropped { connection, image, reason }));
                 }
@@ -318,7 +408,7 @@ impl Node {
                 });
                 self.fetch(now, fetch::Input::Stored { path, run, result }, outbox);
             }
-            Some(Purpose::Register(_)) | None => {}
+            Some(Purpose::Register(_) | Purpose::Incarnation(_)) | None => {}
         }
     }
 
@@ -326,7 +416,7 @@ impl Node {
         match self.jobs.remove(&job) {
             Some(Purpose::Deploy(path)) => self.deploy(now, deploy::Input::Written { path, result }, outbox),
             Some(Purpose::Register(done)) => self.registered(now, done, result, outbox),
-            Some(Purpose::Store(..)) | None => {}
+            Some(Purpose::Store(..) | Purpose::Incarnation(_)) | None => {}
         }
     }
 
@@ -406,11 +496,20 @@ impl Engine for Node {
 
     fn handle(&mut self, now: Now, input: Input, outbox: &mut Outbox<Effect>) {
         match input {
-            Input::Connected { connection, version } => self.connected(connection, version, outbox),
+            Input::Connected { connection, version, end } => self.connected(now, connection, version, end, outbox),
+            Input::NotConnected { address, reason } => self.dial_failed(now, address, &reason, outbox),
+            Input::Datagram { .. } => {}
+            Input::Peers(peers) => {
+                self.links.trust(&peers);
+                self.cluster.peers(peers);
+            }
             Input::Message { connection, message } => self.message(now, connection, message, outbox),
             Input::Disconnected { connection } => {
-                self.connections.remove(connection);
+                let lost = self.connections.remove(connection);
                 self.watch.gone(connection);
+                if let Some(lost) = lost {
+                    self.link_lost(now, lost, outbox);
+                }
                 self.fetch(now, fetch::Input::Gone { connection }, outbox);
             }
             Input::Disk { job, result } => self.disk_done(now, job, result, outbox),
@@ -425,7 +524,8 @@ impl Engine for Node {
 
     /// Changes with every input: the earliest of deploy's, fetch's and the next progress report.
     fn deadline(&self) -> Option<(Time, &'static str)> {
-        earlier(earlier(self.deploys.deadline(), self.fetches.deadline()), self.watch.deadline())
+        let own = earlier(self.watch.deadline(), earlier(self.links_deadline(), self.neighbours.deadline()));
+        earlier(own, earlier(self.deploys.deadline(), self.fetches.deadline()))
     }
 
     fn handle_timeout(&mut self, now: Now, outbox: &mut Outbox<Effect>) {
@@ -435,6 +535,8 @@ impl Engine for Node {
         let mut inner = Outbox::new();
         self.fetches.handle_timeout(now, &mut inner);
         self.fetched(now, inner, outbox);
+        self.links_timeout(now, outbox);
+        self.neighbours_timeout(now, outbox);
         self.report_progress(now, outbox);
     }
 }

@@ -1,8 +1,9 @@
 //! What should be at each path: decided by `access`, durable before it is acknowledged.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::proposals::Place;
 use super::{Effect, Node, Note, Purpose, Row, Snapshot};
 use crate::engine::access;
 use crate::engine::contract::Outbox;
@@ -31,12 +32,21 @@ pub(super) enum Form {
     SubmitChange,
 }
 
-/// A request whose answer waits until its change is durable.
+/// A client's request to put a change in force.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Waiter {
+pub(super) struct Submission {
     pub(super) connection: ConnectionId,
     pub(super) request: u64,
     pub(super) form: Form,
+}
+
+/// Who waits until a change is durable.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Waiter {
+    /// A client.
+    Client(Submission),
+    /// One of the changes that another node has admitted.
+    Batch(Place),
 }
 
 /// A write of a head.
@@ -63,6 +73,8 @@ struct Head {
 pub(super) struct Heads {
     heads: BTreeMap<VPath, Head>,
     committed: BTreeMap<VPath, Committed>,
+    /// Where each visible image is.
+    visible: BTreeMap<ImageId, BTreeSet<VPath>>,
     intents: BTreeMap<VPath, IntentRecord>,
     /// Being recorded, not yet durable.
     committing: BTreeMap<VPath, Committed>,
@@ -87,12 +99,15 @@ impl Heads {
             let id = change::id(&record.change.change);
             (path, Head { record, id, writes: 0 })
         };
-        Self {
+        let mut heads = Self {
             heads: snapshot.heads.into_iter().map(head).collect(),
-            committed: snapshot.committed.into_iter().map(|(path, record)| (path, record.into())).collect(),
             intents: snapshot.intents,
-            committing: BTreeMap::new(),
+            ..Self::default()
+        };
+        for (path, record) in snapshot.committed {
+            heads.show(path, record.into());
         }
+        heads
     }
 
     pub(super) fn paths(&self) -> Vec<VPath> {
@@ -110,13 +125,36 @@ impl Heads {
 
     /// Some path where the image is visible.
     pub(super) fn path_of(&self, image: ImageId) -> Option<&VPath> {
-        self.committed.iter().find(|(_, committed)| committed.image == image).map(|(path, _)| path)
+        self.visible.get(&image)?.first()
+    }
+
+    /// Whether the image is visible at the path.
+    pub(super) fn shows(&self, path: &VPath, image: ImageId) -> bool {
+        self.committed.get(path).is_some_and(|committed| committed.image == image)
+    }
+
+    fn show(&mut self, path: VPath, committed: Committed) {
+        if let Some(old) = self.committed.insert(path.clone(), committed)
+            && let Some(paths) = self.visible.get_mut(&old.image)
+        {
+            paths.remove(&path);
+            if paths.is_empty() {
+                self.visible.remove(&old.image);
+            }
+        }
+        self.visible.entry(committed.image).or_default().insert(path);
     }
 
     /// Whether the head's image is visible.
     pub(super) fn is_committed(&self, path: &VPath) -> bool {
         let wanted = self.heads.get(path).and_then(|head| head.record.change.change.image);
         wanted.is_some() && self.committed.get(path).map(|committed| committed.image) == wanted
+    }
+
+    /// What `access` wants to know of a path.
+    pub(super) fn access_head(&self, path: &VPath) -> Option<access::Head<'_>> {
+        let committed = self.is_committed(path);
+        self.heads.get(path).map(|head| access::Head { change: &head.record.change, id: head.id, committed })
     }
 
     pub(super) fn order(&mut self, path: &VPath, directory: Arc<DirectoryConfig>) -> Option<deploy::Order> {
@@ -143,7 +181,7 @@ impl Heads {
     /// A deployment is recorded (or was found to be).
     pub(super) fn committed(&mut self, path: &VPath, change: ChangeId) {
         if let Some(committed) = self.committing.remove(path) {
-            self.committed.insert(path.clone(), committed);
+            self.show(path.clone(), committed);
         }
         if let Some(head) = self.heads.get_mut(path).filter(|head| head.id == change) {
             head.record.before = None;
@@ -153,15 +191,10 @@ impl Heads {
 
 impl Node {
     /// Decides about a change and answers when what follows from it is durable.
-    pub(super) fn submit(&mut self, now: Now, waiter: Waiter, signed: &SignedChange, outbox: &mut Outbox<Effect>) {
+    pub(super) fn submit(&mut self, now: Now, client: Submission, signed: &SignedChange, outbox: &mut Outbox<Effect>) {
         let path = signed.change.path.clone();
-        let committed = self.heads.is_committed(&path);
-        let head = self.heads.heads.get(&path).map(|head| access::Head {
-            change: &head.record.change,
-            id: head.id,
-            committed,
-        });
-        let mut decision = access::decide(signed, &self.config, self.cluster.as_deref(), head, now.stamp);
+        let head = self.heads.access_head(&path);
+        let mut decision = access::decide(signed, &self.config, self.cluster_name.as_deref(), head, now.stamp);
         if decision.verdict == Verdict::Accept && self.deploys.len() >= limits::DEPLOYS_MAX {
             decision.verdict = Verdict::Refused(Refusal::Overloaded);
         }
@@ -170,23 +203,23 @@ impl Node {
         outbox.push(Effect::Note(Note::Decided { path: path.to_string(), verdict: words, image }));
         match decision.verdict {
             Verdict::Accept => {
-                self.watch.follow(waiter.connection, &path);
-                self.vouched(now, waiter.connection, image, outbox);
-                self.accept(now, &path, decision.verified, waiter, outbox);
+                self.watch.follow(client.connection, &path);
+                self.vouched(now, client.connection, image, outbox);
+                self.accept(now, &path, decision.verified, Waiter::Client(client), outbox);
             }
             Verdict::Have => {
-                self.watch.follow(waiter.connection, &path);
-                self.vouched(now, waiter.connection, image, outbox);
+                self.watch.follow(client.connection, &path);
+                self.vouched(now, client.connection, image, outbox);
                 self.watch.touch(&path);
-                self.merge(now, &path, &decision.verified, waiter, outbox);
+                self.merge(now, &path, &decision.verified, Waiter::Client(client), outbox);
             }
             Verdict::Superseded(_) | Verdict::Refused(_) => {
-                self.answer_change(waiter, &path, &decision.verdict, outbox);
+                self.answer_change(Waiter::Client(client), &path, &decision.verdict, outbox);
             }
         }
     }
 
-    fn accept(&mut self, now: Now, path: &VPath, verified: SignedChange, waiter: Waiter, outbox: &mut Outbox<Effect>) {
+    pub(super) fn accept(&mut self, now: Now, path: &VPath, verified: SignedChange, waiter: Waiter, outbox: &mut Outbox<Effect>) {
         let id = change::id(&verified.change);
         let old = self.heads.heads.remove(path);
         let writes = old.as_ref().map_or(0, |old| old.writes);
@@ -197,7 +230,14 @@ impl Node {
     }
 
     /// The same image again: its signatures are added, and an answer never overtakes the write that it speaks of.
-    fn merge(&mut self, now: Now, path: &VPath, verified: &SignedChange, waiter: Waiter, outbox: &mut Outbox<Effect>) {
+    pub(super) fn merge(
+        &mut self,
+        now: Now,
+        path: &VPath,
+        verified: &SignedChange,
+        waiter: Waiter,
+        outbox: &mut Outbox<Effect>,
+    ) {
         let Some(head) = self.heads.heads.get_mut(path) else { return };
         let same = change::id(&verified.change) == head.id;
         let merged = same && head.record.change.merge(&verified.signatures);
@@ -206,6 +246,7 @@ impl Node {
         } else {
             self.answer_change(waiter, path, &Verdict::Have, outbox);
             self.order(now, path, outbox);
+            self.spread(now, path, outbox);
         }
     }
 
@@ -234,22 +275,28 @@ impl Node {
                     let verdict = if new { Verdict::Accept } else { Verdict::Have };
                     self.answer_change(waiter, &path, &verdict, outbox);
                 }
+                self.head_changed(now, &path, outbox);
                 self.order(now, &path, outbox);
+                self.spread(now, &path, outbox);
             }
             Err(text) => {
                 if new && head.id == id {
                     self.heads.take_back(&path);
                 }
-                if let Some(waiter) = waiter {
-                    let text = format!("the change could not be written down: {text}");
-                    self.respond(waiter.connection, waiter.request, Response::Error(text), outbox);
+                match waiter {
+                    Some(Waiter::Client(client)) => {
+                        let text = format!("the change could not be written down: {text}");
+                        self.respond(client.connection, client.request, Response::Error(text), outbox);
+                    }
+                    Some(Waiter::Batch(place)) => self.proposal_failed(place, outbox),
+                    None => {}
                 }
             }
         }
     }
 
     /// The image can never be deployed: what held before holds again.
-    pub(super) fn withdraw(&mut self, path: &VPath, change: ChangeId, outbox: &mut Outbox<Effect>) {
+    pub(super) fn withdraw(&mut self, now: Now, path: &VPath, change: ChangeId, outbox: &mut Outbox<Effect>) {
         let Some(head) = self.heads.heads.get(path).filter(|head| head.id == change) else { return };
         let id = head.id;
         if self.heads.take_back(path) {
@@ -258,16 +305,29 @@ impl Node {
             let job = self.job(Purpose::Register(Registration { path: path.clone(), id, waiter: None, new: false }));
             outbox.push(Effect::Write { job, rows: vec![Row::NoHead { path: path.clone() }] });
         }
+        self.head_changed(now, path, outbox);
     }
 
     fn answer_change(&mut self, waiter: Waiter, path: &VPath, verdict: &Verdict, outbox: &mut Outbox<Effect>) {
+        match waiter {
+            Waiter::Client(client) => self.answer_client(client, path, verdict, outbox),
+            Waiter::Batch(place) => self.proposal_decided(place, verdict, outbox),
+        }
+    }
+
+    fn answer_client(&mut self, client: Submission, path: &VPath, verdict: &Verdict, outbox: &mut Outbox<Effect>) {
         let accepted = matches!(verdict, Verdict::Accept | Verdict::Have);
         let reject_reason = verdict.reject_word().map(str::to_owned);
         let hosts = match verdict {
-            Verdict::Refused(Refusal::NoConfig { .. }) => BTreeMap::new(),
+            // Who carries it instead.
+            Verdict::Refused(Refusal::NoConfig { .. }) => self.cluster.hosts(path.key()),
             Verdict::Accept | Verdict::Have | Verdict::Superseded(_) | Verdict::Refused(_) => self.this_host(),
         };
-        let response = match waiter.form {
+        let addresses = match verdict {
+            Verdict::Refused(Refusal::NoConfig { .. }) => self.cluster.some_carriers(path.key()),
+            Verdict::Accept | Verdict::Have | Verdict::Superseded(_) | Verdict::Refused(_) => Vec::new(),
+        };
+        let response = match client.form {
             Form::AppendDir => Response::AppendDir(ChangeAnswer { accepted, reject_reason, hosts }),
             Form::ReplaceDir => Response::ReplaceDir(ChangeAnswer { accepted, reject_reason, hosts }),
             Form::SubmitChange => {
@@ -288,11 +348,11 @@ impl Node {
                     done: false,
                     host: self.host.clone(),
                     hosts,
-                    addresses: Vec::new(),
+                    addresses,
                 })
             }
         };
-        self.respond(waiter.connection, waiter.request, response, outbox);
+        self.respond(client.connection, client.request, response, outbox);
     }
 
     /// What a person wants to know about a verdict: in words, whose keys, which image, of what time.

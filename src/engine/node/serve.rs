@@ -25,8 +25,8 @@ pub enum Serving {
     IndexAt { image: ImageId, hosts: Hosts },
     /// One block, from a file of a visible tree.
     Block { image: ImageId, directory: Arc<DirectoryConfig>, path: VPath, hash: BlockHash, file: String, offset: u64 },
-    /// A run of blocks of a visible tree.
-    Run { image: ImageId, directory: Arc<DirectoryConfig>, path: VPath, run: Run },
+    /// A run of blocks of a visible tree, or of one that is (or just was) `staged`.
+    Run { image: ImageId, directory: Arc<DirectoryConfig>, path: VPath, run: Run, staged: bool },
 }
 
 impl Node {
@@ -114,9 +114,12 @@ impl Node {
         run: Run,
         outbox: &mut Outbox<Effect>,
     ) {
-        let what = self.heads.path_of(image).cloned().and_then(|path| {
+        // Also of a tree that is being staged: its blocks that were verified are there.
+        let path = self.heads.path_of(image).or_else(|| self.neighbours.path_of(image)).cloned();
+        let what = path.and_then(|path| {
             let directory = self.config.directory_of(&path)?.clone();
-            Some(Serving::Run { image, directory, path, run })
+            let staged = !self.heads.shows(&path, image);
+            Some(Serving::Run { image, directory, path, run, staged })
         });
         match what {
             Some(what) => self.serve(connection, request, what, outbox),

@@ -1,6 +1,7 @@
 //! When changes are answered, and what holds after a write or an index turns out badly.
 
 use std::collections::VecDeque;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use super::*;
@@ -19,6 +20,7 @@ use crate::model::key::{NamedKey, Scheme, Signature};
 use crate::model::time::Stamp;
 
 const C: ConnectionId = ConnectionId(1);
+const END: End = End::Accepted { from: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 5) };
 const D: ConnectionId = ConnectionId(2);
 
 fn secret() -> SecretKey {
@@ -43,7 +45,17 @@ fn node() -> Node {
     let directories = [("key".into(), Arc::new(directory))].into();
     let config = NodeConfig { directories, master_keys: vec![master], ..NodeConfig::default() };
     let host = Host { machine_id: MachineId::new([3; 16]), hostname: "n".into() };
-    Node::new(host, None, "test", Arc::new(config), Snapshot::default())
+    Node::new(Setup {
+        host,
+        cluster: None,
+        version: "test",
+        address: SocketAddr::from(([127, 0, 0, 1], 1)),
+        incarnation: 1,
+        key: None,
+        random: [0; 32],
+        config: Arc::new(config),
+        snapshot: Snapshot::default(),
+    })
 }
 
 fn submit(n: u8, verb: Verb, stamp: u64) -> SignedChange {
@@ -63,7 +75,7 @@ fn tell(node: &mut Node, input: Input) -> Vec<Effect> {
 }
 
 fn connect(node: &mut Node, connection: ConnectionId) {
-    tell(node, Input::Connected { connection, version: ProtocolVersion::V2 });
+    tell(node, Input::Connected { connection, version: ProtocolVersion::V2, end: END });
 }
 
 fn ask(node: &mut Node, connection: ConnectionId, id: u64, change: SignedChange) -> Vec<Effect> {

@@ -1,5 +1,6 @@
 //! A host: disk, database storage, and the node that runs on it between two crashes.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,10 +9,11 @@ use ciruela::driver::db::{Db, Write};
 use ciruela::driver::disk::task::perform;
 use ciruela::driver::index_store::IndexStore;
 use ciruela::engine::contract::{Engine, Outbox};
-use ciruela::engine::node::{Effect, IndexProblem, Input, Node, Row, Snapshot};
+use ciruela::engine::node::{Effect, IndexProblem, Input, Node, Row, Setup, Snapshot};
 use ciruela::format::index;
 use ciruela::model::directory::NodeConfig;
 use ciruela::model::ids::MachineId;
+use ciruela::model::limits;
 use ciruela::model::peer::Host;
 use ciruela::model::time::{Now, Stamp, Time};
 
@@ -71,7 +73,17 @@ impl Machine {
         assert!(loaded.bad_rows.is_empty(), "the database has bad rows: {:?}", loaded.bad_rows);
         let snapshot = Snapshot { heads: loaded.heads, intents: loaded.intents, committed: loaded.committed };
         let indexes = IndexStore::open(self.db_fs.clone(), Path::new(DB_DIR)).ok()?;
-        let mut node = Node::new(self.host.clone(), None, "simulated", self.config.clone(), snapshot);
+        let mut node = Node::new(Setup {
+            host: self.host.clone(),
+            cluster: None,
+            version: "simulated",
+            address: SocketAddr::from(([10, 0, 0, self.host.machine_id.as_bytes()[0]], limits::DEFAULT_PORT)),
+            incarnation: db.next_incarnation().ok()?,
+            key: None,
+            random: [self.host.machine_id.as_bytes()[0]; 32],
+            config: self.config.clone(),
+            snapshot,
+        });
         node.start(clock(at), outbox);
         self.running = Some(Running { node, db, indexes });
         Some(())
@@ -119,7 +131,11 @@ impl Machine {
                 Input::IndexChecked { image, result }
             }
             Effect::Serve { connection, .. } => Input::Served { connection },
-            Effect::Send { .. } | Effect::Note(_) => return None,
+            Effect::Send { .. }
+            | Effect::Close { .. }
+            | Effect::Connect { .. }
+            | Effect::Datagram { .. }
+            | Effect::Note(_) => return None,
         })
     }
 }
@@ -129,6 +145,7 @@ fn writes(row: Row) -> Vec<Write> {
         Row::Head { path, record } => vec![Write::PutHead(path, record)],
         Row::NoHead { path } => vec![Write::DeleteHead(path)],
         Row::Intent { path, record } => vec![Write::PutIntent(path, record)],
+        Row::Incarnation(number) => vec![Write::PutIncarnation(number)],
         Row::Committed { path, record } => vec![Write::DeleteIntent(path.clone()), Write::PutCommitted(path, record)],
     }
 }

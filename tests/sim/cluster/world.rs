@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use blake2b_simd::State as Hash;
 use ciruela::engine::contract::{Engine, Outbox};
-use ciruela::engine::node::{self, Effect, Input};
+use ciruela::engine::node::{self, Effect, End, Input};
 use ciruela::engine::upload;
 use ciruela::format::wire::{self, Message, Response, VerdictWord};
 use ciruela::model::ids::MachineId;
@@ -362,7 +362,8 @@ impl World {
         let version = ProtocolVersion::V2;
         let input = upload::Input::Connected { address, connection, version };
         self.tell_client(client, input);
-        self.tell_node(machine, Input::Connected { connection, version });
+        let end = End::Accepted { from: SocketAddr::from(([10, 0, 9, 9], 9)) };
+        self.tell_node(machine, Input::Connected { connection, version, end });
     }
 
     fn note(&mut self, text: &str) {

@@ -10,7 +10,7 @@ use ciruela::driver::disk::collect::{Swept, collect, sweep};
 use ciruela::driver::disk::commit::{SwapMode, seal, swap};
 use ciruela::driver::disk::fs::{Access, FileSystem};
 use ciruela::driver::disk::place::Place;
-use ciruela::driver::disk::read::{adopt, fingerprints, look, read_block, read_run};
+use ciruela::driver::disk::read::{Tree, adopt, fingerprints, look, read_block, read_run};
 use ciruela::driver::disk::recover::side;
 use ciruela::driver::disk::stage::stage;
 use ciruela::driver::disk::store::store;
@@ -271,7 +271,7 @@ pub(crate) fn no_link_is_followed<W: World>() {
     }
     assert_eq!(look(fs, &setup.place).expect_err("through a link").kind, FailureKind::Hostile);
     let run = Run { first: 0, count: 1 };
-    let failure = read_run(fs, &setup.place, &sample.image, run, &mut Vec::new()).expect_err("through a link");
+    let failure = read_run(fs, (&setup.place, Tree::Visible), &sample.image, run, &mut Vec::new()).expect_err("through a link");
     assert_eq!(failure.kind, FailureKind::Hostile);
     assert!(fs.stat(&setup.root, Path::new("../x")).is_err());
     assert!(fs.read_dir(&setup.root, Path::new("elsewhere")).expect("readable").is_empty());
@@ -311,14 +311,14 @@ pub(crate) fn damage_is_not_served<W: World>() {
     let fs = setup.fs();
     let run = Run { first: 0, count: u32::try_from(sample.image.block_count()).expect("small") };
     let mut out = b"before".to_vec();
-    assert_eq!(read_run(fs, &setup.place, &sample.image, run, &mut out), Ok(Vec::new()));
+    assert_eq!(read_run(fs, (&setup.place, Tree::Visible), &sample.image, run, &mut out), Ok(Vec::new()));
     assert_eq!(out, [b"before".to_vec(), sample.data(run)].concat());
     let blocks = sample.image.file("sub/deep/blocks").expect("there");
     setup.overwrite(&setup.place.target().join("sub/deep/blocks"), BLOCK_BYTES as u64, b"bad");
     fs.unlink(&setup.root, &setup.place.target().join("a")).expect("there");
     let a = sample.image.file("a").expect("there").first_block;
     let (mut out, middle) = (b"before".to_vec(), blocks.first_block + 1);
-    assert_eq!(read_run(fs, &setup.place, &sample.image, run, &mut out), Ok(vec![a, middle]));
+    assert_eq!(read_run(fs, (&setup.place, Tree::Visible), &sample.image, run, &mut out), Ok(vec![a, middle]));
     assert_eq!(read_block(fs, &setup.place, &sample.image, middle, &mut out), Ok(false));
     assert_eq!(out, b"before");
     let last = blocks.first_block + blocks_of(blocks.size) - 1;

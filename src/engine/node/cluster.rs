@@ -1,0 +1,174 @@
+//! The other nodes of the cluster: who they are, and what they ask and say.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+
+use super::connections::Asked;
+use super::links::Need;
+use super::proposals::Asker;
+use super::{Effect, Node};
+use crate::engine::contract::Outbox;
+use crate::engine::fetch;
+use crate::format::wire::{Hosts, NodeRequest, NodeResponse, Notice, Response};
+use crate::model::limits;
+use crate::model::peer::{ClusterKey, ConnectionId, Host, NodeId};
+use crate::model::time::Now;
+use crate::model::vpath::VPath;
+
+impl Node {
+    /// The connection that was needed is there.
+    pub(super) fn linked(&mut self, _now: Now, connection: ConnectionId, need: Need, outbox: &mut Outbox<Effect>) {
+        let Some(node) = self.connections.node(connection) else { return };
+        match need {
+            Need::Image(image) => self.neighbour_linked(connection, node.address, image, outbox),
+            Need::Members | Need::CatchUp => {}
+        }
+    }
+
+    /// The connection that was needed can't be had, or is gone.
+    pub(super) fn unlinked(&mut self, now: Now, address: SocketAddr, need: Need, _outbox: &mut Outbox<Effect>) {
+        match need {
+            Need::Image(image) => self.neighbour_unlinked(now, address, image),
+            Need::Members | Need::CatchUp => {}
+        }
+    }
+
+    /// What needs no answer.
+    pub(super) fn noticed(
+        &mut self,
+        now: Now,
+        connection: ConnectionId,
+        notice: Notice,
+        outbox: &mut Outbox<Effect>,
+    ) {
+        let is_node = self.connections.node(connection).is_some();
+        match notice {
+            Notice::NodeProof { proof } => self.node_proves(now, connection, &proof, outbox),
+            Notice::Share { image, index, of } => {
+                self.fetch(now, fetch::Input::Share { connection, image, index, of }, outbox);
+            }
+            Notice::Pieces { image, count, have } if is_node => {
+                self.neighbour_has(now, connection, image, (count, have), outbox);
+            }
+            Notice::Have { image, pieces } if is_node => {
+                self.fetch(now, fetch::Input::Have { connection, image, pieces }, outbox);
+            }
+            // What is read here is checked before it is sent: it was spoilt on the way, or the other's memory is bad.
+            Notice::Corrupt { image, block } if is_node => {
+                outbox.push(Effect::Note(super::Note::ToldCorrupt { connection, image, block }));
+            }
+            Notice::Pieces { .. }
+            | Notice::Have { .. }
+            | Notice::Corrupt { .. }
+            | Notice::SyncComplete { .. }
+            | Notice::Nodes(_) => {}
+        }
+    }
+
+    /// What other nodes ask.
+    pub(super) fn node_requested(
+        &mut self,
+        now: Now,
+        connection: ConnectionId,
+        request: u64,
+        asked: NodeRequest,
+        outbox: &mut Outbox<Effect>,
+    ) {
+        if let NodeRequest::Hello { node, nonce } = asked {
+            return self.node_greets(now, connection, request, (node, nonce), outbox);
+        }
+        if self.connections.node(connection).is_none() {
+            let text = "only nodes of this cluster may ask for this".to_owned();
+            return self.respond(connection, request, Response::Error(text), outbox);
+        }
+        match asked {
+            NodeRequest::Hello { .. } => {}
+            NodeRequest::Propose { changes } => {
+                for image in changes.iter().filter_map(|signed| signed.change.image) {
+                    self.connections.takes_part(connection, image);
+                }
+                self.consider(now, &changes, Asker::Node { connection, request }, outbox);
+                let images: BTreeSet<_> = changes.iter().filter_map(|signed| signed.change.image).collect();
+                for image in images {
+                    self.tell_pieces(connection, image, outbox);
+                }
+            }
+            NodeRequest::GetHeads { paths } => {
+                let change = |path| self.heads.change(path).map(|(_, signed)| signed.clone());
+                let changes = paths.iter().filter_map(change).take(limits::CHANGES_PER_MESSAGE_MAX).collect();
+                let response = Response::Node(NodeResponse::GetHeads { changes });
+                self.respond(connection, request, response, outbox);
+            }
+            NodeRequest::GetMembers { .. } | NodeRequest::CompareHeads { .. } => {
+                self.respond(connection, request, Response::Error("not yet".to_owned()), outbox);
+            }
+        }
+    }
+
+    /// What another node answered to a request of this node's own.
+    pub(super) fn node_answered(
+        &mut self,
+        now: Now,
+        connection: ConnectionId,
+        asked: Asked,
+        response: Response,
+        outbox: &mut Outbox<Effect>,
+    ) {
+        match (asked, response) {
+            (Asked::NodeHello, Response::Node(NodeResponse::Hello { node, nonce, proof })) => {
+                self.node_answers(now, connection, (node, nonce), proof, outbox);
+            }
+            (Asked::Proposed(paths), Response::Node(NodeResponse::Propose { verdicts })) => {
+                self.proposed(now, &paths, verdicts, outbox);
+            }
+            (Asked::NodeHello, _) => {
+                let reason = "you don't answer as a node of this version".to_owned();
+                outbox.push(Effect::Close { connection, reason });
+            }
+            (Asked::Content(_) | Asked::Proposed(_) | Asked::Members | Asked::CatchUp(_), _) => {}
+        }
+    }
+
+    /// The head at a path is another one, durably.
+    pub(super) fn head_changed(&mut self, _now: Now, _path: &VPath, _outbox: &mut Outbox<Effect>) {}
+}
+
+#[derive(Debug)]
+pub(super) struct Cluster {
+    me: NodeId,
+    peers: Vec<SocketAddr>,
+}
+
+impl Cluster {
+    pub(super) fn new(
+        me: NodeId,
+        _host: &Host,
+        _version: &str,
+        _config: &crate::model::directory::NodeConfig,
+        _key: Option<ClusterKey>,
+        _random: &[u8; 32],
+    ) -> Self {
+        Self { me, peers: Vec::new() }
+    }
+
+    pub(super) fn peers(&mut self, peers: Vec<SocketAddr>) {
+        self.peers = peers;
+    }
+
+    /// Where live members are which carry the directory, this node left out.
+    pub(super) fn carriers(&self, _directory: &str) -> Vec<SocketAddr> {
+        self.peers.iter().copied().filter(|peer| *peer != self.me.address).collect()
+    }
+
+    /// Hosts that carry the directory, for a client that asked the wrong node.
+    pub(super) fn hosts(&self, _directory: &str) -> Hosts {
+        Hosts::new()
+    }
+
+    /// Where they are.
+    pub(super) fn some_carriers(&self, _directory: &str) -> Vec<SocketAddr> {
+        Vec::new()
+    }
+}
