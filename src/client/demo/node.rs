@@ -44,6 +44,7 @@ pub(in crate::client) fn run(args: &DemoNodeArgs) -> Result<ExitCode, anyhow::Er
         db_dir: "db".into(),
         host: IpAddr::V4(address(args.number)),
         port: 0,
+        advertise: None,
         max_connections: limits::DEMO_CONNECTIONS_MAX,
         override_machine_id: Some(MachineId::new([args.number; MachineId::LEN])),
         override_hostname: Some(name(args.number)),
