@@ -5,8 +5,10 @@
 //! randomness or thread is named here, so the same code runs in production and in the simulator of `tests/sim/`.
 
 pub mod access;
+pub mod catch_up;
 pub mod contract;
 pub mod deploy;
 pub mod fetch;
 pub mod node;
+//pub mod report;
 pub mod upload;

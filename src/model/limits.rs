@@ -55,6 +55,32 @@ pub const CHANGES_PER_MESSAGE_MAX: usize = 64;
 pub const HEAD_RANGES_MAX: usize = 64;
 /// Heads told in one range.
 pub const HEADS_PER_RANGE_MAX: usize = 64;
+/// Bytes of the answers to ranges of heads in one message, but for the first answer, which takes no more than this alone.
+pub const HEAD_ANSWERS_BYTES_MAX: usize = MESSAGE_BYTES_MAX / 2;
+const _: () = assert!(HEAD_RANGES_MAX * (2 * PATH_BYTES_MAX + 48) <= HEAD_ANSWERS_BYTES_MAX);
+const _: () = assert!(HEADS_PER_RANGE_MAX * (PATH_BYTES_MAX + 48) <= HEAD_ANSWERS_BYTES_MAX);
+/// Heads in one chunk of the index of a directory's heads.
+pub const HEADS_PER_CHUNK_MAX: usize = 256;
+/// Sessions of catch-up that one node has open at once, each for another directory.
+pub const CATCH_UP_SESSIONS_MAX: usize = 4;
+/// Nodes that differ in one directory and are remembered until a session with them can begin.
+pub const CATCH_UP_CANDIDATES_MAX: usize = 8;
+/// Ranges which differ and are still to be looked at, in one session: an honest node with millions of heads gives fewer.
+pub const CATCH_UP_RANGES_MAX: usize = 65_536;
+/// A node that doesn't answer a question of catch-up for so long is left; making the connection is within it.
+pub const CATCH_UP_ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// A session of catch-up takes no longer; what was exchanged by then stays, and another session goes on.
+pub const CATCH_UP_SESSION_TIMEOUT: Duration = Duration::from_mins(10);
+/// First pause before catch-up goes again to a node with which it changed nothing; it doubles up to [`CATCH_UP_PAUSE_MAX`].
+pub const CATCH_UP_PAUSE_MIN: Duration = Duration::from_secs(1);
+/// Longest pause before catch-up goes again to a node with which it changed nothing.
+pub const CATCH_UP_PAUSE_MAX: Duration = Duration::from_mins(5);
+/// Nodes, in one directory, for which such a pause is remembered.
+pub const CATCH_UP_PAUSES_MAX: usize = 1_024;
+/// Changes, found to be of no use here, that are remembered so that they aren't taken again.
+pub const CHANGES_WITHDRAWN_MAX: usize = 4_096;
+/// Bytes of the reason with which one is remembered.
+pub const WITHDRAWN_REASON_BYTES_MAX: usize = 512;
 /// Hosts in one answer.
 pub const HOSTS_MAX: usize = 64;
 /// Bytes of a reason, detail or host name in a message.

@@ -1,7 +1,7 @@
 //! The one pure function which decides about a change.
 //!
-//! Client requests, and later catch-up and relays, all go through [`decide`], so no path of the code can skip a check. It
-//! leaves registering what was accepted to `node`.
+//! Client requests go through [`decide`], changes which another node admitted through [`decide_from_node`]; both make the
+//! same checks of who signed what, so no path of the code can skip one. Registering what was accepted is left to `node`.
 
 use crate::format::{change, signature};
 use crate::model::change::{Change, SignedChange, Verb};
@@ -41,18 +41,45 @@ pub fn decide(
     now: Stamp,
 ) -> Decision {
     let mut verified = SignedChange { change: signed.change.clone(), signatures: Vec::new() };
-    let verdict = check(signed, config, cluster, head, now, &mut verified).unwrap_or_else(Verdict::Refused);
+    let verdict = check(signed, config, cluster, now, &mut verified)
+        .and_then(|directory| against_head(&signed.change, directory, head))
+        .unwrap_or_else(Verdict::Refused);
     Decision { verdict, verified }
 }
 
-fn check(
+/// Decides about a change which another node admitted: by [`wins`] alone, whatever it wanted to replace, so that all nodes
+/// end with the same head in whatever order they hear of changes.
+///
+/// What is visible in an append-only directory stays, also when another change becomes the head: that is `deploy`'s.
+pub fn decide_from_node(
     signed: &SignedChange,
     config: &NodeConfig,
     cluster: Option<&str>,
     head: Option<Head<'_>>,
     now: Stamp,
+) -> Decision {
+    let mut verified = SignedChange { change: signed.change.clone(), signatures: Vec::new() };
+    let verdict = match check(signed, config, cluster, now, &mut verified) {
+        Ok(directory) => against_admitted(&signed.change, directory, head),
+        Err(refusal) => Verdict::Refused(refusal),
+    };
+    Decision { verdict, verified }
+}
+
+/// Whether a change takes the place of another one at the same path: the later (stamp, id), in an append-only directory
+/// the earlier one. A total order, so it doesn't matter who compares what with what first.
+pub fn wins(directory: &DirectoryConfig, change: (Stamp, ChangeId), head: (Stamp, ChangeId)) -> bool {
+    if directory.append_only { change < head } else { change > head }
+}
+
+/// What doesn't depend on the head.
+fn check<'a>(
+    signed: &SignedChange,
+    config: &'a NodeConfig,
+    cluster: Option<&str>,
+    now: Stamp,
     verified: &mut SignedChange,
-) -> Result<Verdict, Refusal> {
+) -> Result<&'a DirectoryConfig, Refusal> {
     let change = &signed.change;
     well_formed(change)?;
     let key = || Refusal::NoConfig { key: change.path.key().to_owned() };
@@ -69,7 +96,7 @@ fn check(
     if change.stamp.0 > now.0.saturating_add(ahead_max) {
         return Err(Refusal::StampInFuture { node_clock: now });
     }
-    against_head(change, directory, head)
+    Ok(directory)
 }
 
 fn well_formed(change: &Change) -> Result<(), Refusal> {
@@ -138,5 +165,19 @@ fn against_head(change: &Change, directory: &DirectoryConfig, head: Option<Head<
     Ok(Verdict::Accept)
 }
 
+fn against_admitted(change: &Change, directory: &DirectoryConfig, head: Option<Head<'_>>) -> Verdict {
+    let Some(head) = head else { return Verdict::Accept };
+    let id = change::id(change);
+    if id == head.id {
+        Verdict::Have
+    } else if wins(directory, (change.stamp, id), (head.change.change.stamp, head.id)) {
+        Verdict::Accept
+    } else {
+        Verdict::Superseded(Box::new(head.change.clone()))
+    }
+}
+
+#[cfg(test)]
+mod node_tests;
 #[cfg(test)]
 mod tests;
