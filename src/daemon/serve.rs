@@ -221,6 +221,12 @@ fn log(note: &Note) {
             let image = image.map_or_else(|| "-".to_owned(), |image| image.to_string());
             tracing::info!(%path, %image, "change from another node");
         }
+        Note::CaughtUp { directory, address, pulled, pushed } => {
+            tracing::info!(%directory, %address, pulled, pushed, "compared with another node");
+        }
+        Note::CatchUpBroken { directory, address, reason } => {
+            tracing::debug!(%directory, %address, "comparing with another node broke off: {reason}");
+        }
         Note::ToldCorrupt { connection, image, block } => {
             tracing::warn!(connection = connection.0, %image, block, "another node got a wrong block from here");
         }

@@ -90,6 +90,7 @@ impl Metrics {
         describe_counter!("ciruela_fetched_bytes_total", "Bytes of blocks fetched");
         describe_counter!("ciruela_reused_bytes_total", "Bytes of blocks that were there already");
         describe_counter!("ciruela_corrupt_blocks_sent_total", "Blocks that other nodes found to be wrong");
+        describe_counter!("ciruela_caught_up_changes_total", "Changes that nodes exchanged by comparing");
         describe_gauge!("ciruela_connections", "Open WebSocket connections");
         describe_gauge!("ciruela_paths", "Paths, by state");
         Ok(Self {
@@ -117,7 +118,10 @@ impl Metrics {
             Note::Paused { failure, .. } => {
                 counter!("ciruela_step_failures_total", "kind" => failure.kind.name()).increment(1);
             }
-            Note::Learned { .. } | Note::NodeUnreachable { .. } => {}
+            Note::CaughtUp { pulled, pushed, .. } => {
+                counter!("ciruela_caught_up_changes_total").increment(pulled + pushed);
+            }
+            Note::Learned { .. } | Note::CatchUpBroken { .. } | Note::NodeUnreachable { .. } => {}
             Note::ToldCorrupt { .. } => counter!("ciruela_corrupt_blocks_sent_total").increment(1),
             Note::SourceDropped { .. } => counter!("ciruela_sources_dropped_total").increment(1),
         }

@@ -9,13 +9,13 @@ use super::connections::Asked;
 use super::links::Need;
 use super::proposals::Asker;
 use super::{Effect, Node};
+use crate::engine::catch_up;
 use crate::engine::contract::Outbox;
 use crate::engine::fetch;
 use crate::format::wire::{Hosts, NodeRequest, NodeResponse, Notice, Response};
 use crate::model::limits;
 use crate::model::peer::{ClusterKey, ConnectionId, Host, NodeId};
 use crate::model::time::Now;
-use crate::model::vpath::VPath;
 
 impl Node {
     /// The connection that was needed is there.
@@ -23,15 +23,17 @@ impl Node {
         let Some(node) = self.connections.node(connection) else { return };
         match need {
             Need::Image(image) => self.neighbour_linked(connection, node.address, image, outbox),
-            Need::Members | Need::CatchUp => {}
+            Need::CatchUp => self.catch_up_linked(connection, node.address, outbox),
+            Need::Members => {}
         }
     }
 
     /// The connection that was needed can't be had, or is gone.
-    pub(super) fn unlinked(&mut self, now: Now, address: SocketAddr, need: Need, _outbox: &mut Outbox<Effect>) {
+    pub(super) fn unlinked(&mut self, now: Now, address: SocketAddr, need: Need, outbox: &mut Outbox<Effect>) {
         match need {
             Need::Image(image) => self.neighbour_unlinked(now, address, image),
-            Need::Members | Need::CatchUp => {}
+            Need::CatchUp => self.catch_up_unlinked(now, address, outbox),
+            Need::Members => {}
         }
     }
 
@@ -43,7 +45,8 @@ impl Node {
         notice: Notice,
         outbox: &mut Outbox<Effect>,
     ) {
-        let is_node = self.connections.node(connection).is_some();
+        let node = self.connections.node(connection);
+        let is_node = node.is_some();
         match notice {
             Notice::NodeProof { proof } => self.node_proves(now, connection, &proof, outbox),
             Notice::Share { image, index, of } => {
@@ -59,10 +62,14 @@ impl Node {
             Notice::Corrupt { image, block } if is_node => {
                 outbox.push(Effect::Note(super::Note::ToldCorrupt { connection, image, block }));
             }
+            Notice::SyncComplete { directory, fingerprint } => {
+                if let Some(node) = node {
+                    self.catch_up(now, catch_up::Input::Completed { node, directory, fingerprint }, outbox);
+                }
+            }
             Notice::Pieces { .. }
             | Notice::Have { .. }
             | Notice::Corrupt { .. }
-            | Notice::SyncComplete { .. }
             | Notice::Nodes(_) => {}
         }
     }
@@ -101,7 +108,11 @@ impl Node {
                 let response = Response::Node(NodeResponse::GetHeads { changes });
                 self.respond(connection, request, response, outbox);
             }
-            NodeRequest::GetMembers { .. } | NodeRequest::CompareHeads { .. } => {
+            NodeRequest::CompareHeads { directory, ranges } => {
+                let answers = self.catch_ups.answer(&directory, &ranges);
+                self.respond(connection, request, Response::Node(NodeResponse::CompareHeads { answers }), outbox);
+            }
+            NodeRequest::GetMembers { .. } => {
                 self.respond(connection, request, Response::Error("not yet".to_owned()), outbox);
             }
         }
@@ -127,12 +138,22 @@ impl Node {
                 let reason = "you don't answer as a node of this version".to_owned();
                 outbox.push(Effect::Close { connection, reason });
             }
-            (Asked::Content(_) | Asked::Proposed(_) | Asked::Members | Asked::CatchUp(_), _) => {}
+            (Asked::CatchUp(session), Response::Node(answer)) => {
+                self.catch_up_answered(now, session, Ok(answer), outbox);
+            }
+            (Asked::CatchUp(session), response) => {
+                let reason = match response {
+                    Response::Error(text) => text,
+                    _ => "it answered another question".to_owned(),
+                };
+                self.catch_up_answered(now, session, Err(reason), outbox);
+            }
+            (Asked::Content(_) | Asked::Proposed(_) | Asked::Members, _) => {}
         }
     }
 
-    /// The head at a path is another one, durably.
-    pub(super) fn head_changed(&mut self, _now: Now, _path: &VPath, _outbox: &mut Outbox<Effect>) {}
+    /// The fingerprint of the heads of a directory is another one.
+    pub(super) fn tell_heads(&mut self, _now: Now, _directory: &str, _urgent: bool, _outbox: &mut Outbox<Effect>) {}
 }
 
 #[derive(Debug)]

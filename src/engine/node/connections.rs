@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use super::links::{Greet, NodeLink};
 use super::register::{Form, Submission};
 use super::{Effect, End, Node};
+use crate::engine::catch_up::SessionId;
 use crate::engine::contract::Outbox;
 use crate::engine::fetch::{self, Answer, Question};
 use crate::format::wire::{BlockHint, Hello, Message, Notification, PublishedChange, Request, Response};
@@ -33,7 +34,7 @@ pub(super) enum Asked {
     /// Members, from a cursor on.
     Members,
     /// A question of catch-up, by its number.
-    CatchUp(u64),
+    CatchUp(SessionId),
     /// What it says to changes at these paths.
     Proposed(Vec<VPath>),
 }

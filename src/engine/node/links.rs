@@ -264,6 +264,12 @@ impl Node {
                 self.dial_failed(now, to, "it closed the connection while being greeted", outbox);
             }
             (Standing::Node(link), _) => {
+                let broken = || Err("the connection broke".to_owned());
+                for asked in lost.asked {
+                    if let Asked::CatchUp(session) = asked {
+                        self.catch_up_answered(now, session, broken(), outbox);
+                    }
+                }
                 for need in link.needs {
                     self.unlinked(now, link.node.address, need, outbox);
                 }

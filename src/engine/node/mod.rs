@@ -3,6 +3,7 @@
 //! It knows what holds at each path (heads, durable before they are acknowledged), what is on disk (committed), who watches,
 //! and which wire request belongs to which question. How anything is carried out is the event loop's.
 
+mod catching_up;
 mod cluster;
 mod connections;
 mod links;
@@ -22,6 +23,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use self::catching_up::Unasked;
 use self::cluster::Cluster;
 use self::connections::{Connections, notify};
 use self::links::Links;
@@ -31,6 +33,7 @@ use self::register::{Heads, Registration};
 pub use self::serve::Serving;
 pub use self::status::{NodeStatus, PathStatus};
 use self::watch::Watch;
+use super::catch_up::{self, CatchUp};
 use super::contract::{Engine, Outbox, earlier};
 use super::deploy::{self, Deploys};
 use super::fetch::{self, Fetches};
@@ -148,6 +151,10 @@ pub enum Note {
     SourceDropped { connection: ConnectionId, image: ImageId, reason: String },
     /// Another node has taken a change.
     Learned { path: VPath, image: Option<ImageId> },
+    /// The heads of a directory were compared with another node's.
+    CaughtUp { directory: Box<str>, address: SocketAddr, pulled: u64, pushed: u64 },
+    /// That broke off.
+    CatchUpBroken { directory: Box<str>, address: SocketAddr, reason: String },
     /// Another node says that it got a wrong block from here.
     ToldCorrupt { connection: ConnectionId, image: ImageId, block: u64 },
     /// Another node could not be connected to.
@@ -228,6 +235,8 @@ pub struct Node {
     cluster: Cluster,
     neighbours: Neighbours,
     proposals: Proposals,
+    catch_ups: CatchUp,
+    unasked: Unasked,
     /// Who waits for an index, by image.
     index_waiters: BTreeMap<ImageId, BTreeSet<VPath>>,
     jobs: BTreeMap<JobId, Purpose>,
@@ -246,6 +255,8 @@ impl Node {
             neighbours: Neighbours::new(seed(24)),
             cluster: Cluster::new(me, &host, version, &config, key, &random),
             proposals: Proposals::default(),
+            catch_ups: CatchUp::default(),
+            unasked: Unasked::default(),
             host,
             cluster_name: cluster,
             version,
@@ -264,6 +275,7 @@ impl Node {
     /// Compares what should be with what is, and goes on where the last run stopped.
     pub fn start(&mut self, now: Now, outbox: &mut Outbox<Effect>) {
         for path in self.heads.paths() {
+            self.head_changed(now, &path, outbox);
             self.order(now, &path, outbox);
             self.spread(now, &path, outbox);
         }
@@ -352,6 +364,7 @@ impl Node {
                 deploy::Effect::Failed { path, change, image, reason } => {
                     outbox.push(Effect::Note(Note::Ended { path: path.clone(), image, reason: reason.clone() }));
                     self.spread_ended(&path, image);
+                    self.catch_up(now, catch_up::Input::Withdrawn { change, reason: reason.clone() }, outbox);
                     self.withdraw(now, &path, change, outbox);
                     self.outcome(&path, change, image, "failed", Some(&reason), (0, 0), outbox);
                 }
@@ -524,7 +537,7 @@ impl Engine for Node {
 
     /// Changes with every input: the earliest of deploy's, fetch's and the next progress report.
     fn deadline(&self) -> Option<(Time, &'static str)> {
-        let own = earlier(self.watch.deadline(), earlier(self.links_deadline(), self.neighbours.deadline()));
+        let own = earlier(self.catch_ups.deadline(), earlier(self.watch.deadline(), earlier(self.links_deadline(), self.neighbours.deadline())));
         earlier(own, earlier(self.deploys.deadline(), self.fetches.deadline()))
     }
 
@@ -535,6 +548,9 @@ impl Engine for Node {
         let mut inner = Outbox::new();
         self.fetches.handle_timeout(now, &mut inner);
         self.fetched(now, inner, outbox);
+        let mut inner = Outbox::new();
+        self.catch_ups.handle_timeout(now, &mut inner);
+        self.caught_up(now, inner, outbox);
         self.links_timeout(now, outbox);
         self.neighbours_timeout(now, outbox);
         self.report_progress(now, outbox);

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use super::register::Waiter;
 use super::{Effect, Node, Note};
 use crate::engine::access;
+use crate::engine::catch_up::SessionId;
 use crate::engine::contract::Outbox;
+use crate::format::change;
 use crate::format::wire::{NodeResponse, ProposalVerdict, Response, VerdictWord};
 use crate::model::change::SignedChange;
 use crate::model::limits;
@@ -33,6 +35,8 @@ struct Batch {
 pub(super) enum Asker {
     /// A node which proposed them.
     Node { connection: ConnectionId, request: u64 },
+    /// Catch-up, which asked another node for them.
+    CatchUp(SessionId),
     /// Nobody: a node answered with something newer.
     Nobody,
 }
@@ -59,11 +63,15 @@ impl Node {
         for (at, change) in changes.iter().enumerate() {
             self.consider_one(now, change, Place { batch, at }, outbox);
         }
-        self.answer_batch(batch, outbox);
+        self.answer_batch(now, batch, outbox);
     }
 
     fn consider_one(&mut self, now: Now, signed: &SignedChange, place: Place, outbox: &mut Outbox<Effect>) {
         let path = signed.change.path.clone();
+        if let Some(reason) = self.catch_ups.withdrawn(change::id(&signed.change)) {
+            let (verdict, reason) = (VerdictWord::Refused, Some(reason.to_owned()));
+            return self.settle_proposal(now, place, ProposalVerdict { verdict, reason, newer: None }, outbox);
+        }
         let head = self.heads.access_head(&path);
         let mut decision =
             access::decide_from_node(signed, &self.config, self.cluster_name.as_deref(), head, now.stamp);
@@ -77,12 +85,12 @@ impl Node {
                 self.accept(now, &path, decision.verified, Waiter::Batch(place), outbox);
             }
             Verdict::Have => self.merge(now, &path, &decision.verified, Waiter::Batch(place), outbox),
-            verdict @ (Verdict::Superseded(_) | Verdict::Refused(_)) => self.proposal_decided(place, &verdict, outbox),
+            verdict @ (Verdict::Superseded(_) | Verdict::Refused(_)) => self.proposal_decided(now, place, &verdict, outbox),
         }
     }
 
     /// A change of a batch is decided on, and that is durable.
-    pub(super) fn proposal_decided(&mut self, place: Place, verdict: &Verdict, outbox: &mut Outbox<Effect>) {
+    pub(super) fn proposal_decided(&mut self, now: Now, place: Place, verdict: &Verdict, outbox: &mut Outbox<Effect>) {
         let reason = verdict.reject_word().map(str::to_owned);
         let (word, newer) = match verdict {
             Verdict::Accept => (VerdictWord::Accept, None),
@@ -90,24 +98,24 @@ impl Node {
             Verdict::Superseded(newer) => (VerdictWord::Superseded, Some((**newer).clone())),
             Verdict::Refused(_) => (VerdictWord::Refused, None),
         };
-        self.settle_proposal(place, ProposalVerdict { verdict: word, reason, newer }, outbox);
+        self.settle_proposal(now, place, ProposalVerdict { verdict: word, reason, newer }, outbox);
     }
 
     /// A change of a batch could not be written down.
-    pub(super) fn proposal_failed(&mut self, place: Place, outbox: &mut Outbox<Effect>) {
+    pub(super) fn proposal_failed(&mut self, now: Now, place: Place, outbox: &mut Outbox<Effect>) {
         let reason = Some(Refusal::Overloaded.word().to_owned());
-        self.settle_proposal(place, ProposalVerdict { verdict: VerdictWord::Refused, reason, newer: None }, outbox);
+        self.settle_proposal(now, place, ProposalVerdict { verdict: VerdictWord::Refused, reason, newer: None }, outbox);
     }
 
-    fn settle_proposal(&mut self, place: Place, verdict: ProposalVerdict, outbox: &mut Outbox<Effect>) {
+    fn settle_proposal(&mut self, now: Now, place: Place, verdict: ProposalVerdict, outbox: &mut Outbox<Effect>) {
         let Some(batch) = self.proposals.batches.get_mut(&place.batch) else { return };
         if let Some(slot) = batch.verdicts.get_mut(place.at) {
             *slot = Some(verdict);
         }
-        self.answer_batch(place.batch, outbox);
+        self.answer_batch(now, place.batch, outbox);
     }
 
-    fn answer_batch(&mut self, number: u64, outbox: &mut Outbox<Effect>) {
+    fn answer_batch(&mut self, now: Now, number: u64, outbox: &mut Outbox<Effect>) {
         let Some(batch) = self.proposals.batches.get(&number) else { return };
         let Some(verdicts) = batch.verdicts.iter().cloned().collect::<Option<Vec<_>>>() else { return };
         let asker = batch.asker;
@@ -116,6 +124,7 @@ impl Node {
             Asker::Node { connection, request } => {
                 self.respond(connection, request, Response::Node(NodeResponse::Propose { verdicts }), outbox);
             }
+            Asker::CatchUp(session) => self.catch_up_decided(now, session, verdicts, outbox),
             Asker::Nobody => {}
         }
     }

@@ -214,7 +214,7 @@ impl Node {
                 self.merge(now, &path, &decision.verified, Waiter::Client(client), outbox);
             }
             Verdict::Superseded(_) | Verdict::Refused(_) => {
-                self.answer_change(Waiter::Client(client), &path, &decision.verdict, outbox);
+                self.answer_change(now, Waiter::Client(client), &path, &decision.verdict, outbox);
             }
         }
     }
@@ -244,7 +244,7 @@ impl Node {
         if merged || head.writes > 0 {
             self.write_head(path, Some(waiter), false, outbox);
         } else {
-            self.answer_change(waiter, path, &Verdict::Have, outbox);
+            self.answer_change(now, waiter, path, &Verdict::Have, outbox);
             self.order(now, path, outbox);
             self.spread(now, path, outbox);
         }
@@ -273,7 +273,7 @@ impl Node {
             Ok(()) => {
                 if let Some(waiter) = waiter {
                     let verdict = if new { Verdict::Accept } else { Verdict::Have };
-                    self.answer_change(waiter, &path, &verdict, outbox);
+                    self.answer_change(now, waiter, &path, &verdict, outbox);
                 }
                 self.head_changed(now, &path, outbox);
                 self.order(now, &path, outbox);
@@ -288,7 +288,7 @@ impl Node {
                         let text = format!("the change could not be written down: {text}");
                         self.respond(client.connection, client.request, Response::Error(text), outbox);
                     }
-                    Some(Waiter::Batch(place)) => self.proposal_failed(place, outbox),
+                    Some(Waiter::Batch(place)) => self.proposal_failed(now, place, outbox),
                     None => {}
                 }
             }
@@ -308,10 +308,17 @@ impl Node {
         self.head_changed(now, path, outbox);
     }
 
-    fn answer_change(&mut self, waiter: Waiter, path: &VPath, verdict: &Verdict, outbox: &mut Outbox<Effect>) {
+    fn answer_change(
+        &mut self,
+        now: Now,
+        waiter: Waiter,
+        path: &VPath,
+        verdict: &Verdict,
+        outbox: &mut Outbox<Effect>,
+    ) {
         match waiter {
             Waiter::Client(client) => self.answer_client(client, path, verdict, outbox),
-            Waiter::Batch(place) => self.proposal_decided(place, verdict, outbox),
+            Waiter::Batch(place) => self.proposal_decided(now, place, verdict, outbox),
         }
     }
 
