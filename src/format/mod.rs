@@ -7,7 +7,7 @@ pub mod hash;
 pub mod heads;
 pub mod index;
 pub mod record;
-//pub mod report;
+pub mod report;
 pub mod signature;
 pub mod ssh;
 pub mod wire;
