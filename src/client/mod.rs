@@ -21,6 +21,9 @@ pub fn main() -> ExitCode {
         Err(usage) => {
             // A closed terminal is no reason to fail differently.
             drop(usage.print());
+            if usage.use_stderr() {
+                sync::bad_usage(&usage);
+            }
             return ExitCode::from(u8::from(usage.use_stderr()));
         }
     };
@@ -43,6 +46,36 @@ pub fn main() -> ExitCode {
 /// Says why a command failed, unless nobody listens any more.
 pub fn complain(error: &anyhow::Error) {
     if !matches!(error.downcast_ref(), Some(ui::OutputError::Closed)) {
-        ui::error(&format!("{error:#}"));
+        ui::error(&with_causes(error));
+    }
+}
+
+/// An error and its causes in one line. Some messages end with their cause already.
+pub fn with_causes(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.ends_with(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("can't open x: {source}")]
+    struct Outer {
+        source: std::io::Error,
+    }
+
+    #[test]
+    fn each_cause_is_said_once() {
+        let error = anyhow::Error::from(Outer { source: std::io::Error::other("no disk") }).context("can't start");
+        assert_eq!(with_causes(&error), "can't start: can't open x: no disk");
     }
 }

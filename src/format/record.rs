@@ -15,8 +15,10 @@ use crate::model::key::{PublicKey, Scheme, Signature, SignatureBytes};
 use crate::model::limits::SIGNATURES_MAX;
 use crate::model::time::Stamp;
 
-/// The first byte of every row.
+/// The first byte of every row but one kind.
 const VERSION: u8 = 1;
+/// The first byte of the row of a head that also says what held before: an array of both rows, each as if it were alone.
+const WITH_BEFORE: u8 = 2;
 
 /// Why a row can't be understood.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -25,7 +27,7 @@ pub enum RecordError {
     #[error("the record is empty")]
     Empty,
     /// Written by another version.
-    #[error("the record has version {0}, this build reads version 1")]
+    #[error("the record has version {0}, this build reads older ones")]
     Version(u8),
     /// Not the CBOR that was expected.
     #[error("the record is damaged: {0}")]
@@ -42,6 +44,8 @@ pub struct HeadRecord {
     pub change: SignedChange,
     /// The node's clock when it was admitted.
     pub admitted: Stamp,
+    /// What held before, until this one is visible: it holds again if this one turns out to be unusable. It has none itself.
+    pub before: Option<Box<HeadRecord>>,
 }
 
 /// A swap that is about to happen, or happened.
@@ -77,34 +81,48 @@ type OptionalBytes = Option<ByteBuf>;
 type SignatureRow = (bool, OptionalBytes, ByteBuf);
 /// Exchange, and the committed row.
 type IntentRow<'a> = (bool, &'a Bytes);
+/// Two rows: the head, and what held before.
+type BeforeRow<'a> = (&'a Bytes, &'a Bytes);
 /// Change, image, device, inode, bytes reused, bytes fetched, number of fingerprints, fingerprints.
 type CommittedRow<'a> = (&'a Bytes, &'a Bytes, u64, u64, u64, u64, u64, &'a Bytes);
 
 fn encode<T: Serialize>(row: &T, capacity: usize) -> Vec<u8> {
+    encode_as(VERSION, row, capacity)
+}
+
+fn encode_as<T: Serialize>(version: u8, row: &T, capacity: usize) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(capacity);
-    bytes.push(VERSION);
+    bytes.push(version);
     cbor4ii::serde::to_vec(bytes, row).expect("rows are plain values; only memory could run out, which aborts")
 }
 
 fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, RecordError> {
     match bytes.split_first() {
         None => Err(RecordError::Empty),
-        Some((&VERSION, bytes)) => {
-            let mut deserializer = cbor4ii::serde::Deserializer::new(SliceReader::new(bytes));
-            let row = T::deserialize(&mut deserializer).map_err(|e| RecordError::Cbor(e.to_string()))?;
-            let mut rest = deserializer.into_inner();
-            match rest.fill(1) {
-                Ok(rest) if rest.as_ref().is_empty() => Ok(row),
-                _ => Err(RecordError::Bad("end: there are more bytes")),
-            }
-        }
+        Some((&VERSION, bytes)) => decode_row(bytes),
         Some((version, _)) => Err(RecordError::Version(*version)),
+    }
+}
+
+fn decode_row<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, RecordError> {
+    let mut deserializer = cbor4ii::serde::Deserializer::new(SliceReader::new(bytes));
+    let row = T::deserialize(&mut deserializer).map_err(|e| RecordError::Cbor(e.to_string()))?;
+    let mut rest = deserializer.into_inner();
+    match rest.fill(1) {
+        Ok(rest) if rest.as_ref().is_empty() => Ok(row),
+        _ => Err(RecordError::Bad("end: there are more bytes")),
     }
 }
 
 impl HeadRecord {
     /// The row's bytes.
     pub fn encode(&self) -> Vec<u8> {
+        let Some(before) = &self.before else { return self.encode_alone() };
+        let (row, before) = (self.encode_alone(), before.encode_alone());
+        encode_as(WITH_BEFORE, &(Bytes::new(&row), Bytes::new(&before)), row.len() + before.len() + 16)
+    }
+
+    fn encode_alone(&self) -> Vec<u8> {
         let change = &self.change.change;
         let image = |id: &ImageId| ByteBuf::from(id.as_bytes().as_slice());
         let signatures = self.change.signatures.iter().map(|signature| {
@@ -126,6 +144,12 @@ impl HeadRecord {
 
     /// The inverse of [`Self::encode`].
     pub fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
+        let Some((&WITH_BEFORE, rows)) = bytes.split_first() else { return Self::decode_alone(bytes) };
+        let (row, before) = decode_row::<BeforeRow<'_>>(rows)?;
+        Ok(Self { before: Some(Box::new(Self::decode_alone(before)?)), ..Self::decode_alone(row)? })
+    }
+
+    fn decode_alone(bytes: &[u8]) -> Result<Self, RecordError> {
         let (verb, cluster, path, image, old_image, stamp, signatures, admitted) = decode::<HeadRow<'_>>(bytes)?;
         let id = |bytes: ByteBuf| ImageId::from_slice(&bytes).ok_or(RecordError::Bad("image id"));
         if signatures.len() > SIGNATURES_MAX {
@@ -148,7 +172,7 @@ impl HeadRecord {
             old_image: old_image.map(id).transpose()?,
             stamp: Stamp(stamp),
         };
-        Ok(Self { change: SignedChange::new(change, signatures), admitted: Stamp(admitted) })
+        Ok(Self { change: SignedChange::new(change, signatures), admitted: Stamp(admitted), before: None })
     }
 }
 

@@ -59,6 +59,11 @@ impl NodeConfig {
         self.directories.get(path.key())
     }
 
+    /// The config of the path's key, if a path of so many levels can be in it.
+    pub fn serves(&self, path: &VPath) -> Option<&Arc<DirectoryConfig>> {
+        self.directory_of(path).filter(|directory| directory.num_levels == path.levels())
+    }
+
     /// Every key which `directory` accepts: the master keys and those of `upload-keys`, each once.
     pub fn accepted_keys<'a>(&'a self, directory: &'a DirectoryConfig) -> Vec<&'a NamedKey> {
         let mut seen = std::collections::BTreeSet::<PublicKey>::new();

@@ -159,7 +159,6 @@ pub const CONNECTION_IDLE_TIMEOUT: Duration = Duration::from_mins(2);
 pub const PING_INTERVAL: Duration = Duration::from_secs(30);
 /// Saying goodbye takes no longer.
 pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Looking up one name takes no longer.
 /// Looking up one name takes no longer until it has addresses.
 pub const NAME_LOOKUP_TIMEOUT: Duration = Duration::from_secs(15);
 /// When a name's A records are there, its AAAA records must be there this much later, and the other way round.

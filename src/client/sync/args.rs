@@ -77,7 +77,7 @@ pub struct SyncArgs {
     port: Option<u16>,
     /// Print one JSON object per line on standard output for each event.
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
     /// Sign for the cluster of this name only: others refuse it.
     #[arg(long, value_name = "NAME")]
     cluster: Option<String>,

@@ -267,6 +267,17 @@ impl Output for Json {
     }
 
     fn end(&mut self, _: &[Status], exit_status: u8) {
-        self.print(&json!({ "event": "end", "exit_status": exit_status }));
+        self.print(&end_value(exit_status, None));
+    }
+}
+
+fn end_value(exit_status: u8, reason: Option<&str>) -> Value {
+    json!({ "event": "end", "exit_status": exit_status, "reason": reason })
+}
+
+/// The end of what could not start.
+pub(super) fn print_end(exit_status: u8, reason: Option<&str>) {
+    if let Err(error) = ui::line(&end_value(exit_status, reason).to_string()) {
+        ui::warn(&error.to_string());
     }
 }

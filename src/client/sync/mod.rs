@@ -34,6 +34,8 @@ use crate::driver::upload_loop::{self, Audience, Setup, Source, Status};
 use crate::engine::upload::{Ending, Upload, Uploads};
 use crate::model::ids::ImageId;
 
+/// What the command line asks for can't be begun.
+const NOT_STARTED_STATUS: u8 = 1;
 /// No key, or none that signs.
 const NO_KEY_STATUS: u8 = 2;
 /// Threads which carry messages; reading and hashing have their own.
@@ -79,14 +81,35 @@ trait Output: Audience {
 
 /// Runs the command. `port`: what stood before the subcommand.
 pub fn run(args: SyncArgs, port: Option<u16>) -> Result<ExitCode, anyhow::Error> {
-    let plan = args.plan(port)?;
-    let loaded = match keys::load(&plan.keys, &Process) {
-        Ok(loaded) => loaded,
-        Err(error @ (KeysError::Unusable { .. } | KeysError::NoKey { .. })) => {
-            super::complain(&error.into());
-            return Ok(ExitCode::from(NO_KEY_STATUS));
+    let json = args.json;
+    let exit_status = match sync(args, port) {
+        Ok(exit_status) => exit_status,
+        Err(error) => {
+            super::complain(&error);
+            let exit_status = if error.is::<KeysError>() { NO_KEY_STATUS } else { NOT_STARTED_STATUS };
+            if json {
+                json::print_end(exit_status, Some(&super::with_causes(&error)));
+            }
+            exit_status
         }
     };
+    Ok(ExitCode::from(exit_status))
+}
+
+/// Says for programs that the command line can't be read, if it seems to ask for that.
+pub fn bad_usage(usage: &clap::Error) {
+    let words: Vec<_> = std::env::args_os().skip(1).collect();
+    if words.iter().any(|word| word == "sync") && words.iter().any(|word| word == "--json") {
+        let text = usage.to_string();
+        let reason = text.lines().next().unwrap_or_default();
+        json::print_end(NOT_STARTED_STATUS, Some(reason.strip_prefix("error: ").unwrap_or(reason)));
+    }
+}
+
+/// From the arguments to the exit status; an error: it could not start.
+fn sync(args: SyncArgs, port: Option<u16>) -> Result<u8, anyhow::Error> {
+    let plan = args.plan(port)?;
+    let loaded = keys::load(&plan.keys, &Process)?;
     for warning in plan.warnings.iter().chain(&loaded.warnings) {
         ui::warn(warning);
     }
@@ -108,9 +131,9 @@ pub fn run(args: SyncArgs, port: Option<u16>) -> Result<ExitCode, anyhow::Error>
     let signers = Arc::new(loaded.signers);
     let status = publish(clusters, sources, sign_with(signers), plan.port, clock, &mut *output)?;
     let exit_status = status.iter().map(|status| exit_status(&status.summary.ending)).max_by_key(|s| severity(*s));
-    let exit_status = exit_status.unwrap_or(1);
+    let exit_status = exit_status.unwrap_or(NOT_STARTED_STATUS);
     output.end(&status, exit_status);
-    Ok(ExitCode::from(exit_status))
+    Ok(exit_status)
 }
 
 fn cluster(names: &[String], plan: &Plan, images: &[ImageId]) -> Uploads {

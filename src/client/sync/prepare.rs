@@ -10,6 +10,7 @@ use bytes::Bytes;
 use super::args::{Plan, Wish};
 use crate::client::index::with_progress;
 use crate::client::keys::Signer;
+use crate::client::with_causes;
 use crate::driver::clock::Clock;
 use crate::driver::image_reader::ImageReader;
 use crate::driver::scan::{ScanOptions, ScanStats, scan};
@@ -94,7 +95,7 @@ pub(super) fn sign_with(signers: Arc<Vec<Signer>>) -> Sign {
                 Ok(bytes) => {
                     signatures.push(Signature { scheme: Scheme::V2, key: Some(signer.public_key()), bytes });
                 }
-                Err(error) => problems.push(format!("{:#}", anyhow::Error::from(error))),
+                Err(error) => problems.push(with_causes(&error.into())),
             }
         }
         if signatures.is_empty() {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::step::Step;
 use super::{Effect, Order, Status, task};
 use crate::engine::contract::Outbox;
 use crate::format::record::{CommittedRecord, IntentRecord};
@@ -18,12 +19,21 @@ use crate::model::time::{Now, Time};
 pub(super) struct Job {
     order: Order,
     state: State,
-    /// A newer order, taken up when the running step is answered.
-    next: Option<Order>,
+    /// What comes when the running step is answered, if that isn't the next step.
+    next: Option<Next>,
     /// The last pause: the next one is twice as long.
     pause: Duration,
     bytes_total: u64,
     bytes_kept: u64,
+}
+
+/// What comes instead of the next step.
+#[derive(Debug)]
+enum Next {
+    /// A newer order.
+    Order(Box<Order>),
+    /// Nothing.
+    End,
 }
 
 /// What a job is at.
@@ -37,63 +47,6 @@ enum State {
     Paused { step: Step, until: Time, failure: Failure },
     /// Nothing is left to do.
     Ended,
-}
-
-/// The steps, in order, each with what it needs to begin again.
-#[derive(Debug, Clone)]
-enum Step {
-    /// A crash may have interrupted a swap: where is the tree now?
-    Recover(IntentRecord),
-    /// What is visible at the path now?
-    Check,
-    /// Get the index. `found`: what is there and isn't known to be ours.
-    Index { found: Option<Target> },
-    /// Something is there that this node didn't commit: is it the very image?
-    Adopt { image: Arc<Image> },
-    /// Make or resume the staged tree.
-    Stage { image: Arc<Image> },
-    /// Throw a staged tree away that can't be trusted, then stage.
-    Discard { image: Arc<Image> },
-    /// Get the blocks.
-    Fetch { image: Arc<Image> },
-    /// Make the staged tree durable.
-    Seal { image: Arc<Image>, fetched: u64 },
-    /// What is visible just before the swap decides how to swap.
-    Aim { committed: CommittedRecord },
-    /// Write down what will be swapped.
-    Intend { intent: IntentRecord },
-    /// Make it visible.
-    Swap { intent: IntentRecord },
-    /// Write down that it is visible.
-    Record { committed: CommittedRecord },
-    /// Remove what the swap left behind. The deployment is reported already.
-    Collect,
-}
-
-impl Step {
-    const fn name(&self) -> &'static str {
-        match self {
-            Self::Recover(_) => "recover",
-            Self::Check => "check",
-            Self::Index { .. } => "index",
-            Self::Adopt { .. } => "adopt",
-            Self::Stage { .. } | Self::Discard { .. } => "stage",
-            Self::Fetch { .. } => "fetch",
-            Self::Seal { .. } => "seal",
-            Self::Aim { .. } | Self::Intend { .. } => "intend",
-            Self::Swap { .. } => "swap",
-            Self::Record { .. } => "record",
-            Self::Collect => "collect",
-        }
-    }
-
-    /// Whether a newer order may drop what this step does: not from the intent on.
-    const fn abandonable(&self) -> bool {
-        !matches!(
-            self,
-            Self::Recover(_) | Self::Intend { .. } | Self::Swap { .. } | Self::Record { .. } | Self::Collect
-        )
-    }
 }
 
 impl Job {
@@ -136,21 +89,7 @@ impl Job {
     /// Whether every block is stored.
     fn is_complete(&self) -> bool {
         let (State::Running(step) | State::Paused { step, .. }) = &self.state else { return false };
-        match step {
-            Step::Seal { .. }
-            | Step::Aim { .. }
-            | Step::Intend { .. }
-            | Step::Swap { .. }
-            | Step::Record { .. }
-            | Step::Collect => true,
-            Step::Recover(_)
-            | Step::Check
-            | Step::Index { .. }
-            | Step::Adopt { .. }
-            | Step::Stage { .. }
-            | Step::Discard { .. }
-            | Step::Fetch { .. } => false,
-        }
+        step.has_all_blocks()
     }
 
     pub(super) fn start(&mut self, now: Now, outbox: &mut Outbox<Effect>) {
@@ -167,14 +106,35 @@ impl Job {
 
     /// A newer order for the same path.
     pub(super) fn supersede(&mut self, now: Now, order: Order, outbox: &mut Outbox<Effect>) {
-        let last = self.next.as_ref().unwrap_or(&self.order);
-        if last.change == order.change && last.directory == order.directory {
+        let last = match &self.next {
+            None => Some(&self.order),
+            Some(Next::Order(next)) => Some(&**next),
+            Some(Next::End) => None,
+        };
+        if last.is_some_and(|last| last.change == order.change && last.directory == order.directory) {
             return self.ordered_again(now, outbox);
         }
         let change = order.change;
-        if let Some(dropped) = self.next.replace(order).filter(|dropped| dropped.change != change) {
+        if let Some(Next::Order(dropped)) = self.next.replace(Next::Order(Box::new(order)))
+            && dropped.change != change
+        {
             superseded(&dropped, outbox);
         }
+        self.hurry(outbox);
+    }
+
+    /// Nothing more is wanted at the path.
+    pub(super) fn cancel(&mut self, outbox: &mut Outbox<Effect>) {
+        match self.next.replace(Next::End) {
+            Some(Next::Order(dropped)) => cancelled(&dropped, outbox),
+            Some(Next::End) => return,
+            None => {}
+        }
+        self.hurry(outbox);
+    }
+
+    /// Goes on to what is next as soon as the running step may be dropped.
+    fn hurry(&mut self, outbox: &mut Outbox<Effect>) {
         match &self.state {
             State::Queued => self.take_next(outbox),
             State::Paused { step, .. } if step.abandonable() => {
@@ -203,9 +163,17 @@ impl Job {
         }
     }
 
-    /// Replaces the order by the next one; the caller starts it.
+    /// Replaces the order by the next one, or ends.
     fn take_next(&mut self, outbox: &mut Outbox<Effect>) {
-        let Some(mut next) = self.next.take() else { return };
+        let mut next = match self.next.take() {
+            None => return,
+            Some(Next::End) => {
+                cancelled(&self.order, outbox);
+                self.state = State::Ended;
+                return;
+            }
+            Some(Next::Order(next)) => *next,
+        };
         next.committed = next.committed.or(self.order.committed);
         // Not begun yet: a crash may have come in the middle of a swap.
         next.intent = next.intent.or(self.order.intent.take());
@@ -439,9 +407,9 @@ impl Job {
     /// Ends the order; a newer one takes over.
     fn finish(&mut self, now: Now, outbox: &mut Outbox<Effect>) {
         self.state = State::Ended;
-        if let Some(mut next) = self.next.take() {
+        if let Some(Next::Order(mut next)) = self.next.take() {
             next.committed = self.order.committed;
-            *self = Self::new(next);
+            *self = Self::new(*next);
             self.start(now, outbox);
         }
     }
@@ -466,4 +434,9 @@ impl Job {
 fn superseded(order: &Order, outbox: &mut Outbox<Effect>) {
     let Order { path, change, image, .. } = order.clone();
     outbox.push(Effect::Superseded { path, change, image });
+}
+
+fn cancelled(order: &Order, outbox: &mut Outbox<Effect>) {
+    let Order { path, change, image, .. } = order.clone();
+    outbox.push(Effect::Cancelled { path, change, image });
 }

@@ -7,6 +7,7 @@
 mod job;
 #[cfg(test)]
 mod order_tests;
+mod step;
 #[cfg(test)]
 mod tests;
 
@@ -63,6 +64,8 @@ pub enum Input {
     FetchCancelled { path: VPath },
     /// Answer to [`Effect::PutIntent`] and [`Effect::PutCommitted`].
     Written { path: VPath, result: Result<(), String> },
+    /// The path isn't configured any more: whatever has not come to the swap ends, with [`Effect::Cancelled`].
+    Cancel { path: VPath },
     /// The configuration was read again: paused jobs try at once.
     Retry,
 }
@@ -88,6 +91,8 @@ pub enum Effect {
     Done { path: VPath, change: ChangeId, image: ImageId, bytes_reused: u64, bytes_fetched: u64, already: bool },
     /// A newer order took the path. No answer.
     Superseded { path: VPath, change: ChangeId, image: ImageId },
+    /// Nothing more is done at the path. No answer.
+    Cancelled { path: VPath, change: ChangeId, image: ImageId },
     /// The image can never be deployed. No answer.
     Failed { path: VPath, change: ChangeId, image: ImageId, reason: String },
     /// A step failed and will be tried again. No answer.
@@ -163,6 +168,11 @@ impl Deploys {
         self.start_queued(now, outbox);
     }
 
+    fn cancel(&mut self, now: Now, path: &VPath, outbox: &mut Outbox<Effect>) {
+        self.queue.retain(|queued| queued != path);
+        self.advance(now, path, outbox, Job::cancel);
+    }
+
     /// Starts waiting jobs while there is room.
     fn start_queued(&mut self, now: Now, outbox: &mut Outbox<Effect>) {
         while self.active.len() < limits::DEPLOYS_ACTIVE_MAX {
@@ -226,6 +236,7 @@ impl Engine for Deploys {
             Input::Written { path, result } => {
                 self.advance(now, &path, outbox, |job, out| job.written(now, result, out));
             }
+            Input::Cancel { path } => self.cancel(now, &path, outbox),
             Input::Retry => {
                 let paths: Vec<_> = self.jobs.keys().cloned().collect();
                 for path in paths {

@@ -109,3 +109,37 @@ fn no_more_are_active_than_the_bound() {
     }
     assert_eq!(seen.len(), count, "all got their turn");
 }
+
+#[test]
+fn a_deployment_that_is_no_longer_wanted_ends_unless_it_is_being_swapped() {
+    let cancel = || Input::Cancel { path: path() };
+    let is_cancel =
+        |effect: &Effect| matches!(effect, Effect::Cancelled { change, .. } if *change == ChangeId::new([1; 32]));
+    let mut deploys = Deploys::default();
+    tell(&mut deploys, Input::Order(order(1, None)));
+    assert!(tell(&mut deploys, cancel()).is_empty(), "a step's answer is awaited");
+    assert!(tell(&mut deploys, cancel()).is_empty());
+    let effects = tell(&mut deploys, disk(Ok(DiskResult::Target(None))));
+    assert!(matches!(&effects[..], [effect] if is_cancel(effect)), "{effects:?}");
+    assert!(deploys.is_empty());
+    // While it waits for others, at once.
+    tell(&mut deploys, Input::Order(order(1, None)));
+    tell(&mut deploys, disk(Ok(DiskResult::Target(None))));
+    let effects = tell(&mut deploys, cancel());
+    assert!(matches!(&effects[..], [Effect::CancelIndex { .. }, effect] if is_cancel(effect)), "{effects:?}");
+    assert!(deploys.is_empty());
+    // The same order once more takes it back.
+    tell(&mut deploys, Input::Order(order(1, None)));
+    tell(&mut deploys, cancel());
+    assert!(tell(&mut deploys, Input::Order(order(1, None))).is_empty());
+    let effects = tell(&mut deploys, disk(Ok(DiskResult::Target(None))));
+    assert!(matches!(&effects[..], [look] if is_task(look, LOOK)), "it begins again: {effects:?}");
+    // What is visible already is only cleaned up.
+    let visible = Target { identity: OURS, empty: false };
+    tell(&mut deploys, Input::Order(order(2, Some(2))));
+    tell(&mut deploys, disk(Ok(DiskResult::Target(Some(visible)))));
+    tell(&mut deploys, disk(Ok(DiskResult::Target(Some(visible)))));
+    assert!(tell(&mut deploys, cancel()).is_empty());
+    assert!(tell(&mut deploys, disk(Ok(DiskResult::Done))).is_empty());
+    assert!(deploys.is_empty());
+}

@@ -161,6 +161,7 @@ fn word(effect: &Effect) -> String {
         Effect::Superseded { change, .. } => format!("superseded {}", change.as_bytes()[0]),
         Effect::Failed { .. } => "failed".to_owned(),
         Effect::Paused { failure, .. } => format!("paused {}", failure.kind.name()),
+        Effect::Cancelled { change, .. } => format!("cancelled {}", change.as_bytes()[0]),
     }
 }
 

@@ -198,10 +198,7 @@ impl Node {
 
     /// Orders the deployment of the head at a path, if its directory is configured.
     fn order(&mut self, now: Now, path: &VPath, outbox: &mut Outbox<Effect>) {
-        let Some(directory) = self.config.directory_of(path).filter(|directory| directory.num_levels == path.levels())
-        else {
-            return;
-        };
+        let Some(directory) = self.config.serves(path) else { return };
         let Some(order) = self.heads.order(path, directory.clone()) else { return };
         self.deploy(now, deploy::Input::Order(order), outbox);
     }
@@ -262,6 +259,11 @@ impl Node {
                     let reason = "a newer change took its place".to_owned();
                     outbox.push(Effect::Note(Note::Ended { path: path.clone(), image, reason: reason.clone() }));
                     self.outcome(&path, change, image, "superseded", Some(&reason), (0, 0), outbox);
+                }
+                deploy::Effect::Cancelled { path, change, image } => {
+                    let reason = "its directory isn't configured here any more".to_owned();
+                    outbox.push(Effect::Note(Note::Ended { path: path.clone(), image, reason: reason.clone() }));
+                    self.outcome(&path, change, image, "failed", Some(&reason), (0, 0), outbox);
                 }
                 deploy::Effect::Failed { path, change, image, reason } => {
                     outbox.push(Effect::Note(Note::Ended { path: path.clone(), image, reason: reason.clone() }));
@@ -385,6 +387,10 @@ impl Node {
     fn configured(&mut self, now: Now, config: Arc<NodeConfig>, outbox: &mut Outbox<Effect>) {
         let before = std::mem::replace(&mut self.config, config);
         for path in self.heads.paths() {
+            if self.config.serves(&path).is_none() {
+                self.deploy(now, deploy::Input::Cancel { path }, outbox);
+                continue;
+            }
             let idle = !self.heads.is_committed(&path) && self.deploys.status(&path).is_none();
             if idle || before.directory_of(&path) != self.config.directory_of(&path) {
                 self.order(now, &path, outbox);

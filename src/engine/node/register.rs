@@ -56,8 +56,6 @@ struct Head {
     id: ChangeId,
     /// Writes of this head that are not yet answered.
     writes: usize,
-    /// What held before, in case the first write of this head fails or its image turns out to be unusable.
-    before: Option<(HeadRecord, ChangeId)>,
 }
 
 /// All paths.
@@ -87,7 +85,7 @@ impl Heads {
     pub(super) fn new(snapshot: Snapshot) -> Self {
         let head = |(path, record): (VPath, HeadRecord)| {
             let id = change::id(&record.change.change);
-            (path, Head { record, id, writes: 0, before: None })
+            (path, Head { record, id, writes: 0 })
         };
         Self {
             heads: snapshot.heads.into_iter().map(head).collect(),
@@ -129,6 +127,15 @@ impl Heads {
         Some(deploy::Order { path: path.clone(), directory, change: head.id, image, committed, intent })
     }
 
+    /// What held before the head at a path holds again, or nothing; says whether there was something.
+    fn take_back(&mut self, path: &VPath) -> bool {
+        let Some(Head { record, writes, .. }) = self.heads.remove(path) else { return false };
+        let Some(before) = record.before else { return false };
+        let id = change::id(&before.change.change);
+        self.heads.insert(path.clone(), Head { record: *before, id, writes });
+        true
+    }
+
     pub(super) fn committing(&mut self, path: &VPath, record: CommittedRecord) {
         self.committing.insert(path.clone(), record.into());
     }
@@ -139,7 +146,7 @@ impl Heads {
             self.committed.insert(path.clone(), committed);
         }
         if let Some(head) = self.heads.get_mut(path).filter(|head| head.id == change) {
-            head.before = None;
+            head.record.before = None;
         }
     }
 }
@@ -181,11 +188,11 @@ impl Node {
 
     fn accept(&mut self, now: Now, path: &VPath, verified: SignedChange, waiter: Waiter, outbox: &mut Outbox<Effect>) {
         let id = change::id(&verified.change);
-        let record = HeadRecord { change: verified, admitted: now.stamp };
         let old = self.heads.heads.remove(path);
         let writes = old.as_ref().map_or(0, |old| old.writes);
-        let before = old.map(|old| (old.record, old.id));
-        self.heads.heads.insert(path.clone(), Head { record, id, writes, before });
+        let before = old.map(|old| Box::new(HeadRecord { before: None, ..old.record }));
+        let record = HeadRecord { change: verified, admitted: now.stamp, before };
+        self.heads.heads.insert(path.clone(), Head { record, id, writes });
         self.write_head(path, Some(waiter), true, outbox);
     }
 
@@ -231,12 +238,7 @@ impl Node {
             }
             Err(text) => {
                 if new && head.id == id {
-                    let before = head.before.take();
-                    let writes = head.writes;
-                    self.heads.heads.remove(&path);
-                    if let Some((record, id)) = before {
-                        self.heads.heads.insert(path.clone(), Head { record, id, writes, before: None });
-                    }
+                    self.heads.take_back(&path);
                 }
                 if let Some(waiter) = waiter {
                     let text = format!("the change could not be written down: {text}");
@@ -248,23 +250,13 @@ impl Node {
 
     /// The image can never be deployed: what held before holds again.
     pub(super) fn withdraw(&mut self, path: &VPath, change: ChangeId, outbox: &mut Outbox<Effect>) {
-        let Some(head) = self.heads.heads.get_mut(path).filter(|head| head.id == change) else { return };
-        let writes = head.writes;
-        match head.before.take() {
-            Some((record, id)) => {
-                self.heads.heads.insert(path.clone(), Head { record, id, writes, before: None });
-                self.write_head(path, None, false, outbox);
-            }
-            None => {
-                self.heads.heads.remove(path);
-                let job = self.job(Purpose::Register(Registration {
-                    path: path.clone(),
-                    id: change,
-                    waiter: None,
-                    new: false,
-                }));
-                outbox.push(Effect::Write { job, rows: vec![Row::NoHead { path: path.clone() }] });
-            }
+        let Some(head) = self.heads.heads.get(path).filter(|head| head.id == change) else { return };
+        let id = head.id;
+        if self.heads.take_back(path) {
+            self.write_head(path, None, false, outbox);
+        } else {
+            let job = self.job(Purpose::Register(Registration { path: path.clone(), id, waiter: None, new: false }));
+            outbox.push(Effect::Write { job, rows: vec![Row::NoHead { path: path.clone() }] });
         }
     }
 

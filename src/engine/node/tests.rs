@@ -195,3 +195,56 @@ fn the_gone_are_not_spoken_to() {
     assert_eq!(answers(&effects), []);
     assert!(!effects.iter().any(|effect| matches!(effect, Effect::Send { .. })));
 }
+
+/// What the database holds after these rows.
+fn snapshot(rows: Vec<Row>) -> Snapshot {
+    let mut snapshot = Snapshot::default();
+    for row in rows {
+        match row {
+            Row::Head { path, record } => drop(snapshot.heads.insert(path, record)),
+            Row::NoHead { path } => drop(snapshot.heads.remove(&path)),
+            Row::Intent { path, record } => drop(snapshot.intents.insert(path, record)),
+            Row::Committed { path, record } => {
+                snapshot.intents.remove(&path);
+                snapshot.committed.insert(path, record);
+            }
+        }
+    }
+    snapshot
+}
+
+#[test]
+fn what_held_before_is_known_after_a_restart() {
+    let mut first = node();
+    connect(&mut first, C);
+    let effects = ask(&mut first, C, 1, submit(1, Verb::Append, 5));
+    let (_, mut rows) = settle(&mut first, effects, &Ok(empty_image()));
+    rows.extend(ask(&mut first, C, 2, submit(2, Verb::Replace, 6)).into_iter().flat_map(|effect| match effect {
+        Effect::Write { rows, .. } => rows,
+        _ => Vec::new(),
+    }));
+    let mut second = node();
+    second.heads = Heads::new(snapshot(rows));
+    let mut outbox = Outbox::new();
+    second.start(now(), &mut outbox);
+    let unusable = Err(IndexProblem::Unusable("bad names".to_owned()));
+    let (_, rows) = settle(&mut second, outbox.collect(), &unusable);
+    let Some(Row::Head { record, .. }) = rows.last() else { panic!("{rows:?}") };
+    assert_eq!(record.change.change.image, Some(ImageId::new([1; 32])));
+}
+
+#[test]
+fn a_directory_that_is_taken_from_the_configuration_gets_nothing_until_it_returns() {
+    let mut node = node();
+    connect(&mut node, C);
+    let effects = ask(&mut node, C, 1, submit(1, Verb::Append, 5));
+    let effects = tell(&mut node, Input::Written { job: writes(&effects)[0], result: Ok(()) });
+    let config = node.config.clone();
+    tell(&mut node, Input::Configured(Arc::new(NodeConfig { directories: BTreeMap::new(), ..(*config).clone() })));
+    let (outcomes, rows) = settle(&mut node, effects, &Ok(empty_image()));
+    assert_eq!((&outcomes[..], rows.len()), (&["failed".to_owned()][..], 0));
+    assert_eq!(node.deploys.len(), 0);
+    let effects = tell(&mut node, Input::Configured(config));
+    let (outcomes, _) = settle(&mut node, effects, &Ok(empty_image()));
+    assert_eq!(outcomes, ["done"]);
+}

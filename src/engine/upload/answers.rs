@@ -25,7 +25,7 @@ impl Uploads {
                 outbox.push(Effect::Send { connection, message: publish });
             }
             let id = peer.next_request();
-            peer.stages[upload] = Stage::Asked { request: id, stamp: intent.stamp };
+            peer.stages[upload] = Stage::Asked { request: id, change: change::id(&signed.change), stamp: intent.stamp };
             let message = Message::Request { id, request: Request::SubmitChange(signed.clone()) };
             outbox.push(Effect::Send { connection, message });
         }
@@ -68,7 +68,7 @@ impl Uploads {
             return;
         };
         let asked = peer.stages.iter().enumerate().find_map(|(upload, stage)| match stage {
-            Stage::Asked { request, stamp } => (*request == id).then_some((upload, *stamp)),
+            Stage::Asked { request, change, stamp } => (*request == id).then_some((upload, *change, *stamp)),
             Stage::Unsent
             | Stage::Accepted { .. }
             | Stage::NotHere
@@ -77,8 +77,9 @@ impl Uploads {
             | Stage::NotServed { .. }
             | Stage::Ended(_) => None,
         });
-        let (Some((upload, signed)), Some(host)) = (asked, peer.host.clone()) else { return };
-        let place = Place { address: peer.address, host, upload, path: self.intents[upload].upload.path.clone() };
+        let (Some((upload, change, signed)), Some(host)) = (asked, peer.host.clone()) else { return };
+        let path = self.intents[upload].upload.path.clone();
+        let place = Place { address: peer.address, host, upload, change, path };
         match response {
             Response::SubmitChange(answer) => self.judged(now, &place, signed, answer, outbox),
             Response::Error(detail) => {
@@ -97,7 +98,7 @@ impl Uploads {
     }
 
     fn judged(&mut self, now: Now, place: &Place, signed: Stamp, answer: SubmitAnswer, outbox: &mut Outbox<Effect>) {
-        let Place { address, host, upload, path } = place.clone();
+        let Place { address, host, upload, change, path } = place.clone();
         let word = answer.reject_reason.clone().unwrap_or_default();
         let there = matches!(word.as_str(), "already_exists" | "already_uploading_different_version");
         match answer.verdict {
@@ -107,7 +108,8 @@ impl Uploads {
                 outbox.push(Effect::Event(Event::Ended { address, outcome }));
             }
             VerdictWord::Accept | VerdictWord::Have => {
-                self.set(place, Stage::Accepted { progress: None });
+                let change = (answer.verdict == VerdictWord::Accept).then_some(change);
+                self.set(place, Stage::Accepted { change, progress: None });
                 outbox.push(Effect::Event(Event::Accepted { address, host, path }));
             }
             VerdictWord::Refused if word == "no_config" => {
@@ -175,12 +177,10 @@ impl Uploads {
 
     /// The outcome that a node doesn't send, because it said with its verdict that all is done.
     fn already(&self, place: &Place) -> Outcome {
-        let intent = &self.intents[place.upload];
-        let change = intent.signed.as_ref().map(|signed| change::id(&signed.change));
         Outcome {
             path: place.path.clone(),
-            image: Some(intent.upload.image),
-            change: change.unwrap_or_else(|| ChangeId::new([0; 32])),
+            image: Some(self.intents[place.upload].upload.image),
+            change: place.change,
             host: place.host.clone(),
             result: "already".to_owned(),
             reason: None,
@@ -191,7 +191,7 @@ impl Uploads {
 
     fn progressed(&mut self, connection: ConnectionId, progress: Progress, outbox: &mut Outbox<Effect>) {
         let found = self.stage_of(connection, &progress.host, &progress.path, progress.image);
-        if let Some((address, Stage::Accepted { progress: last })) = found {
+        if let Some((address, Stage::Accepted { progress: last, .. })) = found {
             *last = Some(progress.clone());
             outbox.push(Effect::Event(Event::Progress { address, progress }));
         }
@@ -201,7 +201,7 @@ impl Uploads {
         let Some(image) = outcome.image else { return };
         let found = self.stage_of(connection, &outcome.host, &outcome.path, image);
         let Some((address, stage)) = found else { return };
-        if matches!(stage, Stage::Asked { .. } | Stage::Accepted { .. } | Stage::NotServed { .. }) {
+        if stage.takes(&outcome) {
             *stage = Stage::Ended(outcome.clone());
             outbox.push(Effect::Event(Event::Ended { address, outcome }));
         }
@@ -249,5 +249,6 @@ struct Place {
     address: SocketAddr,
     host: Host,
     upload: usize,
+    change: ChangeId,
     path: VPath,
 }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use super::{Event, Refused};
 use crate::format::wire::{Outcome, Progress};
-use crate::model::ids::ImageId;
+use crate::model::ids::{ChangeId, ImageId};
 use crate::model::limits;
 use crate::model::peer::{ConnectionId, Host};
 use crate::model::time::{Stamp, Time};
@@ -55,10 +55,10 @@ struct Silence {
 pub(super) enum Stage {
     /// To be submitted (again).
     Unsent,
-    /// Waits for the verdict on the change of that time.
-    Asked { request: u64, stamp: Stamp },
-    /// Registered; waits for the outcome.
-    Accepted { progress: Option<Progress> },
+    /// Waits for the verdict on this change of that time.
+    Asked { request: u64, change: ChangeId, stamp: Stamp },
+    /// Registered; waits for the outcome. Without `change` the node had the image already, by whatever change.
+    Accepted { change: Option<ChangeId>, progress: Option<Progress> },
     /// The node doesn't carry the directory.
     NotHere,
     /// `--append-weak`, and another image is there.
@@ -72,6 +72,17 @@ pub(super) enum Stage {
 }
 
 impl Stage {
+    /// Whether an outcome is about what was submitted. That an image is there is good whichever change brought it.
+    pub(super) fn takes(&self, outcome: &Outcome) -> bool {
+        let good = matches!(outcome.result.as_str(), "done" | "already");
+        match self {
+            Self::Asked { change, .. } => good || *change == outcome.change,
+            Self::Accepted { change, .. } => good || change.is_none_or(|change| change == outcome.change),
+            Self::NotServed { .. } => good,
+            Self::Unsent | Self::NotHere | Self::Kept { .. } | Self::Refused(_) | Self::Ended(_) => false,
+        }
+    }
+
     /// Whether nothing more is to come.
     pub(super) const fn is_final(&self) -> bool {
         match self {

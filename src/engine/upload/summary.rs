@@ -221,8 +221,8 @@ fn result(stage: &Stage, signed: bool, trouble: Option<&str>) -> UploadResult {
         Stage::Unsent if signed => waiting("connecting", None),
         Stage::Unsent => waiting("connecting", Some("our signature")),
         Stage::Asked { .. } => waiting("submitted", Some("the node's verdict")),
-        Stage::Accepted { progress: None } => waiting("accepted", None),
-        Stage::Accepted { progress: Some(progress) } => UploadResult::Waiting {
+        Stage::Accepted { progress: None, .. } => waiting("accepted", None),
+        Stage::Accepted { progress: Some(progress), .. } => UploadResult::Waiting {
             state: progress.state.clone(),
             waiting: progress.waiting.clone(),
             bytes_done: progress.bytes_done,

@@ -15,7 +15,7 @@ fn head() -> HeadRecord {
     };
     let signature = |n, scheme, key| Signature { scheme, key, bytes: SignatureBytes([n; 64]) };
     let signatures = vec![signature(1, Scheme::V2, Some(PublicKey([9; 32]))), signature(2, Scheme::Legacy, None)];
-    HeadRecord { change: SignedChange::new(change, signatures), admitted: Stamp(17) }
+    HeadRecord { change: SignedChange::new(change, signatures), admitted: Stamp(17), before: None }
 }
 
 fn committed(fingerprints: Vec<Fingerprint>) -> CommittedRecord {
@@ -46,20 +46,24 @@ fn round_trips() {
             Vec::new(),
         ),
         admitted: Stamp(0),
+        before: None,
     };
-    assert_eq!(HeadRecord::decode(&delete.encode()), Ok(delete));
+    assert_eq!(HeadRecord::decode(&delete.encode()), Ok(delete.clone()));
+    let after = HeadRecord { before: Some(Box::new(head())), ..delete };
+    assert_eq!(HeadRecord::decode(&after.encode()), Ok(after));
     let empty = committed(Vec::new());
     assert_eq!(CommittedRecord::decode(&empty.encode()), Ok(empty));
 }
 
 #[test]
 fn damage_is_refused() {
-    for row in [head().encode(), intent().encode(), committed(Vec::new()).encode()] {
+    let after = HeadRecord { before: Some(Box::new(head())), ..head() };
+    for row in [head().encode(), after.encode(), intent().encode(), committed(Vec::new()).encode()] {
         let mut longer = row.clone();
         longer.push(0);
         let mut newer = row.clone();
-        newer[0] = 2;
-        for (bytes, error) in [(&longer[..], "more bytes"), (&newer, "version 2"), (&[], "empty")] {
+        newer[0] = 3;
+        for (bytes, error) in [(&longer[..], "more bytes"), (&newer, "version 3"), (&[], "empty")] {
             let texts = [
                 HeadRecord::decode(bytes).map(|_| ()),
                 IntentRecord::decode(bytes).map(|_| ()),

@@ -73,6 +73,8 @@ fn could_not_start() {
         said.expect(1, &[part]);
         assert_eq!(said.out, "");
     }
+    let nowhere = place.run(&["sync", "--append", "TREE/nowhere:/k/x", &address]);
+    assert_eq!(nowhere.err.matches("No such file").count(), 1, "{}", nowhere.err);
     place.write("sub/unreadable", b"x");
     let path = place.tree().join("sub/unreadable");
     fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).expect("chmod");

@@ -39,7 +39,7 @@ fn json_lines() {
     assert_eq!(node["paths"]["/k/x"]["bytes_fetched"], bytes);
     assert!(node["bytes_sent"].as_u64().expect("a number") >= bytes);
     assert_eq!(said.events("indexed")[0]["image"], scan.id.to_string());
-    assert_eq!(said.json().last(), Some(&serde_json::json!({ "event": "end", "exit_status": 0 })));
+    assert_eq!(said.json().last(), Some(&serde_json::json!({ "event": "end", "exit_status": 0, "reason": null })));
 }
 
 #[test]
@@ -55,6 +55,26 @@ fn json_of_a_refusal() {
     assert_eq!(refused["hostname"], "node1");
     assert_eq!(said.events("finished")[0]["nodes"][0]["paths"]["/k/x"]["result"], "refused");
     assert_eq!(said.events("end")[0]["exit_status"], 3);
+}
+
+#[test]
+fn json_of_what_could_not_start() {
+    let place = Place::new();
+    for (args, status, part) in [
+        (vec!["--append", "TREE/nowhere:/k/x", "127.0.0.1:1"], 1, "No such file"),
+        (vec!["--append", "TREE:/k/x"], 1, "no entry point"),
+        (vec!["--append", "TREE:/k/x", "-t", "soon", "127.0.0.1:1"], 1, "soon"),
+        (vec!["--append", "TREE:/k/x", "-i", "/nowhere/key", "127.0.0.1:1"], 2, "/nowhere/key"),
+    ] {
+        let said = place.run(&[&["sync", "--json"], &args[..]].concat());
+        said.expect(status, &[part]);
+        let last = said.json().pop().unwrap_or_else(|| panic!("nothing for {args:?}"));
+        assert_eq!((&last["event"], &last["exit_status"]), (&"end".into(), &status.into()), "{args:?}");
+        assert!(last["reason"].as_str().is_some_and(|reason| reason.contains(part)), "{last}");
+    }
+    assert!(!place.run(&["sync", "-t", "soon"]).out.contains("end"), "nobody asked for JSON");
+    let help = place.run(&["sync", "--json", "--help"]);
+    assert!(help.status == Some(0) && !help.out.contains("exit_status\":"), "{}", help.out);
 }
 
 #[test]

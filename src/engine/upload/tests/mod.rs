@@ -16,7 +16,7 @@ use crate::format::wire::{
     Hello, Message, Notification, Outcome, Progress, Request, Response, SubmitAnswer, VerdictWord,
 };
 use crate::model::change::{Change, SignedChange, Verb};
-use crate::model::ids::{ImageId, MachineId};
+use crate::model::ids::{ChangeId, ImageId, MachineId};
 use crate::model::peer::{ConnectionId, Host, ProtocolVersion};
 use crate::model::time::{Now, Stamp, Time};
 
@@ -257,8 +257,12 @@ impl World {
     }
 
     fn outcome(&mut self, n: u8, number: u8, result: &str) {
-        let upload = upload(number);
         let change = change::id(&self.asked(n, number).change);
+        self.outcome_of(n, number, change, result);
+    }
+
+    fn outcome_of(&mut self, n: u8, number: u8, change: ChangeId, result: &str) {
+        let upload = upload(number);
         let outcome = Outcome {
             path: upload.path,
             image: Some(upload.image),

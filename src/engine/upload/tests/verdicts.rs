@@ -104,6 +104,48 @@ fn given_up_by_a_node() {
 }
 
 #[test]
+fn how_another_change_ended_concerns_nobody_here() {
+    let other = ChangeId::new([0xee; 32]);
+    for result in ["superseded", "failed"] {
+        let mut world = World::accepted(&[1], rules());
+        world.outcome_of(1, 1, other, result);
+        assert_eq!(world.ending(), None, "{result}");
+        world.outcome(1, 1, "done");
+        assert_eq!(world.ending(), Some(&Ending::Done));
+        // Whose change made the image visible doesn't matter.
+        let mut world = World::accepted(&[1], rules());
+        world.outcome_of(1, 1, other, "done");
+        assert_eq!(world.ending(), Some(&Ending::Done));
+        // The node goes on with a change which it had already.
+        let mut world = World::new(vec![upload(1)], rules());
+        world.found(&[1]);
+        world.connect(1);
+        world.answer(1, 1, |answer| answer.verdict = VerdictWord::Have);
+        world.outcome_of(1, 1, other, result);
+        assert_eq!(world.ending(), Some(&Ending::Refused));
+    }
+}
+
+#[test]
+fn an_earlier_change_of_ours_counts() {
+    let mut world = World::new(vec![upload(1)], rules());
+    world.found(&[1, 2]);
+    for n in [1, 2] {
+        world.connect(n);
+    }
+    world.accept(1, 1);
+    let first = change::id(&world.asked(1, 1).change);
+    world.answer(2, 1, |answer| {
+        answer.verdict = VerdictWord::Superseded;
+        answer.stamp = Some(Stamp(CLOCK_AT_START + 5_000));
+    });
+    world.accept(2, 1);
+    world.outcome_of(1, 1, first, "failed");
+    world.outcome(2, 1, "done");
+    assert_eq!(world.ending(), Some(&Ending::Refused), "it took that change and failed");
+}
+
+#[test]
 fn an_error_is_a_refusal() {
     let mut world = World::new(vec![upload(1)], rules());
     world.found(&[1]);

@@ -24,10 +24,8 @@ fn image() -> impl Strategy<Value = ImageId> {
 }
 
 fn address() -> impl Strategy<Value = SocketAddr> {
-    any::<([u8; 4], [u16; 8], u16, bool)>().prop_map(|(v4, v6, port, six)| match six {
-        true => (v6, port).into(),
-        false => (v4, port).into(),
-    })
+    any::<([u8; 4], [u16; 8], u16, bool)>()
+        .prop_map(|(v4, v6, port, six)| if six { (v6, port).into() } else { (v4, port).into() })
 }
 
 fn node() -> impl Strategy<Value = NodeId> {
@@ -172,6 +170,6 @@ fn lists_are_bounded() {
     let mut forged = frame(Notice::Have { image, pieces: Vec::new() }).to_vec();
     forged.pop();
     forged.extend([0x99, 0xff, 0xff]);
-    forged.extend([0; 0xffff]);
+    forged.resize(forged.len() + 0xffff, 0);
     assert!(decode(&forged.into()).is_err());
 }
