@@ -149,9 +149,8 @@ impl Watching {
         }
         let complete = versions.next().is_none();
         let total = watched.rows.len() as u64;
-        (last > since).then(|| {
-            (Nodes { path: path.clone(), image: watched.image, change, total, nodes, complete }, last)
-        })
+        (last > since)
+            .then(|| (Nodes { path: path.clone(), image: watched.image, change, total, nodes, complete }, last))
     }
 }
 
@@ -201,7 +200,8 @@ impl Row {
     }
 
     fn tell(&mut self, standing: Standing) {
-        let Standing { state, result, reason, waiting, bytes_done, bytes_total, bytes_reused, bytes_fetched } = standing;
+        let Standing { state, result, reason, waiting, bytes_done, bytes_total, bytes_reused, bytes_fetched } =
+            standing;
         self.report = NodeReport {
             host: self.report.host.clone(),
             address: self.report.address.clone(),
