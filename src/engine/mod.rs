@@ -10,5 +10,5 @@ pub mod contract;
 pub mod deploy;
 pub mod fetch;
 pub mod node;
-//pub mod report;
+pub mod report;
 pub mod upload;

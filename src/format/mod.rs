@@ -8,7 +8,7 @@ pub mod heads;
 pub mod index;
 pub mod proof;
 pub mod record;
-//pub mod report;
+pub mod report;
 pub mod signature;
 pub mod ssh;
 pub mod wire;

@@ -81,6 +81,16 @@ pub const CATCH_UP_PAUSES_MAX: usize = 1_024;
 pub const CHANGES_WITHDRAWN_MAX: usize = 4_096;
 /// Bytes of the reason with which one is remembered.
 pub const WITHDRAWN_REASON_BYTES_MAX: usize = 512;
+/// Bytes of a report's body: it goes in one datagram.
+pub const REPORT_BYTES_MAX: usize = 1_000;
+/// Bytes of each longer text in a report.
+pub const REPORT_TEXT_BYTES_MAX: usize = 384;
+/// Reports in which only numbers of bytes changed are at least this far apart.
+pub const REPORT_PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
+/// Changes that are watched, by others here, or by clients of this node.
+pub const WATCHES_MAX: usize = 4_096;
+/// Nodes that watch one change: a client is connected to a few.
+pub const WATCHERS_MAX: usize = 64;
 /// Hosts in one answer.
 pub const HOSTS_MAX: usize = 64;
 /// Bytes of a reason, detail or host name in a message.

@@ -7,7 +7,7 @@ use super::*;
 use crate::format::ssh::SecretKey;
 use crate::model::key::Signature;
 
-const NOW: Stamp = Stamp(1_800_000_000_000);
+pub(super) const NOW: Stamp = Stamp(1_800_000_000_000);
 
 fn secret(n: u8) -> SecretKey {
     SecretKey::from_seed(&[n; 32])
@@ -25,7 +25,7 @@ fn directory(name: &str, num_levels: usize, append_only: bool, legacy_signatures
     }
 }
 
-fn config() -> NodeConfig {
+pub(super) fn config() -> NodeConfig {
     let key = |n: u8, name: &str| NamedKey { key: secret(n).public_key(), name: name.into() };
     let directories = [
         directory("append", 1, true, false),
@@ -43,11 +43,11 @@ fn config() -> NodeConfig {
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "as changes hold it")]
-fn image(n: u8) -> Option<ImageId> {
+pub(super) fn image(n: u8) -> Option<ImageId> {
     Some(ImageId::new([n; 32]))
 }
 
-fn change(verb: Verb, path: &str, n: u8, stamp: u64) -> Change {
+pub(super) fn change(verb: Verb, path: &str, n: u8, stamp: u64) -> Change {
     Change {
         cluster: None,
         verb,
@@ -58,14 +58,14 @@ fn change(verb: Verb, path: &str, n: u8, stamp: u64) -> Change {
     }
 }
 
-fn signed_by(n: u8, scheme: Scheme, change: Change) -> SignedChange {
+pub(super) fn signed_by(n: u8, scheme: Scheme, change: Change) -> SignedChange {
     let message = change::signed_bytes(&change, scheme).expect("it can be signed");
     let key = (scheme == Scheme::V2).then(|| secret(n).public_key());
     let signature = Signature { scheme, key, bytes: signature::sign(&secret(n), &message) };
     SignedChange::new(change, vec![signature])
 }
 
-fn signed(change: Change) -> SignedChange {
+pub(super) fn signed(change: Change) -> SignedChange {
     signed_by(2, Scheme::V2, change)
 }
 

@@ -1,1 +1,4 @@
-//! Tests.
+//! The index against a plain map, and sessions against an honest node and against others.
+
+mod index;
+mod sessions;

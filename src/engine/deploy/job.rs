@@ -284,6 +284,7 @@ impl Job {
                 // A crash may have come between recording and collecting.
                 self.enter(now, Step::Collect, outbox);
             }
+            Some((standing, _)) if self.order.directory.append_only => self.conflict(now, standing, outbox),
             Some(_) => self.enter(now, Step::Index { found: None }, outbox),
             None => self.enter(now, Step::Index { found }, outbox),
         }
@@ -291,16 +292,24 @@ impl Job {
 
     /// Chooses how to swap; whatever isn't ours is left alone.
     fn aim(&mut self, now: Now, committed: CommittedRecord, found: Option<Target>, outbox: &mut Outbox<Effect>) {
-        let ours = found.is_some_and(|target| self.order.committed.is_some_and(|(_, root)| root == target.identity));
-        match found {
-            Some(target) if !ours && !target.empty => {
+        let ours = found.and_then(|target| self.order.committed.filter(|(_, root)| *root == target.identity));
+        match (found, ours) {
+            (Some(_), Some((standing, _))) if self.order.directory.append_only => self.conflict(now, standing, outbox),
+            (Some(target), None) if !target.empty => {
                 let text = "something appeared at the path during the deployment; move it away".to_owned();
                 self.failed(now, Failure { kind: FailureKind::Occupied, text }, outbox);
             }
-            found => {
+            (found, _) => {
                 self.enter(now, Step::Intend { intent: IntentRecord { committed, exchange: found.is_some() } }, outbox);
             }
         }
+    }
+
+    /// What is visible in an append-only directory stays, whatever won elsewhere.
+    fn conflict(&mut self, now: Now, standing: ImageId, outbox: &mut Outbox<Effect>) {
+        let Order { path, change, image, .. } = self.order.clone();
+        outbox.push(Effect::Conflict { path, change, image, standing });
+        self.finish(now, outbox);
     }
 
     fn recovered(&mut self, now: Now, intent: IntentRecord, side: Side, outbox: &mut Outbox<Effect>) {

@@ -91,6 +91,8 @@ pub enum Effect {
     Done { path: VPath, change: ChangeId, image: ImageId, bytes_reused: u64, bytes_fetched: u64, already: bool },
     /// A newer order took the path. No answer.
     Superseded { path: VPath, change: ChangeId, image: ImageId },
+    /// Another image is visible in an append-only directory, where nothing takes its place. No answer.
+    Conflict { path: VPath, change: ChangeId, image: ImageId, standing: ImageId },
     /// Nothing more is done at the path. No answer.
     Cancelled { path: VPath, change: ChangeId, image: ImageId },
     /// The image can never be deployed. No answer.

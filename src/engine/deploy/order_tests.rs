@@ -143,3 +143,28 @@ fn a_deployment_that_is_no_longer_wanted_ends_unless_it_is_being_swapped() {
     assert!(tell(&mut deploys, disk(Ok(DiskResult::Done))).is_empty());
     assert!(deploys.is_empty());
 }
+
+/// In an append-only directory the other image's tree stays; when somebody removed it, the head's takes its place.
+#[test]
+fn what_is_visible_in_an_append_only_directory_stays() {
+    let append_only = |order: Order| {
+        let directory = Arc::new(DirectoryConfig { append_only: true, ..(*order.directory).clone() });
+        Order { directory, ..order }
+    };
+    let ours = || disk(Ok(DiskResult::Target(Some(Target { identity: OURS, empty: false }))));
+    let mut deploys = Deploys::default();
+    tell(&mut deploys, Input::Order(append_only(order(2, Some(1)))));
+    let effects = tell(&mut deploys, ours());
+    let [Effect::Conflict { change, standing, .. }] = &effects[..] else { panic!("{effects:?}") };
+    assert_eq!((change.as_bytes()[0], standing.as_bytes()[0]), (2, 1));
+    assert!(deploys.is_empty() && deploys.deadline().is_none());
+    // Ordered again, it is looked at again; the very image is no conflict, even by another change.
+    tell(&mut deploys, Input::Order(append_only(order(2, Some(1)))));
+    let effects = tell(&mut deploys, disk(Ok(DiskResult::Target(None))));
+    assert!(matches!(&effects[..], [Effect::NeedIndex { .. }]), "{effects:?}");
+    let mut deploys = Deploys::default();
+    let same_image = Order { change: ChangeId::new([9; 32]), ..order(1, Some(1)) };
+    tell(&mut deploys, Input::Order(append_only(same_image)));
+    let effects = tell(&mut deploys, ours());
+    assert!(matches!(&effects[..], [Effect::Done { already: true, .. }, _]), "{effects:?}");
+}

@@ -27,7 +27,7 @@ fn order(n: u8, committed: Option<(ImageId, FileIdentity)>) -> Order {
         name: "key".into(),
         directory: "/srv".into(),
         num_levels: 1,
-        append_only: true,
+        append_only: false,
         upload_keys: Vec::new(),
         legacy_signatures: false,
         retention: None,
@@ -161,6 +161,7 @@ fn word(effect: &Effect) -> String {
         Effect::Superseded { change, .. } => format!("superseded {}", change.as_bytes()[0]),
         Effect::Failed { .. } => "failed".to_owned(),
         Effect::Paused { failure, .. } => format!("paused {}", failure.kind.name()),
+        Effect::Conflict { standing, .. } => format!("conflict with {}", standing.as_bytes()[0]),
         Effect::Cancelled { change, .. } => format!("cancelled {}", change.as_bytes()[0]),
     }
 }

@@ -355,6 +355,11 @@ impl Node {
                     outbox.push(Effect::Note(Note::Ended { path: path.clone(), image, reason: reason.clone() }));
                     self.outcome(&path, change, image, "superseded", Some(&reason), (0, 0), outbox);
                 }
+                deploy::Effect::Conflict { path, change, image, standing } => {
+                    let reason = format!("image {standing} is visible, and in an append-only directory it stays");
+                    outbox.push(Effect::Note(Note::Ended { path: path.clone(), image, reason: reason.clone() }));
+                    self.outcome(&path, change, image, "conflict", Some(&reason), (0, 0), outbox);
+                }
                 deploy::Effect::Cancelled { path, change, image } => {
                     self.spread_ended(&path, image);
                     let reason = "its directory isn't configured here any more".to_owned();

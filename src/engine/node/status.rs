@@ -33,7 +33,7 @@ pub struct PathStatus {
     pub stamp: Stamp,
     /// What this node made visible there.
     pub visible: Option<ImageId>,
-    /// `done`, `not configured`, or the step of the deployment.
+    /// `done`, `not configured`, `conflict` (another image stays visible), or the step of the deployment.
     pub state: &'static str,
     /// What it waits for.
     pub waiting: Option<String>,
@@ -59,13 +59,18 @@ impl Node {
     fn path_status(&self, path: &VPath) -> Option<PathStatus> {
         let (change, signed) = self.heads.change(path)?;
         let deploy = self.deploys.status(path);
-        let idle = if self.heads.is_committed(path) { "done" } else { "not configured" };
+        let visible = self.heads.committed_at(path).map(|committed| committed.image);
+        let idle = match self.config.serves(path) {
+            _ if self.heads.is_committed(path) => "done",
+            Some(directory) if directory.append_only && visible.is_some() => "conflict",
+            Some(_) | None => "not configured",
+        };
         Some(PathStatus {
             path: path.clone(),
             image: signed.change.image,
             change,
             stamp: signed.change.stamp,
-            visible: self.heads.committed_at(path).map(|committed| committed.image),
+            visible,
             state: deploy.as_ref().map_or(idle, |status| status.step),
             waiting: deploy.as_ref().and_then(|status| self.waiting(path, status)),
             failure: deploy.as_ref().and_then(|status| status.failure.as_ref().map(|failure| failure.kind.name())),

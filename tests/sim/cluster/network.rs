@@ -7,24 +7,24 @@ use crate::disk::power::Random;
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Conditions {
+pub(crate) struct Conditions {
     /// Least time from one end to the other.
-    pub(super) delay: Duration,
+    pub(crate) delay: Duration,
     /// Up to this much more, drawn for each message.
-    pub(super) jitter: Duration,
+    pub(crate) jitter: Duration,
     /// Bytes per second of one stream.
-    pub(super) rate: u64,
+    pub(crate) rate: u64,
     /// Of a thousand messages of a stream, after how many it breaks.
-    pub(super) breaks_permille: u64,
+    pub(crate) breaks_permille: u64,
     /// Of a thousand datagrams, how many are lost.
-    pub(super) loss_permille: u64,
+    pub(crate) loss_permille: u64,
     /// Of a thousand datagrams, how many come twice.
-    pub(super) doubled_permille: u64,
+    pub(crate) doubled_permille: u64,
 }
 
 /// One direction of a stream.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Lane {
+pub(crate) struct Lane {
     /// When the link has sent what it was given.
     sent: Duration,
     /// When the last message arrives: none overtakes it.
@@ -33,7 +33,7 @@ pub(super) struct Lane {
 
 /// What becomes of a message on a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fate {
+pub(crate) enum Fate {
     /// It arrives then.
     Arrives(Duration),
     /// The stream breaks then; nothing sent later arrives.
@@ -42,7 +42,7 @@ pub(super) enum Fate {
 
 impl Conditions {
     /// Everything in order and fast.
-    pub(super) const FAIR: Self = Self {
+    pub(crate) const FAIR: Self = Self {
         delay: Duration::from_micros(200),
         jitter: Duration::ZERO,
         rate: 1 << 30,
@@ -51,7 +51,7 @@ impl Conditions {
         doubled_permille: 0,
     };
 
-    pub(super) fn of_seed(random: &mut Random) -> Self {
+    pub(crate) fn of_seed(random: &mut Random) -> Self {
         Self {
             delay: Duration::from_micros(50 + random.below(50_000)),
             jitter: Duration::from_micros(random.below(100_000)),
@@ -68,7 +68,7 @@ impl Conditions {
     }
 
     /// Sends `bytes` at `now`.
-    pub(super) fn send(&self, now: Duration, lane: &mut Lane, bytes: usize, random: &mut Random) -> Fate {
+    pub(crate) fn send(&self, now: Duration, lane: &mut Lane, bytes: usize, random: &mut Random) -> Fate {
         let start = lane.sent.max(now);
         lane.sent = start + Duration::from_nanos(bytes as u64 * 1_000_000_000 / self.rate);
         let arrives = (lane.sent + self.takes(random)).max(lane.arrived);
@@ -77,7 +77,7 @@ impl Conditions {
     }
 
     /// When the copies of a datagram sent at `now` arrive: none, one or two, in any order with others.
-    pub(super) fn send_datagram(&self, now: Duration, random: &mut Random) -> Vec<Duration> {
+    pub(crate) fn send_datagram(&self, now: Duration, random: &mut Random) -> Vec<Duration> {
         let copies = 1 + usize::from(random.below(1_000) < self.doubled_permille);
         let mut arrivals = Vec::new();
         for _ in 0..copies {
