@@ -8,5 +8,6 @@ pub mod access;
 pub mod contract;
 pub mod deploy;
 pub mod fetch;
+pub mod gossip;
 pub mod node;
 pub mod upload;
