@@ -298,3 +298,11 @@ pub const SESSIONS_MAX: usize = 65_536;
 pub const DATAGRAM_AGE_MAX: Duration = Duration::from_mins(10);
 /// Two live nodes with one machine id are told of after this time: one of them may be about to be found dead.
 pub const TWIN_AFTER: Duration = Duration::from_mins(1);
+/// Members that are told of news at once, or asked to probe another one.
+pub const GOSSIP_FANOUT: usize = 3;
+/// How often a node passes news on in the smallest clusters; once more for each doubling.
+pub const TRANSMISSIONS_MIN: u8 = 4;
+/// How long a member that doesn't answer may refute that it is dead, in the smallest clusters.
+pub const SUSPICION_MIN: Duration = Duration::from_secs(4);
+/// How long it may, for each doubling of the cluster.
+pub const SUSPICION_PER_DOUBLING: Duration = Duration::from_millis(1_200);

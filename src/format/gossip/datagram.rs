@@ -145,8 +145,7 @@ fn put_item(out: &mut Vec<u8>, item: &Item<'_>) {
 /// Reads what was sealed, all of it: a datagram with anything unknown says nothing.
 pub fn read_datagram(text: &[u8]) -> Result<(Header, Vec<Item<'_>>), GossipError> {
     let mut reader = Reader::new(text);
-    let header =
-        Header { seconds: reader.uint()?, from: member(&mut reader)?, to: reader.nullable(member)? };
+    let header = Header { seconds: reader.uint()?, from: member(&mut reader)?, to: reader.nullable(member)? };
     let mut items = Vec::new();
     while reader.end().is_err() {
         items.push(item(&mut reader)?);

@@ -44,8 +44,7 @@ impl Packet {
     /// As the library wants it.
     pub fn for_library(&self, from: MemberId, to: MemberId) -> Vec<u8> {
         let mut bytes = Vec::new();
-        let header =
-            Header { src: from, src_incarnation: self.incarnation, dst: to, message: self.message.clone() };
+        let header = Header { src: from, src_incarnation: self.incarnation, dst: to, message: self.message.clone() };
         put_header(&mut bytes, &header);
         if Self::has_members(&self.message) {
             // As many as were read.

@@ -4,6 +4,6 @@
 mod checks;
 mod client;
 mod machine;
-mod network;
+pub(crate) mod network;
 mod scenarios;
 mod world;

@@ -7,19 +7,19 @@ use crate::disk::power::Random;
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Conditions {
+pub(crate) struct Conditions {
     /// Least time from one end to the other.
-    pub(super) delay: Duration,
+    pub(crate) delay: Duration,
     /// Up to this much more, drawn for each message.
-    pub(super) jitter: Duration,
+    pub(crate) jitter: Duration,
     /// Bytes per second of one stream.
-    pub(super) rate: u64,
+    pub(crate) rate: u64,
     /// Of a thousand messages of a stream, after how many it breaks.
-    pub(super) breaks_permille: u64,
+    pub(crate) breaks_permille: u64,
     /// Of a thousand datagrams, how many are lost.
-    pub(super) loss_permille: u64,
+    pub(crate) loss_permille: u64,
     /// Of a thousand datagrams, how many come twice.
-    pub(super) doubled_permille: u64,
+    pub(crate) doubled_permille: u64,
 }
 
 /// One direction of a stream.
@@ -42,7 +42,7 @@ pub(super) enum Fate {
 
 impl Conditions {
     /// Everything in order and fast.
-    pub(super) const FAIR: Self = Self {
+    pub(crate) const FAIR: Self = Self {
         delay: Duration::from_micros(200),
         jitter: Duration::ZERO,
         rate: 1 << 30,
@@ -77,7 +77,7 @@ impl Conditions {
     }
 
     /// When the copies of a datagram sent at `now` arrive: none, one or two, in any order with others.
-    pub(super) fn send_datagram(&self, now: Duration, random: &mut Random) -> Vec<Duration> {
+    pub(crate) fn send_datagram(&self, now: Duration, random: &mut Random) -> Vec<Duration> {
         let copies = 1 + usize::from(random.below(1_000) < self.doubled_permille);
         let mut arrivals = Vec::new();
         for _ in 0..copies {
