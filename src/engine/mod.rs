@@ -9,6 +9,7 @@ pub mod catch_up;
 pub mod contract;
 pub mod deploy;
 pub mod fetch;
+pub mod gossip;
 pub mod node;
 pub mod report;
 pub mod upload;

@@ -107,6 +107,11 @@ impl<'a> Reader<'a> {
         CborError { at: self.at, what }
     }
 
+    /// How many bytes were read.
+    pub(crate) const fn position(&self) -> usize {
+        self.at
+    }
+
     /// Fails unless everything was read.
     pub(crate) fn end(&self) -> Result<(), CborError> {
         if self.at == self.data.len() { Ok(()) } else { Err(self.error("unexpected bytes after the end")) }

@@ -3,6 +3,7 @@
 pub(crate) mod cbor;
 pub mod change;
 pub mod config;
+pub mod gossip;
 pub mod hash;
 pub mod heads;
 pub mod index;

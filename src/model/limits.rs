@@ -275,3 +275,87 @@ pub const CLIENT_FRAMES_KEPT_MAX: usize = 16;
 pub const ANSWERS_AHEAD_BYTES: usize = RUN_BYTES_MAX;
 /// Whole indexes, as `ciruela.v1` has them, that are sent at the same time, over all connections of a node.
 pub const WHOLE_INDEXES_SENT_MAX: usize = 4;
+
+/// Bytes of a datagram, seal included, UDP's and IP's headers not.
+pub const DATAGRAM_BYTES_MAX: usize = 1_400;
+/// Bytes of a packet of the SWIM library; what is left of the datagram always has room for a part of a value.
+pub const SWIM_BYTES_MAX: usize = 900;
+/// Bytes of a part of a value.
+pub const VALUE_PART_BYTES: usize = 300;
+/// Parts of one value.
+pub const VALUE_PARTS_MAX: usize = 64;
+/// Bytes of one value of a node: directories beyond aren't told.
+pub const VALUE_BYTES_MAX: usize = VALUE_PART_BYTES * VALUE_PARTS_MAX;
+const _: () = assert!(PATH_BYTES_MAX + 64 <= VALUE_BYTES_MAX);
+/// Paths that clients of one node wait for at the same time and that other nodes are told of.
+pub const WATCHES_MAX: usize = 1_024;
+/// Values of one node of which some parts have come.
+pub const VALUES_PARTIAL_MAX: usize = 8;
+/// Parts of values, of all nodes, that are passed on at the same time.
+pub const FLOOD_PARTS_MAX: usize = 16_384;
+/// How often parts and news of members are passed on, to three members each time, as long as there are some.
+pub const FLOOD_INTERVAL: Duration = Duration::from_millis(200);
+/// Directories in one pulse; when there are more, they take turns.
+pub const PULSE_HEADS_MAX: usize = 40;
+/// How often a node tells another one how its heads are.
+pub const PULSE_INTERVAL: Duration = Duration::from_secs(1);
+/// Members that are told at once when a head has changed.
+pub const URGENT_PULSES: usize = 3;
+/// Heads that change within this time are told together.
+pub const URGENT_PULSE_PAUSE: Duration = Duration::from_millis(50);
+/// Bytes of a report.
+pub const REPORT_BYTES_MAX: usize = 1_000;
+/// Reports that wait for their acknowledgement.
+pub const REPORTS_PENDING_MAX: usize = 16_384;
+/// First pause before a report is sent again; it doubles up to [`REPORT_PAUSE_MAX`].
+pub const REPORT_PAUSE_MIN: Duration = Duration::from_millis(500);
+/// Longest pause before a report is sent again.
+pub const REPORT_PAUSE_MAX: Duration = Duration::from_secs(30);
+/// Members, those that are down included, which a node remembers.
+pub const MEMBERS_MAX: usize = 65_536;
+/// Addresses of peers, looked up.
+pub const PEER_ADDRESSES_MAX: usize = 65_536;
+/// How often a random member is probed.
+pub const PROBE_PERIOD: Duration = Duration::from_secs(1);
+/// A member that doesn't answer a probe within this time is asked by way of three others.
+pub const PROBE_ANSWER_TIMEOUT: Duration = Duration::from_millis(400);
+/// How long a member that is down is remembered.
+pub const DOWN_REMEMBERED: Duration = Duration::from_hours(24);
+/// First pause before a node that knows no member calls again; it doubles up to [`ANNOUNCE_PAUSE_MAX`].
+pub const ANNOUNCE_PAUSE_MIN: Duration = Duration::from_millis(500);
+/// How often, at least, a node calls peers which it doesn't know as members, and members that are down.
+pub const ANNOUNCE_PAUSE_MAX: Duration = Duration::from_secs(10);
+/// Addresses called at once.
+pub const ANNOUNCED_AT_ONCE: usize = 3;
+/// How often a node asks a member for all members.
+pub const MEMBERS_FETCH_INTERVAL: Duration = Duration::from_mins(10);
+/// First pause before another member is asked for all members; it doubles up to [`MEMBERS_FETCH_INTERVAL`].
+pub const MEMBERS_FETCH_PAUSE_MIN: Duration = Duration::from_secs(1);
+/// A member that was asked for all members and has not given them all within this time won't.
+pub const MEMBERS_FETCH_TIMEOUT: Duration = Duration::from_mins(1);
+/// Bytes of a page of members.
+pub const PAGE_BYTES_MAX: usize = 256 << 10;
+/// Bytes of one member's values in a page.
+pub const PAGE_MEMBER_BYTES_MAX: usize = 64 << 10;
+/// Members that a node asks for their values in one interval of pulses.
+pub const ASKED_AT_ONCE: usize = 3;
+/// A member's values are asked for when they haven't come for this long.
+pub const ASK_AFTER: Duration = Duration::from_secs(2);
+/// Datagrams with values in answer to one question.
+pub const VALUE_DATAGRAMS_MAX: usize = 8;
+/// Members that are told at once that a node leaves.
+pub const LEAVE_DATAGRAMS: usize = 8;
+/// Senders of datagrams, one for each of their starts, whose last datagrams are remembered.
+pub const SESSIONS_MAX: usize = 65_536;
+/// A datagram is taken while the clocks of sender and receiver are at most this far apart.
+pub const DATAGRAM_AGE_MAX: Duration = Duration::from_mins(10);
+/// Two live nodes with one machine id are told of after this time: one of them may be about to be found dead.
+pub const TWIN_AFTER: Duration = Duration::from_mins(1);
+/// Members that are told of news at once, or asked to probe another one.
+pub const GOSSIP_FANOUT: usize = 3;
+/// How often a node passes news on in the smallest clusters; once more for each doubling.
+pub const TRANSMISSIONS_MIN: u8 = 4;
+/// How long a member that doesn't answer may refute that it is dead, in the smallest clusters.
+pub const SUSPICION_MIN: Duration = Duration::from_secs(4);
+/// How long it may, for each doubling of the cluster.
+pub const SUSPICION_PER_DOUBLING: Duration = Duration::from_millis(1_200);

@@ -4,3 +4,4 @@
 mod catch_up;
 mod cluster;
 mod disk;
+mod gossip;

@@ -1,0 +1,72 @@
+//! Values of nodes ↔ bytes: what a node says about itself, and what somebody waits for at it.
+
+use super::GossipError;
+use crate::format::cbor::{self, Reader};
+use crate::model::ids::ChangeId;
+use crate::model::limits;
+use crate::model::peer::NodeInfo;
+use crate::model::vpath::VPath;
+
+/// What a node says about itself, and how many of its directories are left out because they don't fit.
+///
+/// Texts over their bounds are cut.
+pub fn write_about(info: &NodeInfo) -> (Vec<u8>, usize) {
+    let (hostname, version) = (cut(&info.hostname, limits::NAME_BYTES_MAX), cut(&info.version, limits::WORD_BYTES_MAX));
+    let mut room = limits::VALUE_BYTES_MAX - hostname.len() - version.len() - 16;
+    let names = info.directories.iter().filter(|name| name.len() <= limits::NAME_BYTES_MAX);
+    let fitting: Vec<_> = names
+        .take_while(|name| {
+            let fits = room >= name.len() + 3;
+            room = room.saturating_sub(name.len() + 3);
+            fits
+        })
+        .collect();
+    let mut out = Vec::new();
+    cbor::put_text(&mut out, hostname);
+    cbor::put_text(&mut out, version);
+    cbor::put_array(&mut out, fitting.len());
+    for name in &fitting {
+        cbor::put_text(&mut out, name);
+    }
+    (out, info.directories.len() - fitting.len())
+}
+
+/// Reads what a node says about itself; the directories are sorted.
+pub fn read_about(bytes: &[u8]) -> Result<NodeInfo, GossipError> {
+    let mut reader = Reader::new(bytes);
+    let hostname = reader.text(limits::NAME_BYTES_MAX)?.into();
+    let version = reader.text(limits::WORD_BYTES_MAX)?.into();
+    let count = reader.array(limits::VALUE_BYTES_MAX)?;
+    // No room is made before the names are there.
+    let mut directories = Vec::<Box<str>>::new();
+    for _ in 0..count {
+        directories.push(reader.text(limits::NAME_BYTES_MAX)?.into());
+    }
+    reader.end()?;
+    directories.sort_unstable();
+    directories.dedup();
+    directories.shrink_to_fit();
+    Ok(NodeInfo { hostname, version, directories })
+}
+
+/// Somebody waits for this change of this path.
+pub fn write_watch(path: &VPath, change: ChangeId) -> Vec<u8> {
+    let mut out = Vec::new();
+    cbor::put_text(&mut out, path.as_str());
+    cbor::put_bytes(&mut out, change.as_bytes());
+    out
+}
+
+/// Reads what somebody waits for.
+pub fn read_watch(bytes: &[u8]) -> Result<(VPath, ChangeId), GossipError> {
+    let mut reader = Reader::new(bytes);
+    let error = reader.error("a path that isn't one");
+    let path = reader.text(limits::PATH_BYTES_MAX)?.parse().map_err(|_| error)?;
+    let change = ChangeId::new(reader.array_of()?);
+    reader.end()?;
+    Ok((path, change))
+}
+
+fn cut(text: &str, max: usize) -> &str {
+    &text[..text.floor_char_boundary(max)]
+}
