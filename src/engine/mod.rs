@@ -9,4 +9,5 @@ pub mod contract;
 pub mod deploy;
 pub mod fetch;
 pub mod node;
+pub mod pace;
 pub mod upload;

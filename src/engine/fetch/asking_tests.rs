@@ -44,7 +44,7 @@ impl Case {
         builder.directory("").expect("root");
         builder.file("file", false, bytes, &hashes).expect("file");
         let image = Arc::new(builder.finish().expect("complete"));
-        Self { engine: Fetches::default(), image, now: Now::default() }
+        Self { engine: Fetches::new(1), image, now: Now::default() }
     }
 
     fn tell(&mut self, input: Input) -> Vec<Effect> {

@@ -50,7 +50,7 @@ struct Setup {
 impl Setup {
     /// Wants all of an image of 512 blocks: 16 runs.
     fn new() -> Self {
-        Self { engine: Fetches::default(), image: image(512) }
+        Self { engine: Fetches::new(1), image: image(512) }
     }
 
     fn tell(&mut self, seconds: u64, input: Input) -> Vec<Effect> {

@@ -166,6 +166,8 @@ impl Node {
         config: Arc<NodeConfig>,
         snapshot: Snapshot,
     ) -> Self {
+        // Different hosts choose differently.
+        let seed = host.machine_id.as_bytes().iter().fold(0_u64, |seed, byte| seed.rotate_left(8) ^ u64::from(*byte));
         Self {
             host,
             cluster,
@@ -174,7 +176,7 @@ impl Node {
             heads: Heads::new(snapshot),
             connections: Connections::default(),
             deploys: Deploys::default(),
-            fetches: Fetches::default(),
+            fetches: Fetches::new(seed),
             watch: Watch::default(),
             index_waiters: BTreeMap::new(),
             jobs: BTreeMap::new(),
@@ -288,6 +290,7 @@ impl Node {
                     });
                 }
                 fetch::Effect::CheckIndex { image, data } => outbox.push(Effect::CheckIndex { image, data }),
+                fetch::Effect::Announce { .. } | fetch::Effect::TellCorrupt { .. } => {}
                 fetch::Effect::Finished { path, bytes } => {
                     self.deploy(now, deploy::Input::Fetched { path, bytes }, outbox);
                 }
