@@ -222,7 +222,8 @@ impl World {
                 }
             }
             // Few nodes are all connected.
-            for b in (0..a).filter(|_| nodes <= self.setup.neighbours) {
+            let all = if nodes <= self.setup.neighbours { a } else { 0 };
+            for b in 0..all {
                 self.connect(End::Node(a), End::Node(b));
             }
         }
