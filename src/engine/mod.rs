@@ -11,5 +11,6 @@ pub mod deploy;
 pub mod fetch;
 pub mod gossip;
 pub mod node;
+pub mod pace;
 pub mod report;
 pub mod upload;

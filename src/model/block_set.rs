@@ -24,6 +24,20 @@ impl BlockSet {
         new
     }
 
+    /// Takes a block out. Says whether it was there.
+    pub fn remove(&mut self, block: u64) -> bool {
+        let Some((word, bit)) = self.position(block) else { return false };
+        let there = self.words[word] & bit != 0;
+        self.words[word] &= !bit;
+        self.count -= u64::from(there);
+        there
+    }
+
+    /// 64 blocks each, the lowest bit first; bits beyond the end are 0.
+    pub fn words(&self) -> &[u64] {
+        &self.words
+    }
+
     /// Whether the block is in it.
     pub fn contains(&self, block: u64) -> bool {
         self.position(block).is_some_and(|(word, bit)| self.words[word] & bit != 0)
@@ -72,5 +86,7 @@ mod tests {
         assert_eq!((set.count(), set.is_full()), (1, false));
         (0..64).for_each(|block| assert!(set.insert(block)));
         assert!(set.is_full());
+        assert!(set.remove(64) && !set.remove(64) && !set.remove(65));
+        assert_eq!((set.count(), set.words()), (64, &[u64::MAX, 0][..]));
     }
 }

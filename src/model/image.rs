@@ -167,6 +167,12 @@ impl Image {
         })
     }
 
+    /// The length of every block, in index order: what [`Self::place`] says of each, but all at once.
+    pub fn block_lengths(&self) -> impl Iterator<Item = u64> {
+        let block = limits::BLOCK_BYTES as u64;
+        self.files().flat_map(move |file| (0..blocks_of(file.size)).map(move |i| block.min(file.size - i * block)))
+    }
+
     /// The file at `path` (components separated by `/`, no leading slash), if there is one.
     pub fn file(&self, path: &str) -> Option<FileRef<'_>> {
         let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));

@@ -43,8 +43,15 @@ pub const MESSAGE_V1_BYTES_MAX: usize = 256 << 20;
 pub const CBOR_DEPTH_MAX: usize = 16;
 /// Signatures on one change.
 pub const SIGNATURES_MAX: usize = 32;
+/// Least bytes of a piece, unless the image is smaller.
+pub const PIECE_BYTES_MIN: u64 = 256 << 10;
+/// Most bytes of a piece.
+pub const PIECE_BYTES_MAX: u64 = 8 << 20;
+/// Pieces which an image is cut into, as far as their sizes' bounds allow.
+pub const PIECES_AIMED: u64 = 1_000;
 /// Pieces of one image.
 pub const PIECES_MAX: usize = 65_536;
+const _: () = assert!(IMAGE_BLOCKS_MAX * BLOCK_BYTES as u64 == PIECES_MAX as u64 * PIECE_BYTES_MAX);
 /// Pieces in one message that says which were completed.
 pub const HAVE_PIECES_MAX: usize = 4_096;
 /// Nodes of which one message tells a client.
@@ -130,8 +137,10 @@ pub const BLOCKS_IN_FLIGHT_V1_MAX: usize = 64;
 /// send queue of one source, so that none is cut off for being slow.
 pub const QUESTIONS_IN_FLIGHT_MAX: usize = 48;
 const _: () = assert!(QUESTIONS_IN_FLIGHT_MAX * RUN_BYTES_MAX < SEND_QUEUE_BYTES_MAX);
-/// Sources asked at once, per deployment.
+/// Publishers asked at once, per deployment.
 pub const SOURCES_MAX: usize = 10;
+/// Nodes per image of which is known what they have.
+pub const NEIGHBOURS_MAX: usize = 32;
 /// Images which a connection may offer that has not yet submitted any well signed change: the next ones are ignored.
 pub const PUBLISHED_BY_STRANGER_MAX: usize = 64;
 /// Images which one connection may offer.
@@ -145,8 +154,15 @@ pub const DEPLOYS_ACTIVE_MAX: usize = 8;
 pub const STAMP_AHEAD_MAX: Duration = Duration::from_mins(10);
 /// A source that was asked and has said nothing for this long is dropped for that image.
 pub const SOURCE_ANSWER_TIMEOUT: Duration = Duration::from_mins(1);
-/// A source that answers within this gets one more request at once; one that takes four times as long gets fewer.
+/// One question asks for no more than a source is likely to answer within this, one block at least. A source that
+/// takes four times as long is asked one question at a time.
 pub const SOURCE_ANSWER_QUICK: Duration = Duration::from_secs(1);
+/// An answer that doesn't take longer than this is never late; what is late is asked of somebody else, too.
+pub const HEDGE_AFTER_MIN: Duration = Duration::from_millis(100);
+/// An answer that takes longer than this is late.
+pub const HEDGE_AFTER_MAX: Duration = Duration::from_secs(20);
+/// What a bounded rate lets through at once after a pause: as much as passes in this time.
+pub const PACE_BURST: Duration = Duration::from_millis(100);
 /// First pause before a failed disk step is tried again; it doubles up to [`RETRY_PAUSE_MAX`].
 pub const RETRY_PAUSE_MIN: Duration = Duration::from_millis(500);
 /// Longest pause before a failed disk step is tried again.

@@ -17,6 +17,7 @@ pub mod image;
 pub mod key;
 pub mod limits;
 pub mod peer;
+pub mod piece;
 pub mod run;
 pub mod time;
 pub mod verdict;

@@ -40,23 +40,16 @@ impl Run {
 pub fn runs_of(image: &Image) -> Vec<Run> {
     let mut runs = Vec::<Run>::new();
     let mut bytes = 0;
-    for file in image.files() {
-        let mut left = file.size;
-        let mut block = file.first_block;
-        while left > 0 {
-            let len = left.min(limits::BLOCK_BYTES as u64);
-            match runs.last_mut() {
-                Some(run) if bytes + len <= limits::RUN_BYTES_MAX as u64 && run.count < limits::RUN_BLOCKS_MAX => {
-                    run.count += 1;
-                    bytes += len;
-                }
-                _ => {
-                    runs.push(Run { first: block, count: 1 });
-                    bytes = len;
-                }
+    for (block, len) in (0..).zip(image.block_lengths()) {
+        match runs.last_mut() {
+            Some(run) if bytes + len <= limits::RUN_BYTES_MAX as u64 && run.count < limits::RUN_BLOCKS_MAX => {
+                run.count += 1;
+                bytes += len;
             }
-            left -= len;
-            block += 1;
+            _ => {
+                runs.push(Run { first: block, count: 1 });
+                bytes = len;
+            }
         }
     }
     runs

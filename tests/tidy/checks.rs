@@ -80,7 +80,10 @@ pub(crate) fn engine_of(path: &str) -> Option<String> {
     (module[0] == "engine").then(|| module.get(1).cloned()).flatten()
 }
 
-/// Names of other engines, but for the composer and the contract.
+/// What all engines may name.
+const SHARED: [&str; 2] = ["contract", "pace"];
+
+/// Names of other engines, but for the composer and what all share.
 pub(crate) fn siblings(file: &File, engines: &BTreeSet<String>) -> Vec<String> {
     let Some(own) = engine_of(&file.path).filter(|own| own != "node") else { return Vec::new() };
     let code = paths::without_comments(paths::production(&file.path, &file.text));
@@ -89,7 +92,7 @@ pub(crate) fn siblings(file: &File, engines: &BTreeSet<String>) -> Vec<String> {
         .filter_map(|path| paths::resolve(&file.path, path))
         .filter(|path| path.len() > 1 && path[0] == "engine")
         .map(|path| path[1].clone())
-        .filter(|name| *name != own && name != "contract" && (engines.contains(name) || name == "*"))
+        .filter(|name| *name != own && !SHARED.contains(&name.as_str()) && (engines.contains(name) || name == "*"))
         .collect();
     named.into_iter().map(|name| format!("{}: engines don't know each other: `{name}`", file.path)).collect()
 }

@@ -44,7 +44,7 @@ impl Case {
         builder.directory("").expect("root");
         builder.file("file", false, bytes, &hashes).expect("file");
         let image = Arc::new(builder.finish().expect("complete"));
-        Self { engine: Fetches::default(), image, now: Now::default() }
+        Self { engine: Fetches::new(1), image, now: Now::default() }
     }
 
     fn tell(&mut self, input: Input) -> Vec<Effect> {
@@ -80,7 +80,7 @@ impl Case {
         outbox.collect()
     }
 
-    /// Answers and stores everything that is asked, until the last effect.
+    /// Answers and stores everything that is asked, until the last effect. Gives what isn't asked, stored or announced.
     fn serve(&mut self, effects: Vec<Effect>) -> Vec<Effect> {
         let (mut todo, mut rest) = (std::collections::VecDeque::from(effects), Vec::new());
         while let Some(effect) = todo.pop_front() {
@@ -89,6 +89,7 @@ impl Case {
                 Effect::Store { path, run, .. } => {
                     todo.extend(self.tell(Input::Stored { path, run, result: Ok(Vec::new()) }));
                 }
+                Effect::Announce { .. } => {}
                 other => rest.push(other),
             }
         }
@@ -132,7 +133,8 @@ fn what_is_there_is_not_asked_for() {
         .filter(|block| *block != 40 && *block != 41 && *block != 90)
         .for_each(|block| _ = have.insert(block));
     let effects = case.start(have);
-    let runs: Vec<_> = asked(&effects).into_iter().map(|(_, question)| question.run()).collect();
+    let mut runs: Vec<_> = asked(&effects).into_iter().map(|(_, question)| question.run()).collect();
+    runs.sort();
     assert_eq!(runs, [Run { first: 40, count: 2 }, Run { first: 90, count: 1 }]);
     let mut all = case.none();
     (0..case.image.block_count()).for_each(|block| _ = all.insert(block));
@@ -145,16 +147,21 @@ fn windows_grow_and_are_bounded() {
     let mut case = Case::new(200 << 20);
     case.start(case.none());
     let first = asked(&case.offer(A, ProtocolVersion::V2));
-    assert!(first.len() < limits::RUNS_IN_FLIGHT_MAX, "{}", first.len());
-    let mut open = std::collections::VecDeque::from(first);
-    for _ in 0..50 {
-        let (connection, question) = open.pop_front().expect("something is asked");
-        let run = question.run();
-        open.extend(asked(&case.answer(connection, question)));
-        open.extend(asked(&case.tell(Input::Stored { path: path(), run, result: Ok(Vec::new()) })));
-        assert!(open.len() <= limits::RUNS_IN_FLIGHT_MAX);
+    assert_eq!(first.len(), 4);
+    // The source answers everything 100 ms after it was asked, however much that is.
+    let mut open = first;
+    for round in 0..6 {
+        case.now.time = case.now.time + Duration::from_millis(100);
+        let now_open = std::mem::take(&mut open);
+        for (connection, question) in now_open {
+            let run = question.run();
+            open.extend(asked(&case.answer(connection, question)));
+            open.extend(asked(&case.tell(Input::Stored { path: path(), run, result: Ok(Vec::new()) })));
+        }
+        let bytes: usize = open.iter().map(|(_, question)| question.run().bytes(&case.image).expect("valid")).sum();
+        assert!(bytes <= limits::RUNS_IN_FLIGHT_MAX * limits::RUN_BYTES_MAX, "round {round}");
     }
-    assert_eq!(open.len(), limits::RUNS_IN_FLIGHT_MAX);
+    assert_eq!(open.len(), limits::RUNS_IN_FLIGHT_MAX * 4, "questions of 256 KiB");
 }
 
 #[test]
@@ -203,10 +210,10 @@ fn the_silent_are_left() {
     case.start(case.none());
     let (_, question) = asked(&case.offer(A, ProtocolVersion::V2)).remove(0);
     assert!(case.pass(limits::SOURCE_ANSWER_TIMEOUT / 2).is_empty(), "not yet");
-    case.offer(B, ProtocolVersion::V2);
+    let effects = case.offer(B, ProtocolVersion::V2);
+    assert_eq!(asked(&effects), [(B, question.clone())], "it is late");
     let effects = case.pass(limits::SOURCE_ANSWER_TIMEOUT / 2);
     assert_eq!(dropped(&effects), [A]);
-    assert_eq!(asked(&effects), [(B, question.clone())]);
     // What comes too late is nobody's.
     assert!(case.answer(A, question).is_empty());
     assert!(case.engine.deadline().is_some_and(|(at, _)| at > case.now.time));
@@ -219,8 +226,7 @@ fn what_the_gone_were_asked_goes_to_others() {
     let first = asked(&case.offer(A, ProtocolVersion::V2));
     case.tell(Input::Gone { connection: A });
     let again = asked(&case.offer(B, ProtocolVersion::V2));
-    let questions =
-        |asked: Vec<(ConnectionId, Question)>| asked.into_iter().map(|(_, question)| question).collect::<Vec<_>>();
+    let questions = |asked: Vec<(ConnectionId, Question)>| asked.into_iter().map(|(_, q)| q).collect::<BTreeSet<_>>();
     assert_eq!(questions(again), questions(first));
 }
 
@@ -229,15 +235,16 @@ fn a_failed_store_ends_the_fetch_when_all_are_back() {
     let mut case = Case::new(3 << 20);
     case.start(case.none());
     let open = asked(&case.offer(A, ProtocolVersion::V2));
-    assert_eq!(open.len(), 3);
+    assert_eq!(open.len(), 4);
     for (connection, question) in open.clone() {
         case.answer(connection, question);
     }
     let failure = || Err(Failure { kind: FailureKind::NoSpace, text: "full".to_owned() });
     let mut stored = |at: usize, result| case.tell(Input::Stored { path: path(), run: open[at].1.run(), result });
     assert!(stored(1, failure()).is_empty());
-    assert!(stored(0, Ok(Vec::new())).is_empty());
-    let effects = stored(2, failure());
+    assert!(stored(2, failure()).is_empty());
+    assert!(matches!(&stored(0, Ok(Vec::new()))[..], [Effect::Announce { .. }]));
+    let effects = stored(3, failure());
     assert!(
         matches!(&effects[..], [Effect::Failed { failure, .. }] if failure.kind == FailureKind::NoSpace),
         "{effects:?}"
@@ -253,7 +260,7 @@ fn cancelling_waits_for_what_is_being_written() {
     case.answer(connection, question);
     assert!(case.tell(Input::Cancel { path: path() }).is_empty());
     let effects = case.tell(Input::Stored { path: path(), run, result: Ok(Vec::new()) });
-    assert!(matches!(&effects[..], [Effect::Cancelled { .. }]), "{effects:?}");
+    assert!(matches!(&effects[..], [Effect::Announce { .. }, Effect::Cancelled { .. }]), "{effects:?}");
 }
 
 #[test]

@@ -1,9 +1,13 @@
-//! Getting the blocks of one path's image.
+//! The blocks of one path's image: which are there, asked for, or being stored. Whom to ask for what is `asking`'s.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::{Answer, Effect, Question};
+use super::flow::Flow;
+use super::meter::{Meter, Sent};
+use super::rarity::Rarity;
+use super::sources::{Share, Sources};
+use super::{Answer, Effect};
 use crate::engine::contract::Outbox;
 use crate::model::block_set::BlockSet;
 use crate::model::directory::DirectoryConfig;
@@ -11,45 +15,123 @@ use crate::model::failure::Failure;
 use crate::model::ids::ImageId;
 use crate::model::image::Image;
 use crate::model::limits;
-use crate::model::peer::{ConnectionId, ProtocolVersion};
-use crate::model::run::{Run, runs_of};
+use crate::model::peer::ConnectionId;
+use crate::model::piece::{PieceSet, Pieces};
+use crate::model::run::Run;
 use crate::model::time::Time;
 use crate::model::vpath::VPath;
 
 /// The missing blocks of one image at one path.
 #[derive(Debug)]
 pub(super) struct Job {
-    directory: Arc<DirectoryConfig>,
-    id: ImageId,
-    image: Arc<Image>,
+    pub(super) directory: Arc<DirectoryConfig>,
+    pub(super) id: ImageId,
+    pub(super) image: Arc<Image>,
+    pub(super) pieces: Pieces,
     have: BlockSet,
-    /// Not asked for: first block → number of blocks; runs within the bounds of one question.
-    pending: BTreeMap<u64, u32>,
-    /// Asked for: (source, first block) → blocks, and when.
-    asked: BTreeMap<(ConnectionId, u64), (Run, Time)>,
+    /// How many blocks of each piece are missing.
+    missing: Vec<u32>,
+    /// Pieces of which none is.
+    complete: PieceSet,
+    /// Pieces of which nothing was asked, the rarest first.
+    pub(super) rarity: Rarity,
+    /// Pieces of which something was asked, and something wasn't.
+    pub(super) open: BTreeSet<u32>,
+    /// Not asked for: first block → number of blocks; within one piece and the bounds of one question.
+    pub(super) pending: BTreeMap<u64, u32>,
+    /// Asked for: first block and whom.
+    pub(super) asked: BTreeMap<(u64, ConnectionId), Asked>,
     /// Arrived from a source, being checked and written.
     storing: BTreeMap<Run, ConnectionId>,
+    pub(super) flows: BTreeMap<ConnectionId, Flow>,
+    /// What publishers would like to be asked for.
+    pub(super) shares: BTreeMap<ConnectionId, (Share, PieceSet)>,
+    /// Deliveries of all neighbours.
+    pub(super) together: Meter,
     bytes_fetched: u64,
-    stop: Option<Stop>,
+    /// Bytes that came twice.
+    pub(super) bytes_doubled: u64,
+    pub(super) stop: Option<Stop>,
+}
+
+/// A question without an answer.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asked {
+    pub(super) run: Run,
+    pub(super) bytes: u64,
+    sent: Sent,
+    /// The same for the meter of all neighbours; `None`: asked of a publisher.
+    together: Option<Sent>,
+    /// When it takes too long.
+    pub(super) late_at: Time,
+    pub(super) late: bool,
+}
+
+impl Asked {
+    pub(super) fn of_neighbour(&self) -> bool {
+        self.together.is_some()
+    }
 }
 
 /// Why nothing more is asked.
 #[derive(Debug, Clone)]
-enum Stop {
+pub(super) enum Stop {
     Cancelled,
     Failed(Failure),
 }
 
+/// What a stored run tells.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    /// Pieces that are complete now.
+    pub(super) pieces: Vec<u32>,
+    /// Who sent a wrong block, and which.
+    pub(super) liar: Option<(ConnectionId, u64)>,
+}
+
 impl Job {
-    pub(super) fn new(directory: Arc<DirectoryConfig>, id: ImageId, image: Arc<Image>, have: BlockSet) -> Self {
-        let mut pending = BTreeMap::new();
-        for run in runs_of(&image) {
-            for part in missing_parts(run, &have) {
-                pending.insert(part.first, part.count);
+    pub(super) fn new(
+        directory: Arc<DirectoryConfig>,
+        id: ImageId,
+        image: Arc<Image>,
+        have: BlockSet,
+        sources: &Sources,
+    ) -> Self {
+        let pieces = Pieces::of(&image);
+        let count = pieces.count();
+        let (mut rarity, mut missing, mut complete) =
+            (Rarity::new(count), vec![0; count as usize], PieceSet::none(count));
+        for (_, has) in sources.neighbours(id).filter(|(_, has)| has.fits(count)) {
+            rarity.join(has);
+        }
+        let pending = missing_runs(&image, &pieces, &have);
+        for (first, blocks) in &pending {
+            if let Some(piece) = pieces.piece(*first) {
+                missing[piece as usize] += blocks;
+                rarity.want(piece);
             }
         }
-        let (asked, storing) = (BTreeMap::new(), BTreeMap::new());
-        Self { directory, id, image, have, pending, asked, storing, bytes_fetched: 0, stop: None }
+        (0..count).filter(|piece| missing[*piece as usize] == 0).for_each(|piece| _ = complete.insert(piece));
+        Self {
+            directory,
+            id,
+            image,
+            pieces,
+            have,
+            missing,
+            complete,
+            rarity,
+            open: BTreeSet::new(),
+            pending,
+            asked: BTreeMap::new(),
+            storing: BTreeMap::new(),
+            flows: BTreeMap::new(),
+            shares: BTreeMap::new(),
+            together: Meter::default(),
+            bytes_fetched: 0,
+            bytes_doubled: 0,
+            stop: None,
+        }
     }
 
     pub(super) fn id(&self) -> ImageId {
@@ -60,59 +142,35 @@ impl Job {
         self.bytes_fetched
     }
 
+    /// Pieces that are verified and written.
+    pub(super) fn complete(&self) -> &PieceSet {
+        &self.complete
+    }
+
+    /// Questions that are unanswered, or whose answers are not yet stored.
     pub(super) fn in_flight(&self) -> usize {
         self.asked.len() + self.storing.len()
     }
 
-    /// Questions to this source that are unanswered, or whose answers are not yet stored.
-    pub(super) fn asked_of(&self, connection: ConnectionId) -> usize {
-        let asked = self.asked.range((connection, 0)..=(connection, u64::MAX)).count();
-        asked + self.storing.values().filter(|source| **source == connection).count()
+    /// Notes that a source is asked for a run, which isn't pending any more.
+    pub(super) fn note_asked(&mut self, now: Time, connection: ConnectionId, run: Run, neighbour: bool) {
+        let bytes = run.bytes(&self.image).unwrap_or(0) as u64;
+        let flow = self.flows.entry(connection).or_default();
+        let sent = flow.asked(now, bytes);
+        let late_at = now + flow.patience(self.together.usual());
+        let together = neighbour.then(|| self.together.sent(now));
+        self.asked.insert((run.first, connection), Asked { run, bytes, sent, together, late_at, late: false });
     }
 
-    pub(super) fn oldest_by_source(&self) -> impl Iterator<Item = (ConnectionId, Time)> {
-        self.asked.iter().map(|((connection, _), (_, at))| (*connection, *at))
-    }
-
-    /// The next question for a source of the given version.
-    pub(super) fn ask(
-        &mut self,
-        now: Time,
-        path: &VPath,
-        connection: ConnectionId,
-        version: ProtocolVersion,
-    ) -> Option<Question> {
-        if self.stop.is_some() {
-            return None;
+    /// Takes the question off the list; `None` if it isn't waited for.
+    pub(super) fn landed(&mut self, now: Time, connection: ConnectionId, run: Run) -> Option<()> {
+        self.asked.get(&(run.first, connection)).filter(|asked| asked.run == run)?;
+        let asked = self.asked.remove(&(run.first, connection))?;
+        if let Some(sent) = asked.together {
+            self.together.answered(now, sent, asked.bytes);
         }
-        let (first, count) = self.pending.pop_first()?;
-        let (path, image) = (path.clone(), self.id);
-        let (run, question) = match version {
-            ProtocolVersion::V2 => {
-                let run = Run { first, count };
-                (run, Question::Run { path, image, run })
-            }
-            ProtocolVersion::V1 => {
-                if count > 1 {
-                    self.pending.insert(first + 1, count - 1);
-                }
-                let place = self.image.place(first)?;
-                let file = place.directory.join(place.name);
-                let hash = *self.image.hashes().get(usize::try_from(first).ok()?)?;
-                let question = Question::Block { path, image, block: first, hash, file, offset: place.offset };
-                (Run { first, count: 1 }, question)
-            }
-        };
-        self.asked.insert((connection, first), (run, now));
-        Some(question)
-    }
-
-    /// Takes the question off the list; says when it was asked, `None` if it isn't waited for.
-    pub(super) fn landed(&mut self, connection: ConnectionId, run: Run) -> Option<Time> {
-        let (_, at) = self.asked.get(&(connection, run.first)).filter(|(asked, _)| *asked == run)?;
-        let at = *at;
-        self.asked.remove(&(connection, run.first));
-        Some(at)
+        self.flows.entry(connection).or_default().answered(now, asked.sent, asked.bytes, asked.late);
+        Some(())
     }
 
     /// An error is a lie of the source.
@@ -132,49 +190,103 @@ impl Job {
         if self.stop.is_some() {
             return Ok(());
         }
+        // Somebody else was quicker.
+        if self.storing.contains_key(&run) || run.blocks().all(|block| self.have.contains(block)) {
+            self.bytes_doubled += expected as u64;
+            return Ok(());
+        }
         self.storing.insert(run, connection);
+        self.flows.entry(connection).or_default().storing(expected as u64);
         let (path, directory, image) = (path.clone(), self.directory.clone(), self.image.clone());
         outbox.push(Effect::Store { path, directory, image, run, data });
         Ok(())
     }
 
-    /// Not answered with blocks: to be asked again.
+    /// To be asked again, unless that is under way.
     pub(super) fn put_back(&mut self, run: Run) {
-        if run.count > 0 {
-            self.pending.insert(run.first, run.count);
+        let Some(piece) = self.pieces.piece(run.first) else { return };
+        if run.count == 0 || self.askers(run.first).next().is_some() || self.storing.contains_key(&run) {
+            return;
+        }
+        for part in parts(run.blocks().filter(|block| !self.have.contains(*block))) {
+            self.pending.insert(part.first, part.count);
+            self.open.insert(piece);
         }
     }
 
-    /// The run is checked and written; says who lied, and with which block.
-    pub(super) fn stored(&mut self, run: Run, result: Result<Vec<u64>, Failure>) -> Option<(ConnectionId, u64)> {
-        let source = self.storing.remove(&run)?;
+    /// Who is asked for the run which begins with that block.
+    pub(super) fn askers(&self, first: u64) -> impl Iterator<Item = (ConnectionId, &Asked)> {
+        let range = (first, ConnectionId(0))..=(first, ConnectionId(u64::MAX));
+        self.asked.range(range).map(|((_, connection), asked)| (*connection, asked))
+    }
+
+    /// The run is checked and written, but for the bad blocks.
+    pub(super) fn stored(&mut self, run: Run, result: Result<Vec<u64>, Failure>) -> Told {
+        let Some(source) = self.storing.remove(&run) else { return Told::default() };
+        if let Some(flow) = self.flows.get_mut(&source) {
+            flow.stored(run.bytes(&self.image).unwrap_or(0) as u64);
+        }
         let bad = match result {
             Ok(bad) => bad,
             Err(failure) => {
                 self.stop.get_or_insert(Stop::Failed(failure));
-                return None;
+                return Told::default();
             }
         };
-        for block in run.blocks() {
-            if bad.contains(&block) {
-                self.pending.insert(block, 1);
-            } else if self.have.insert(block) {
+        let mut told = Told { pieces: Vec::new(), liar: bad.first().map(|block| (source, *block)) };
+        for block in run.blocks().filter(|block| !bad.contains(block)) {
+            if self.have.insert(block) {
                 self.bytes_fetched += self.image.place(block).map_or(0, |place| place.len as u64);
+                told.pieces.extend(self.one_less(block));
             }
         }
-        bad.first().map(|block| (source, *block))
+        if !bad.is_empty() {
+            self.put_back(run);
+        }
+        told
+    }
+
+    /// A block of its piece is there; gives the piece if that was the last one.
+    fn one_less(&mut self, block: u64) -> Option<u32> {
+        let piece = self.pieces.piece(block)?;
+        let missing = &mut self.missing[piece as usize];
+        *missing = missing.saturating_sub(1);
+        (*missing == 0 && self.complete.insert(piece)).then_some(piece)
     }
 
     pub(super) fn cancel(&mut self) {
         self.stop = Some(Stop::Cancelled);
     }
 
+    /// The source isn't asked any more: what it was asked is to be asked of others.
     pub(super) fn forget(&mut self, connection: ConnectionId) {
         let runs: Vec<Run> =
-            self.asked.range((connection, 0)..=(connection, u64::MAX)).map(|(_, (run, _))| *run).collect();
+            self.asked.iter().filter(|((_, asked), _)| *asked == connection).map(|(_, asked)| asked.run).collect();
         for run in runs {
-            self.asked.remove(&(connection, run.first));
+            self.asked.remove(&(run.first, connection));
             self.put_back(run);
+        }
+        self.flows.remove(&connection);
+        self.shares.remove(&connection);
+    }
+
+    /// Sources that owe answers, with when they will have been silent for too long.
+    pub(super) fn silent_at(&self) -> impl Iterator<Item = (Time, ConnectionId)> {
+        self.flows.iter().filter_map(|(connection, flow)| Some((flow.silent_at()?, *connection)))
+    }
+
+    /// When the first answer will be late.
+    pub(super) fn late_at(&self) -> Option<Time> {
+        self.asked.values().filter(|asked| !asked.late).map(|asked| asked.late_at).min()
+    }
+
+    /// Marks what is late.
+    pub(super) fn note_late(&mut self, now: Time) {
+        for ((_, connection), asked) in &mut self.asked {
+            if !asked.late && asked.late_at <= now {
+                asked.late = true;
+                self.flows.entry(*connection).or_default().is_late();
+            }
         }
     }
 
@@ -190,14 +302,44 @@ impl Job {
     }
 }
 
-/// The parts of a run whose blocks are missing.
-fn missing_parts(run: Run, have: &BlockSet) -> Vec<Run> {
+/// Joins consecutive blocks.
+fn parts(blocks: impl Iterator<Item = u64>) -> Vec<Run> {
     let mut parts = Vec::<Run>::new();
-    for block in run.blocks().filter(|block| !have.contains(*block)) {
+    for block in blocks {
         match parts.last_mut() {
             Some(part) if part.end() == block && part.count < limits::RUN_BLOCKS_MAX => part.count += 1,
             _ => parts.push(Run { first: block, count: 1 }),
         }
     }
     parts
+}
+
+/// What is missing, in runs which one question may ask for and which lie in one piece.
+fn missing_runs(image: &Image, pieces: &Pieces, have: &BlockSet) -> BTreeMap<u64, u32> {
+    let mut runs = BTreeMap::new();
+    let mut run = Run { first: 0, count: 0 };
+    let (mut bytes, mut piece, mut piece_end) = (0, 0, 0);
+    for (block, len) in (0..).zip(image.block_lengths()) {
+        let new_piece = block == piece_end;
+        if new_piece {
+            piece_end = pieces.blocks(piece).end;
+            piece += 1;
+        }
+        if have.contains(block) {
+            continue;
+        }
+        let full = bytes + len > limits::RUN_BYTES_MAX as u64 || run.count >= limits::RUN_BLOCKS_MAX;
+        if run.end() != block || run.count == 0 || new_piece || full {
+            if run.count > 0 {
+                runs.insert(run.first, run.count);
+            }
+            (run, bytes) = (Run { first: block, count: 0 }, 0);
+        }
+        run.count += 1;
+        bytes += len;
+    }
+    if run.count > 0 {
+        runs.insert(run.first, run.count);
+    }
+    runs
 }

@@ -60,15 +60,15 @@ impl IndexJob {
         }
     }
 
-    /// When the question was asked; `None` if this isn't what is waited for.
-    pub(super) fn answered_by(&mut self, connection: ConnectionId, question: &Question) -> Option<Time> {
+    /// Takes the question off; `None` if this isn't what is waited for.
+    pub(super) fn answered_by(&mut self, connection: ConnectionId, question: &Question) -> Option<()> {
         let expected = match question {
             Question::IndexPart { offset, .. } => *offset == self.parts.len() as u64,
             Question::Index { .. } | Question::Run { .. } | Question::Block { .. } => true,
         };
-        let (_, at) = self.asked().filter(|(asked, _)| expected && *asked == connection)?;
+        self.asked().filter(|(asked, _)| expected && *asked == connection)?;
         self.state = State::Idle;
-        Some(at)
+        Some(())
     }
 
     /// An error is a lie of the source.

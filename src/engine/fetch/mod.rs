@@ -1,13 +1,18 @@
 //! Which index parts and blocks to ask from whom, and what to do with the answers.
 //!
-//! Sources are the connections which offered an image; those who also signed for it come first. Each is asked with its own
-//! window; one that lies, fails or falls silent is dropped for that image and what it was asked goes to the next. Whether an image should be fetched at all is
-//! `deploy`'s; checking and writing what arrived is the disk's.
+//! Sources are publishers, clients which have all of an image, and neighbours, nodes which take part in it and tell which
+//! pieces they have. Each is asked with its own window; one that lies, fails or falls silent is dropped for that image and
+//! what it was asked goes to the next. Whether an image should be fetched at all, and from which nodes, is decided elsewhere; checking
+//! and writing what arrived is the disk's.
 
+mod asking;
 #[cfg(test)]
 mod asking_tests;
 mod blocks;
+mod flow;
 mod index;
+mod meter;
+mod rarity;
 mod sources;
 #[cfg(test)]
 mod tests;
@@ -16,17 +21,23 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use rand_chacha::ChaCha8Rng;
+use rand_core::SeedableRng;
 
+use self::asking::Round;
 use self::blocks::Job;
 use self::index::IndexJob;
-use self::sources::Sources;
-use crate::engine::contract::{Engine, Outbox};
+use self::sources::{Has, Known, Source, Sources};
+use crate::engine::contract::{Engine, Outbox, earlier};
+use crate::engine::pace::Pace;
 use crate::model::block_set::BlockSet;
 use crate::model::directory::DirectoryConfig;
 use crate::model::failure::Failure;
 use crate::model::ids::{BlockHash, ImageId};
 use crate::model::image::Image;
+use crate::model::limits;
 use crate::model::peer::{ConnectionId, ProtocolVersion};
+use crate::model::piece::PieceSet;
 use crate::model::run::Run;
 use crate::model::time::{Now, Time};
 use crate::model::vpath::VPath;
@@ -58,6 +69,15 @@ pub enum Answer {
 pub enum Input {
     /// A connection offers an image (again). `vouched`: it has also submitted a well signed change which wants the image.
     Offered { connection: ConnectionId, version: ProtocolVersion, image: ImageId, vouched: bool },
+    /// A publisher would like to be asked for the pieces whose number, divided by `of`, leaves `index`.
+    Share { connection: ConnectionId, image: ImageId, index: u32, of: u32 },
+    /// A node takes part in an image and has these pieces, as `PieceSet` has them in bytes; a `count` of 0: all. What it said
+    /// before doesn't hold any more.
+    Pieces { connection: ConnectionId, image: ImageId, count: u32, have: Bytes },
+    /// A node has these pieces, too.
+    Have { connection: ConnectionId, image: ImageId, pieces: Vec<u32> },
+    /// So many bytes per second may be asked for, of all sources together; `None`: no bound.
+    MaxDownloadRate(Option<u64>),
     /// A connection is gone: all that it was asked stays unanswered.
     Gone { connection: ConnectionId },
     /// An index is wanted.
@@ -85,6 +105,11 @@ pub enum Effect {
     Store { path: VPath, directory: Arc<DirectoryConfig>, image: Arc<Image>, run: Run, data: Bytes },
     /// Check an index against its id and keep it.
     CheckIndex { image: ImageId, data: Vec<u8> },
+    /// These pieces are verified and written now: to be told to all nodes which take part in the image. Those that were there
+    /// at the start aren't told, see [`Fetches::have`]. No answer.
+    Announce { image: ImageId, pieces: Vec<u32> },
+    /// A source sent a wrong block, to be told to it: its copy may be damaged. It isn't asked for that image any more. No answer.
+    TellCorrupt { connection: ConnectionId, image: ImageId, block: u64 },
     /// Every block of the path's image is there; this many bytes were fetched. No answer.
     Finished { path: VPath, bytes: u64 },
     /// Storing failed; what was asked is forgotten. No answer.
@@ -96,22 +121,51 @@ pub enum Effect {
 }
 
 /// All fetching of a node.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Fetches {
     sources: Sources,
     indexes: BTreeMap<ImageId, IndexJob>,
     jobs: BTreeMap<VPath, Job>,
+    random: ChaCha8Rng,
+    pace: Pace,
+    /// Until when the pace lets nothing more through.
+    paused: Option<Time>,
 }
 
 impl Fetches {
+    /// Choices between equals follow from the seed; different nodes should have different ones.
+    pub fn new(seed: u64) -> Self {
+        Self {
+            sources: Sources::default(),
+            indexes: BTreeMap::new(),
+            jobs: BTreeMap::new(),
+            random: ChaCha8Rng::seed_from_u64(seed),
+            pace: Pace::default(),
+            paused: None,
+        }
+    }
+
+    /// Which pieces of an image are verified and written, while it is being fetched: what other nodes may be told. The set's
+    /// length is the number of the image's pieces.
+    pub fn have(&self, image: ImageId) -> Option<&PieceSet> {
+        let jobs = self.jobs.values().filter(|job| job.id() == image);
+        jobs.map(Job::complete).max_by_key(|complete| complete.count())
+    }
+
     /// Bytes stored so far of a path's image, not counting those that were there at the start.
     pub fn bytes_fetched(&self, path: &VPath) -> Option<u64> {
         self.jobs.get(path).map(Job::bytes_fetched)
     }
 
+    /// Bytes of a path's image that came a second time.
+    pub fn bytes_doubled(&self, path: &VPath) -> Option<u64> {
+        self.jobs.get(path).map(|job| job.bytes_doubled)
+    }
+
     /// How many connections can be asked for an image.
     pub fn source_count(&self, image: ImageId) -> usize {
-        self.sources.usable(image).count()
+        let neighbours = self.sources.neighbours(image).filter(|(_, has)| !has.is_empty());
+        self.sources.publishers(image).count() + neighbours.count()
     }
 
     /// Whether the index is being asked for.
@@ -128,7 +182,7 @@ impl Fetches {
         outbox: &mut Outbox<Effect>,
     ) {
         let image = question.image();
-        let asked = match question {
+        let awaited = match question {
             Question::Index { .. } | Question::IndexPart { .. } => {
                 self.indexes.get_mut(&image).and_then(|job| job.answered_by(connection, question))
             }
@@ -136,10 +190,11 @@ impl Fetches {
                 .jobs
                 .get_mut(path)
                 .filter(|job| job.id() == image)
-                .and_then(|job| job.landed(connection, question.run())),
+                .and_then(|job| job.landed(now.time, connection, question.run())),
         };
-        let Some(asked) = asked else { return };
-        self.sources.answered(now.time, image, connection, asked);
+        if awaited.is_none() {
+            return;
+        }
         let taken = answer.and_then(|answer| match question {
             Question::Index { .. } | Question::IndexPart { .. } => {
                 self.indexes.get_mut(&image).map_or(Ok(()), |job| job.take(connection, answer, outbox))
@@ -160,10 +215,14 @@ impl Fetches {
 
     fn stored(&mut self, path: &VPath, run: Run, result: Result<Vec<u64>, Failure>, outbox: &mut Outbox<Effect>) {
         let Some(job) = self.jobs.get_mut(path) else { return };
-        let liar = job.stored(run, result);
-        let (id, end) = (job.id(), job.end(path));
-        if let Some((connection, block)) = liar {
-            self.drop_source(connection, id, format!("block {block} doesn't fit its hash"), outbox);
+        let told = job.stored(run, result);
+        let (image, end) = (job.id(), job.end(path));
+        if !told.pieces.is_empty() {
+            outbox.push(Effect::Announce { image, pieces: told.pieces });
+        }
+        if let Some((connection, block)) = told.liar {
+            self.drop_source(connection, image, format!("block {block} doesn't fit its hash"), outbox);
+            outbox.push(Effect::TellCorrupt { connection, image, block });
         }
         if let Some(effect) = end {
             self.jobs.remove(path);
@@ -171,9 +230,60 @@ impl Fetches {
         }
     }
 
+    /// A node says what it has.
+    fn pieces(
+        &mut self,
+        connection: ConnectionId,
+        image: ImageId,
+        count: u32,
+        have: &[u8],
+        outbox: &mut Outbox<Effect>,
+    ) {
+        let has = if count == 0 { Some(Has::All) } else { PieceSet::from_bytes(count, have).map(Has::Some) };
+        let fits = |has: &Has| self.jobs.values().all(|job| job.id() != image || has.fits(job.pieces.count()));
+        let Some(has) = has.filter(fits) else {
+            let _ = self.sources.neighbour(connection, image, Has::Some(PieceSet::none(0)));
+            self.drop_source(connection, image, format!("it says it has some of {count} pieces"), outbox);
+            return;
+        };
+        let known = self.sources.neighbour(connection, image, has);
+        for job in self.jobs.values_mut().filter(|job| job.id() == image) {
+            match &known {
+                Known::Ignored => continue,
+                Known::New => {}
+                Known::Changed(before) => job.rarity.leave(before),
+            }
+            self.sources.get(image, connection).and_then(Source::has).into_iter().for_each(|has| job.rarity.join(has));
+        }
+    }
+
+    fn has_more(&mut self, connection: ConnectionId, image: ImageId, pieces: &[u32]) {
+        for piece in pieces {
+            if self.sources.has_piece(connection, image, *piece) {
+                self.jobs.values_mut().filter(|job| job.id() == image).for_each(|job| job.rarity.add(*piece));
+            }
+        }
+    }
+
+    fn start(&mut self, path: VPath, job: Job, outbox: &mut Outbox<Effect>) {
+        let (image, count) = (job.id(), job.pieces.count());
+        let wrong = self.sources.neighbours(image).filter(|(_, has)| !has.fits(count));
+        for connection in wrong.map(|(connection, _)| connection).collect::<Vec<_>>() {
+            self.drop_source(
+                connection,
+                image,
+                format!("it has pieces of an image which isn't cut into {count}"),
+                outbox,
+            );
+        }
+        self.jobs.insert(path, job);
+        self.end_idle(outbox);
+    }
+
     /// Never asks this connection for the image again.
     fn drop_source(&mut self, connection: ConnectionId, image: ImageId, reason: String, outbox: &mut Outbox<Effect>) {
-        if self.sources.drop_for(image, connection) {
+        if let Some(source) = self.sources.drop_for(image, connection) {
+            left(&mut self.jobs, image, source);
             self.forget(connection, Some(image));
             outbox.push(Effect::Dropped { connection, image, reason });
         }
@@ -199,53 +309,61 @@ impl Fetches {
         }
     }
 
-    /// Asks as much as the windows allow.
-    fn pump(&mut self, now: Now, outbox: &mut Outbox<Effect>) {
+    /// Asks for indexes.
+    fn pump_indexes(&mut self, now: Now, outbox: &mut Outbox<Effect>) {
         for (image, job) in &mut self.indexes {
-            if let Some((connection, version)) = job.idle().then(|| self.sources.usable(*image).next()).flatten() {
+            if let Some((connection, version)) =
+                job.idle().then(|| self.sources.of_index(*image, &mut self.random)).flatten()
+            {
                 let question = job.ask(now.time, *image, connection, version);
                 outbox.push(Effect::Ask { connection, question });
             }
         }
-        let mut in_flight: usize = self.jobs.values().map(Job::in_flight).sum();
-        for (path, job) in &mut self.jobs {
-            let sources: Vec<_> = self.sources.usable(job.id()).collect();
-            for (connection, version) in sources {
-                let window = self.sources.window(job.id(), connection);
-                while in_flight < crate::model::limits::QUESTIONS_IN_FLIGHT_MAX && job.asked_of(connection) < window {
-                    let Some(question) = job.ask(now.time, path, connection, version) else { break };
-                    in_flight += 1;
-                    outbox.push(Effect::Ask { connection, question });
-                }
-            }
-        }
     }
 
-    /// Sources that were asked, with the time of the oldest unanswered question.
-    fn waiting(&self) -> BTreeMap<(ConnectionId, ImageId), Time> {
-        let blocks = self
-            .jobs
-            .values()
-            .flat_map(|job| job.oldest_by_source().map(|(connection, at)| ((connection, job.id()), at)));
-        let indexes = self
-            .indexes
-            .iter()
-            .filter_map(|(image, job)| job.asked().map(|(connection, at)| ((connection, *image), at)));
-        let mut waiting = BTreeMap::new();
-        for (source, at) in blocks.chain(indexes) {
-            let oldest = waiting.entry(source).or_insert(at);
-            *oldest = at.min(*oldest);
+    /// Asks for blocks as much as the windows allow; if `only` is given, that connection for that image.
+    fn pump(&mut self, now: Now, only: Option<(ConnectionId, ImageId)>, outbox: &mut Outbox<Effect>) {
+        self.paused = self.paused.filter(|until| *until > now.time);
+        let mut in_flight: usize = self.jobs.values().map(Job::in_flight).sum();
+        let share = limits::QUESTIONS_IN_FLIGHT_MAX / self.jobs.len().max(1);
+        for (path, job) in &mut self.jobs {
+            let before = job.in_flight();
+            let mut round = Round {
+                now: now.time,
+                path,
+                sources: &self.sources,
+                random: &mut self.random,
+                pace: &mut self.pace,
+                paused: &mut self.paused,
+                quota: share.max(1).min(before + limits::QUESTIONS_IN_FLIGHT_MAX.saturating_sub(in_flight)),
+                outbox,
+            };
+            match only {
+                None => job.pump(&mut round),
+                Some((connection, image)) if image == job.id() => job.pump_one(connection, &mut round),
+                Some(_) => {}
+            }
+            in_flight += job.in_flight() - before;
         }
-        waiting
     }
 
     fn silence_ends(&self) -> impl Iterator<Item = (Time, ConnectionId, ImageId)> {
-        let ends = |((connection, image), asked): ((ConnectionId, ImageId), Time)| {
-            let heard = self.sources.heard(image, connection).max(asked);
-            (heard + crate::model::limits::SOURCE_ANSWER_TIMEOUT, connection, image)
-        };
-        self.waiting().into_iter().map(ends)
+        let blocks =
+            self.jobs.values().flat_map(|job| job.silent_at().map(|(at, connection)| (at, connection, job.id())));
+        let indexes = self.indexes.iter().filter_map(|(image, job)| {
+            let (connection, asked) = job.asked()?;
+            Some((asked + limits::SOURCE_ANSWER_TIMEOUT, connection, *image))
+        });
+        blocks.chain(indexes)
     }
+}
+
+/// Nobody counts what it has any more.
+fn left(jobs: &mut BTreeMap<VPath, Job>, image: ImageId, source: &Source) {
+    let Some(has) = source.has() else { return };
+    jobs.values_mut()
+        .filter(|job| job.id() == image && has.fits(job.pieces.count()))
+        .for_each(|job| job.rarity.leave(has));
 }
 
 impl Engine for Fetches {
@@ -255,14 +373,26 @@ impl Engine for Fetches {
     fn handle(&mut self, now: Now, input: Input, outbox: &mut Outbox<Effect>) {
         match input {
             Input::Offered { connection, version, image, vouched } => {
-                for stranger in self.sources.offered(now.time, connection, version, image, vouched) {
+                for stranger in self.sources.offered(connection, version, image, vouched) {
                     self.forget(stranger, Some(image));
                 }
             }
             Input::Gone { connection } => {
-                self.sources.gone(connection);
+                for (image, source) in self.sources.gone(connection) {
+                    left(&mut self.jobs, image, &source);
+                }
                 self.forget(connection, None);
             }
+            Input::Share { connection, image, index, of } => self.sources.share(connection, image, index, of),
+            Input::Pieces { connection, image, count, have } => {
+                self.pieces(connection, image, count, &have, outbox);
+            }
+            Input::Have { connection, image, pieces } => {
+                self.has_more(connection, image, &pieces);
+                self.pump(now, Some((connection, image)), outbox);
+                return;
+            }
+            Input::MaxDownloadRate(rate) => self.pace.set(rate),
             Input::WantIndex { image } => {
                 self.indexes.entry(image).or_default();
             }
@@ -280,8 +410,8 @@ impl Engine for Fetches {
                 }
             }
             Input::Start { path, directory, id, image, have } => {
-                self.jobs.insert(path, Job::new(directory, id, image, have));
-                self.end_idle(outbox);
+                let job = Job::new(directory, id, image, have, &self.sources);
+                self.start(path, job, outbox);
             }
             Input::Cancel { path } => {
                 if let Some(job) = self.jobs.get_mut(&path) {
@@ -294,21 +424,30 @@ impl Engine for Fetches {
             }
             Input::Stored { path, run, result } => self.stored(&path, run, result, outbox),
         }
-        self.pump(now, outbox);
+        self.pump_indexes(now, outbox);
+        self.pump(now, None, outbox);
     }
 
-    /// Changes with every input: when the first source will have been silent for too long.
+    /// Changes with every input: when the first answer will be late, the first source will have been silent for too long, or
+    /// the bounded rate allows the next question.
     fn deadline(&self) -> Option<(Time, &'static str)> {
-        self.silence_ends().map(|(at, _, _)| (at, "fetch: a source is silent")).min()
+        let silence = self.silence_ends().map(|(at, _, _)| at).min().map(|at| (at, "fetch: a source is silent"));
+        let late = self.jobs.values().filter_map(Job::late_at).min().map(|at| (at, "fetch: an answer is late"));
+        earlier(earlier(silence, late), self.paused.map(|until| (until, "fetch: the rate is bounded")))
     }
 
     fn handle_timeout(&mut self, now: Now, outbox: &mut Outbox<Effect>) {
+        if self.deadline().is_none_or(|(at, _)| at > now.time) {
+            return;
+        }
         let silent: BTreeSet<_> =
             self.silence_ends().filter(|(at, _, _)| *at <= now.time).map(|(_, c, i)| (c, i)).collect();
         for (connection, image) in silent {
             self.drop_source(connection, image, "it was asked and stayed silent".to_owned(), outbox);
         }
-        self.pump(now, outbox);
+        self.jobs.values_mut().for_each(|job| job.note_late(now.time));
+        self.pump_indexes(now, outbox);
+        self.pump(now, None, outbox);
     }
 }
 

@@ -1,13 +1,15 @@
-//! Who offers what, and how well it answers.
+//! Who can be asked for which image, and what they have of it.
 
 use std::collections::{BTreeMap, BTreeSet};
+
+use rand_core::Rng;
 
 use crate::model::ids::ImageId;
 use crate::model::limits;
 use crate::model::peer::{ConnectionId, ProtocolVersion};
-use crate::model::time::Time;
+use crate::model::piece::PieceSet;
 
-/// The connections that offered each image.
+/// The sources of each image.
 #[derive(Debug, Default)]
 pub(super) struct Sources {
     by_image: BTreeMap<ImageId, BTreeMap<ConnectionId, Source>>,
@@ -16,95 +18,209 @@ pub(super) struct Sources {
 }
 
 #[derive(Debug)]
-struct Source {
-    version: ProtocolVersion,
-    /// When it last answered anything about this image, or offered it.
-    heard: Time,
-    /// Questions it may have unanswered.
-    window: usize,
+pub(super) struct Source {
+    pub(super) version: ProtocolVersion,
+    pub(super) role: Role,
     /// It lied, failed or fell silent.
     dropped: bool,
-    /// A change that it submitted, signed by an accepted key, wants this image here.
-    vouched: bool,
 }
 
-/// A source is asked this much before it has shown how fast it answers.
-const FIRST_WINDOW: usize = 4;
+/// What a source is.
+#[derive(Debug)]
+pub(super) enum Role {
+    /// A client, which has everything. `vouched`: a change that it submitted, signed by an accepted key, wants the image here.
+    Publisher { vouched: bool, share: Option<Share> },
+    /// Another node.
+    Neighbour(Has),
+}
+
+/// Of `of` consecutive pieces, a publisher would like to be asked for the one at `index`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Share {
+    pub(super) index: u32,
+    pub(super) of: u32,
+}
+
+/// What a neighbour has of an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Has {
+    /// Every piece.
+    All,
+    /// These.
+    Some(PieceSet),
+}
+
+impl Has {
+    pub(super) fn contains(&self, piece: u32) -> bool {
+        match self {
+            Self::All => true,
+            Self::Some(pieces) => pieces.contains(piece),
+        }
+    }
+
+    /// 64 pieces.
+    pub(super) fn word(&self, at: usize) -> u64 {
+        match self {
+            Self::All => u64::MAX,
+            Self::Some(pieces) => pieces.words().get(at).copied().unwrap_or(0),
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        matches!(self, Self::Some(pieces) if pieces.is_empty())
+    }
+
+    /// Whether it can be about an image of so many pieces.
+    pub(super) fn fits(&self, count: u32) -> bool {
+        match self {
+            Self::All => true,
+            Self::Some(pieces) => pieces.len() == count,
+        }
+    }
+}
+
+impl Share {
+    /// Its pieces, of an image of `count`.
+    pub(super) fn pieces(self, count: u32) -> PieceSet {
+        let mut pieces = PieceSet::none(count);
+        (self.index..count).step_by(self.of.max(1) as usize).for_each(|piece| _ = pieces.insert(piece));
+        pieces
+    }
+}
+
+impl Source {
+    /// What it has, if it is a node.
+    pub(super) fn has(&self) -> Option<&Has> {
+        match &self.role {
+            Role::Neighbour(has) => Some(has),
+            Role::Publisher { .. } => None,
+        }
+    }
+}
 
 impl Sources {
-    /// Offering again changes nothing: who was dropped stays so, and who is silent gains no time. Gives the connections
-    /// which are not to be asked any more, because one is there now that signed.
+    /// Offering again changes nothing: who was dropped stays so. Gives the connections which are not to be asked any more,
+    /// because one is there now that signed.
     pub(super) fn offered(
         &mut self,
-        now: Time,
         connection: ConnectionId,
         version: ProtocolVersion,
         image: ImageId,
-        vouched: bool,
+        signed: bool,
     ) -> Vec<ConnectionId> {
-        let fresh = Source { version, heard: now, window: FIRST_WINDOW, dropped: false, vouched: false };
         self.by_connection.entry(connection).or_default().insert(image);
+        let fresh = Source { version, role: Role::Publisher { vouched: false, share: None }, dropped: false };
         let source = self.by_image.entry(image).or_default().entry(connection).or_insert(fresh);
-        if source.vouched || !vouched {
+        let Role::Publisher { vouched, .. } = &mut source.role else { return Vec::new() };
+        if *vouched || !signed {
             return Vec::new();
         }
-        source.vouched = true;
-        let strangers = self.by_image.get(&image).into_iter().flatten().filter(|(_, source)| !source.vouched);
-        strangers.map(|(connection, _)| *connection).collect()
+        *vouched = true;
+        let stranger = |source: &Source| matches!(source.role, Role::Publisher { vouched: false, .. });
+        let sources = self.by_image.get(&image).into_iter().flatten();
+        sources.filter(|(_, source)| stranger(source)).map(|(connection, _)| *connection).collect()
     }
 
-    pub(super) fn gone(&mut self, connection: ConnectionId) {
+    /// Which share a publisher would like to be asked for.
+    pub(super) fn share(&mut self, connection: ConnectionId, image: ImageId, index: u32, of: u32) {
+        if let Some(Source { role: Role::Publisher { share, .. }, .. }) = self.get_mut(image, connection) {
+            *share = (index < of).then_some(Share { index, of });
+        }
+    }
+
+    /// A node takes part in the image; gives what it said before, unless it was dropped. A publisher stays one.
+    pub(super) fn neighbour(&mut self, connection: ConnectionId, image: ImageId, has: Has) -> Known {
+        let sources = self.by_image.entry(image).or_default();
+        if let Some(source) = sources.get_mut(&connection) {
+            let Source { role: Role::Neighbour(before), dropped: false, .. } = source else { return Known::Ignored };
+            return Known::Changed(std::mem::replace(before, has));
+        }
+        if sources.values().filter(|source| source.has().is_some()).count() >= limits::NEIGHBOURS_MAX {
+            return Known::Ignored;
+        }
+        self.by_connection.entry(connection).or_default().insert(image);
+        sources.insert(connection, Source { version: ProtocolVersion::V2, role: Role::Neighbour(has), dropped: false });
+        Known::New
+    }
+
+    /// A neighbour has one more piece; says whether that is news.
+    pub(super) fn has_piece(&mut self, connection: ConnectionId, image: ImageId, piece: u32) -> bool {
+        match self.get_mut(image, connection) {
+            Some(Source { role: Role::Neighbour(Has::Some(pieces)), dropped: false, .. }) => pieces.insert(piece),
+            _ => false,
+        }
+    }
+
+    /// Gives what it was a source of.
+    pub(super) fn gone(&mut self, connection: ConnectionId) -> Vec<(ImageId, Source)> {
+        let mut gone = Vec::new();
         for image in self.by_connection.remove(&connection).unwrap_or_default() {
             let Some(sources) = self.by_image.get_mut(&image) else { continue };
-            sources.remove(&connection);
+            gone.extend(sources.remove(&connection).filter(|source| !source.dropped).map(|source| (image, source)));
             if sources.is_empty() {
                 self.by_image.remove(&image);
             }
         }
+        gone
     }
 
-    /// Says whether it was usable until now.
-    pub(super) fn drop_for(&mut self, image: ImageId, connection: ConnectionId) -> bool {
-        let source = self.by_image.get_mut(&image).and_then(|sources| sources.get_mut(&connection));
-        source.is_some_and(|source| !std::mem::replace(&mut source.dropped, true))
+    /// Never to be asked for the image again; gives it if it could be until now.
+    pub(super) fn drop_for(&mut self, image: ImageId, connection: ConnectionId) -> Option<&Source> {
+        let source = self.get_mut(image, connection).filter(|source| !source.dropped)?;
+        source.dropped = true;
+        Some(source)
     }
 
-    /// Whom to ask. Those without a key only if there is nobody else: anyone may connect, offer and then say nothing.
-    pub(super) fn usable(&self, image: ImageId) -> impl Iterator<Item = (ConnectionId, ProtocolVersion)> {
-        let usable = || self.by_image.get(&image).into_iter().flatten().filter(|(_, source)| !source.dropped);
-        let any_vouched = usable().any(|(_, source)| source.vouched);
-        usable()
-            .filter(move |(_, source)| source.vouched || !any_vouched)
-            .map(|(connection, source)| (*connection, source.version))
+    /// One that may be asked.
+    pub(super) fn get(&self, image: ImageId, connection: ConnectionId) -> Option<&Source> {
+        self.by_image.get(&image)?.get(&connection).filter(|source| !source.dropped)
+    }
+
+    /// Whom to ask for an index: any node, as each that takes part has it; else a client.
+    pub(super) fn of_index(&self, image: ImageId, random: &mut impl Rng) -> Option<(ConnectionId, ProtocolVersion)> {
+        let neighbours: Vec<_> = self.neighbours(image).map(|(connection, _)| connection).collect();
+        let at = random.next_u32() as usize % neighbours.len().max(1);
+        let neighbour = neighbours.get(at).map(|connection| (*connection, ProtocolVersion::V2));
+        neighbour.or_else(|| self.publishers(image).next().map(|(connection, source, _)| (connection, source.version)))
+    }
+
+    /// Nodes that can be asked, with what they have.
+    pub(super) fn neighbours(&self, image: ImageId) -> impl Iterator<Item = (ConnectionId, &Has)> {
+        self.all(image).filter_map(|(connection, source)| Some((connection, source.has()?)))
+    }
+
+    /// Clients that can be asked. Those without a key only if there is no other: anyone may connect, offer and then say nothing.
+    pub(super) fn publishers(&self, image: ImageId) -> impl Iterator<Item = (ConnectionId, &Source, Option<Share>)> {
+        let publishers = || {
+            self.all(image).filter_map(|(connection, source)| match source.role {
+                Role::Publisher { vouched, share } => Some((connection, source, vouched, share)),
+                Role::Neighbour(_) => None,
+            })
+        };
+        let any_vouched = publishers().any(|(_, _, vouched, _)| vouched);
+        publishers()
+            .filter(move |(_, _, vouched, _)| *vouched || !any_vouched)
+            .map(|(connection, source, _, share)| (connection, source, share))
             .take(limits::SOURCES_MAX)
     }
 
-    pub(super) fn window(&self, image: ImageId, connection: ConnectionId) -> usize {
-        let Some(source) = self.by_image.get(&image).and_then(|sources| sources.get(&connection)) else { return 0 };
-        match source.version {
-            ProtocolVersion::V1 => limits::BLOCKS_IN_FLIGHT_V1_MAX,
-            ProtocolVersion::V2 => source.window,
-        }
+    fn all(&self, image: ImageId) -> impl Iterator<Item = (ConnectionId, &Source)> {
+        let sources = self.by_image.get(&image).into_iter().flatten();
+        sources.filter(|(_, source)| !source.dropped).map(|(connection, source)| (*connection, source))
     }
 
-    pub(super) fn heard(&self, image: ImageId, connection: ConnectionId) -> Time {
-        self.by_image
-            .get(&image)
-            .and_then(|sources| sources.get(&connection))
-            .map_or(Time::default(), |source| source.heard)
+    fn get_mut(&mut self, image: ImageId, connection: ConnectionId) -> Option<&mut Source> {
+        self.by_image.get_mut(&image)?.get_mut(&connection)
     }
+}
 
-    /// A quick answer widens the window, a slow one narrows it.
-    pub(super) fn answered(&mut self, now: Time, image: ImageId, connection: ConnectionId, asked: Time) {
-        let Some(source) = self.by_image.get_mut(&image).and_then(|sources| sources.get_mut(&connection)) else {
-            return;
-        };
-        source.heard = now;
-        let took = now.since(asked);
-        if took <= limits::SOURCE_ANSWER_QUICK {
-            source.window = (source.window + 1).min(limits::RUNS_IN_FLIGHT_MAX);
-        } else if took > limits::SOURCE_ANSWER_QUICK * 4 {
-            source.window = (source.window - 1).max(1);
-        }
-    }
+/// Whether a neighbour was known.
+#[derive(Debug)]
+pub(super) enum Known {
+    /// It wasn't.
+    New,
+    /// It was, and had this.
+    Changed(Has),
+    /// It isn't asked: it was dropped, is a publisher, or there are enough others.
+    Ignored,
 }

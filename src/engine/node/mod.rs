@@ -264,7 +264,7 @@ impl Node {
             heads,
             connections: Connections::default(),
             deploys: Deploys::default(),
-            fetches: Fetches::default(),
+            fetches: Fetches::new(seed(8)),
             watch: Watch::default(),
             index_waiters: BTreeMap::new(),
             jobs: BTreeMap::new(),

@@ -1,0 +1,526 @@
+//! Nodes, a client and links in virtual time. Storing takes no time.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use ciruela::engine::contract::{Engine, Outbox};
+use ciruela::engine::fetch::{Answer, Effect, Fetches, Input, Question};
+use ciruela::model::block_set::BlockSet;
+use ciruela::model::directory::DirectoryConfig;
+use ciruela::model::hash_kind::HashKind;
+use ciruela::model::ids::{BlockHash, ImageId};
+use ciruela::model::image::{Image, ImageBuilder};
+use ciruela::model::limits;
+use ciruela::model::peer::{ConnectionId, ProtocolVersion};
+use ciruela::model::piece::Pieces;
+use ciruela::model::run::Run;
+use ciruela::model::time::{Now, Time};
+
+use super::links::{End, Link, Message, Port};
+use super::record::Record;
+use crate::disk::power::Random;
+
+const IMAGE: ImageId = ImageId::new([9; 32]);
+const PATH: &str = "/key/image";
+/// The bytes of all blocks. A liar's begin with a 1.
+static GOOD: [u8; limits::RUN_BYTES_MAX] = [0; limits::RUN_BYTES_MAX];
+/// Small enough for a broken stream's other end to try again soon, long for a swarm.
+const RECONNECT: Duration = Duration::from_millis(300);
+
+/// What is simulated.
+#[derive(Debug, Clone)]
+pub(crate) struct Setup {
+    pub(crate) seed: u64,
+    pub(crate) nodes: usize,
+    /// Of 256 KiB each.
+    pub(crate) pieces: u64,
+    /// How many connections to other nodes each has, about.
+    pub(crate) neighbours: usize,
+    /// Nodes that the client is connected to.
+    pub(crate) entries: usize,
+    /// Bytes per second which each node can send, and the same receive.
+    pub(crate) rate: u64,
+    pub(crate) client_rate: u64,
+    /// From one machine to another.
+    pub(crate) delay: Duration,
+    /// Of ten thousand messages, how many come a fifth of a second later (something was lost and sent again) and after how
+    /// many the connection breaks.
+    pub(crate) stalls: u64,
+    pub(crate) breaks: u64,
+    /// Nodes that die on the way, every other one without anybody hearing of it soon.
+    pub(crate) deaths: usize,
+    /// Nodes of whose answers every tenth is wrong.
+    pub(crate) liars: usize,
+    /// Bounds the rate at which each node asks.
+    pub(crate) download_rate: Option<u64>,
+}
+
+impl Setup {
+    pub(crate) fn new(seed: u64, nodes: usize) -> Self {
+        Self {
+            seed,
+            nodes,
+            pieces: 1_000,
+            neighbours: 10,
+            entries: 3,
+            rate: 125_000_000,
+            client_rate: 125_000_000,
+            delay: Duration::from_micros(200),
+            stalls: 0,
+            breaks: 0,
+            deaths: 0,
+            liars: 0,
+            download_rate: None,
+        }
+    }
+
+    fn bytes(&self) -> u64 {
+        self.pieces * limits::PIECE_BYTES_MIN
+    }
+
+    /// No schedule is quicker: the source sends everything once, each node receives everything, and pieces double with each
+    /// round at best.
+    fn bound(&self) -> Duration {
+        let seconds = |bytes: u64, rate: u64| bytes as f64 / rate as f64;
+        let rounds = self.pieces - 1 + u64::from(self.nodes.next_power_of_two().ilog2());
+        let source = seconds(self.bytes(), self.client_rate);
+        let spread = seconds(rounds * limits::PIECE_BYTES_MIN, self.rate);
+        Duration::from_secs_f64(source.max(spread))
+    }
+}
+
+struct Node {
+    engine: Fetches,
+    links: Vec<usize>,
+    alive: bool,
+    liar: bool,
+    timer: Option<Duration>,
+    /// Bytes of answers.
+    received: u64,
+}
+
+enum Event {
+    /// A machine has sent an answer.
+    Sent(End),
+    /// A message arrives at a side of a connection.
+    Arrives(usize, usize, Message),
+    Timer(usize),
+    Dies(usize, bool),
+    /// The ends of a connection hear that it is broken.
+    Gone(usize),
+    Connect(End, End),
+    Sample,
+}
+
+pub(crate) struct World {
+    setup: Setup,
+    random: Random,
+    now: Duration,
+    image: Arc<Image>,
+    cuts: Pieces,
+    nodes: Vec<Node>,
+    ports: Vec<Port>,
+    links: Vec<Link>,
+    queue: BinaryHeap<Reverse<(Duration, u64)>>,
+    events: std::collections::BTreeMap<u64, Event>,
+    sequence: u64,
+    holders: Vec<u32>,
+    record: Record,
+}
+
+/// One file of so many full blocks.
+fn image(bytes: u64) -> Arc<Image> {
+    let blocks = usize::try_from(bytes / limits::BLOCK_BYTES as u64).expect("small");
+    let mut builder = ImageBuilder::new(HashKind::default());
+    builder.directory("").expect("the root");
+    builder.file("file", false, bytes, &vec![BlockHash::new([0; 32]); blocks]).expect("a file");
+    Arc::new(builder.finish().expect("an image"))
+}
+
+fn directory() -> Arc<DirectoryConfig> {
+    Arc::new(DirectoryConfig {
+        name: "key".into(),
+        directory: "/srv".into(),
+        num_levels: 1,
+        append_only: true,
+        upload_keys: Vec::new(),
+        legacy_signatures: false,
+        retention: None,
+    })
+}
+
+/// Runs a distribution to its end.
+pub(crate) fn run(setup: Setup) -> Record {
+    let mut world = World::new(setup);
+    world.build();
+    while let Some(Reverse((at, number))) = world.queue.pop() {
+        world.now = at;
+        let event = world.events.remove(&number).expect("queued");
+        world.step(event);
+        if world.over() {
+            break;
+        }
+    }
+    world.end()
+}
+
+impl World {
+    fn new(setup: Setup) -> Self {
+        let image = image(setup.bytes());
+        let cuts = Pieces::of(&image);
+        assert_eq!(u64::from(cuts.count()), setup.pieces);
+        let mut ports: Vec<_> = (0..setup.nodes).map(|_| Port::new(setup.rate, setup.rate)).collect();
+        ports.push(Port::new(setup.client_rate, setup.client_rate));
+        let mut random = Random::new(setup.seed);
+        let nodes = (0..setup.nodes)
+            .map(|node| Node {
+                engine: Fetches::new(random.next()),
+                links: Vec::new(),
+                alive: true,
+                liar: (setup.nodes - setup.liars..setup.nodes).contains(&node),
+                timer: None,
+                received: 0,
+            })
+            .collect();
+        let record = Record {
+            finished: vec![None; setup.nodes],
+            dead: Vec::new(),
+            bound: setup.bound(),
+            bytes: setup.bytes(),
+            client_sent: 0,
+            doubled: 0,
+            dropped: Vec::new(),
+            spread: Vec::new(),
+        };
+        let holders = vec![0; cuts.count() as usize];
+        let (queue, events, links) = (BinaryHeap::new(), std::collections::BTreeMap::new(), Vec::new());
+        Self { setup, random, now: Duration::ZERO, image, cuts, nodes, ports, links, queue, events, sequence: 0, holders, record }
+    }
+
+    /// Every node begins, connected to the client or to others at random.
+    fn build(&mut self) {
+        for node in 0..self.setup.nodes {
+            let (directory, image) = (directory(), self.image.clone());
+            let have = BlockSet::none(image.block_count());
+            let path = PATH.parse().expect("valid");
+            self.tell(node, Input::MaxDownloadRate(self.setup.download_rate));
+            self.tell(node, Input::Start { path, directory, id: IMAGE, image, have });
+        }
+        let nodes = self.setup.nodes;
+        for a in 0..nodes {
+            // Half of its connections each node makes, and as many are made to it.
+            let (mut made, mut tries) = (0, 0);
+            while nodes > self.setup.neighbours && made < self.setup.neighbours / 2 && tries < 50 {
+                let b = self.below(nodes);
+                tries += 1;
+                if a != b && !self.connected(a, b) {
+                    self.connect(End::Node(a), End::Node(b));
+                    made += 1;
+                }
+            }
+            // Few nodes are all connected.
+            let all = if nodes <= self.setup.neighbours { a } else { 0 };
+            for b in 0..all {
+                self.connect(End::Node(a), End::Node(b));
+            }
+        }
+        for entry in 0..self.setup.entries.min(self.setup.nodes) {
+            self.connect(End::Client, End::Node(entry));
+        }
+        for dead in 0..self.setup.deaths {
+            let part = u32::try_from(3 + self.random.below(4)).expect("small");
+            let node = dead * self.setup.nodes / self.setup.deaths + 4;
+            self.after(self.record.bound * part / 10, Event::Dies(node, dead % 2 == 0));
+        }
+        self.after(Duration::ZERO, Event::Sample);
+    }
+
+    fn below(&mut self, bound: usize) -> usize {
+        usize::try_from(self.random.below(bound as u64)).expect("small")
+    }
+
+    fn connected(&self, a: usize, b: usize) -> bool {
+        self.nodes[a].links.iter().any(|link| self.links[*link].ends.contains(&End::Node(b)))
+    }
+
+    fn after(&mut self, delay: Duration, event: Event) {
+        self.at(self.now + delay, event);
+    }
+
+    fn at(&mut self, at: Duration, event: Event) {
+        self.sequence += 1;
+        self.queue.push(Reverse((at, self.sequence)));
+        self.events.insert(self.sequence, event);
+    }
+
+    fn over(&self) -> bool {
+        let done = |(node, state): (usize, &Node)| !state.alive || self.record.finished[node].is_some();
+        self.nodes.iter().enumerate().all(done) || self.now > self.record.bound * 20
+    }
+
+    fn end(mut self) -> Record {
+        self.record.sample(self.now, &self.holders);
+        let received = self.nodes.iter().map(|node| node.received.saturating_sub(self.record.bytes));
+        self.record.doubled = received.sum();
+        self.record.client_sent = self.ports[self.setup.nodes].sent;
+        self.record
+    }
+
+    fn step(&mut self, event: Event) {
+        match event {
+            Event::Sent(end) => {
+                self.port(end).sending = false;
+                self.send_next(end);
+            }
+            Event::Arrives(link, side, message) => {
+                if self.links[link].alive {
+                    self.arrived(link, side, message);
+                }
+            }
+            Event::Timer(node) => {
+                self.nodes[node].timer = None;
+                let due = self.nodes[node].engine.deadline().is_some_and(|(at, _)| at.since_start() <= self.now);
+                if due && self.nodes[node].alive {
+                    let mut outbox = Outbox::new();
+                    let now = self.clock();
+                    self.nodes[node].engine.handle_timeout(now, &mut outbox);
+                    let next = self.nodes[node].engine.deadline();
+                    assert!(next.is_none_or(|(at, _)| at.since_start() > self.now), "seed {}: {next:?} stays due", self.setup.seed);
+                    self.carry_out(node, outbox);
+                }
+                self.set_timer(node);
+            }
+            Event::Dies(node, silently) => self.die(node, silently),
+            Event::Gone(link) => self.gone(link),
+            Event::Connect(a, b) => {
+                let alive = |end| if let End::Node(node) = end { self.nodes[node].alive } else { true };
+                if alive(a) && alive(b) {
+                    self.connect(a, b);
+                }
+            }
+            Event::Sample => {
+                self.record.sample(self.now, &self.holders);
+                self.after(self.record.bound / 100, Event::Sample);
+            }
+        }
+    }
+
+    fn clock(&self) -> Now {
+        Now { time: Time::new(self.now), ..Now::default() }
+    }
+
+    fn port(&mut self, end: End) -> &mut Port {
+        match end {
+            End::Client => &mut self.ports[self.setup.nodes],
+            End::Node(node) => &mut self.ports[node],
+        }
+    }
+
+    fn connect(&mut self, a: End, b: End) {
+        let link = self.links.len();
+        self.links.push(Link::new(a, b));
+        for end in [a, b] {
+            match end {
+                End::Client => {
+                    self.say(link, end, Message::Offer);
+                }
+                End::Node(node) => {
+                    self.nodes[node].links.push(link);
+                    if a != End::Client {
+                        let (count, have) = self.have(node);
+                        self.say(link, end, Message::Pieces { count, have });
+                    }
+                }
+            }
+        }
+        if a == End::Client {
+            self.give_shares();
+        }
+    }
+
+    /// The client gives each node that it is connected to another share.
+    fn give_shares(&mut self) {
+        let links: Vec<_> =
+            (0..self.links.len()).filter(|link| self.links[*link].alive && self.links[*link].ends[0] == End::Client).collect();
+        let of = u32::try_from(links.len()).expect("few");
+        for (index, link) in (0..).zip(links) {
+            self.say(link, End::Client, Message::Share { index, of });
+        }
+    }
+
+    /// What a node tells of its pieces.
+    fn have(&self, node: usize) -> (u32, Bytes) {
+        let have = self.nodes[node].engine.have(IMAGE);
+        have.map_or((0, Bytes::new()), |have| (have.len(), have.to_bytes().into()))
+    }
+
+    /// Sends a small message.
+    fn say(&mut self, link: usize, from: End, message: Message) {
+        self.port(from).send_small();
+        self.deliver(link, from, self.now + self.setup.delay, message);
+    }
+
+    fn deliver(&mut self, link: usize, from: End, at: Duration, message: Message) {
+        let stalled = self.random.below(10_000) < self.setup.stalls;
+        let at = if stalled { at + Duration::from_millis(200) } else { at };
+        let side = 1 - self.links[link].side(from);
+        let at = self.links[link].arrives(side, at);
+        if self.random.below(10_000) < self.setup.breaks {
+            self.links[link].alive = false;
+            return self.at(at, Event::Gone(link));
+        }
+        self.at(at, Event::Arrives(link, side, message));
+    }
+
+    fn arrived(&mut self, link: usize, side: usize, message: Message) {
+        let end = self.links[link].ends[side];
+        let connection = ConnectionId(link as u64);
+        let image = IMAGE;
+        if let Message::Ask(question) = message {
+            let Question::Run { run, .. } = question else { panic!("only runs are asked for") };
+            self.port(end).queue.push_back((link, question, run));
+            return self.send_next(end);
+        }
+        let End::Node(node) = end else { return };
+        let input = match message {
+            Message::Ask(_) => return,
+            Message::Answered(question, answer) => {
+                if let Ok(Answer::Data(data)) = &answer {
+                    self.nodes[node].received += data.len() as u64;
+                }
+                Input::Answered { connection, question, answer }
+            }
+            Message::Pieces { count, have } => Input::Pieces { connection, image, count, have },
+            Message::Have(pieces) => Input::Have { connection, image, pieces },
+            Message::Share { index, of } => Input::Share { connection, image, index, of },
+            Message::Offer => Input::Offered { connection, image, version: ProtocolVersion::V2, vouched: true },
+        };
+        self.tell(node, input);
+    }
+
+    /// Sends the next answer that waits.
+    fn send_next(&mut self, from: End) {
+        if self.port(from).sending {
+            return;
+        }
+        let Some((link, question, run)) = self.port(from).queue.pop_front() else { return };
+        if !self.links[link].alive {
+            return self.send_next(from);
+        }
+        if !self.can_serve(from, run) {
+            self.say(link, from, Message::Answered(question, Err("it isn't here".to_owned())));
+            return self.send_next(from);
+        }
+        let bytes = run.bytes(&self.image).expect("in the image");
+        let data = self.data(from, bytes);
+        let (now, delay) = (self.now, self.setup.delay);
+        let sent = self.port(from).send(now, bytes as u64);
+        self.at(sent, Event::Sent(from));
+        let to = self.links[link].ends[1 - self.links[link].side(from)];
+        let there = self.port(to).receive(now + delay, sent + delay, bytes as u64);
+        self.deliver(link, from, there, Message::Answered(question, Ok(Answer::Data(data))));
+    }
+
+    fn can_serve(&self, end: End, run: Run) -> bool {
+        let End::Node(node) = end else { return true };
+        let piece = self.cuts.piece(run.first).expect("in the image");
+        let have = self.nodes[node].engine.have(IMAGE);
+        self.record.finished[node].is_some() || have.is_some_and(|have| have.contains(piece))
+    }
+
+    fn data(&mut self, from: End, bytes: usize) -> Bytes {
+        let lies = matches!(from, End::Node(node) if self.nodes[node].liar) && self.random.below(10) == 0;
+        if lies { vec![1; bytes].into() } else { Bytes::from_static(&GOOD[..bytes]) }
+    }
+
+    fn tell(&mut self, node: usize, input: Input) {
+        if !self.nodes[node].alive {
+            return;
+        }
+        let mut outbox = Outbox::new();
+        let now = self.clock();
+        self.nodes[node].engine.handle(now, input, &mut outbox);
+        self.carry_out(node, outbox);
+        self.set_timer(node);
+    }
+
+    fn set_timer(&mut self, node: usize) {
+        let Some((at, _)) = self.nodes[node].engine.deadline() else { return };
+        let at = at.since_start().max(self.now);
+        if self.nodes[node].timer.is_none_or(|timer| at < timer) {
+            self.nodes[node].timer = Some(at);
+            self.at(at, Event::Timer(node));
+        }
+    }
+
+    fn carry_out(&mut self, node: usize, outbox: Outbox<Effect>) {
+        for effect in outbox {
+            match effect {
+                Effect::Ask { connection, question } => {
+                    let link = usize::try_from(connection.0).expect("small");
+                    if self.links[link].alive {
+                        self.say(link, End::Node(node), Message::Ask(question));
+                    }
+                }
+                Effect::Store { path, run, data, .. } => {
+                    let bad = if data[0] == 0 { Vec::new() } else { vec![run.first] };
+                    self.tell(node, Input::Stored { path, run, result: Ok(bad) });
+                }
+                Effect::Announce { pieces, .. } => {
+                    pieces.iter().for_each(|piece| self.holders[*piece as usize] += 1);
+                    for link in self.nodes[node].links.clone() {
+                        if self.links[link].alive {
+                            self.say(link, End::Node(node), Message::Have(pieces.clone()));
+                        }
+                    }
+                }
+                Effect::Finished { bytes, .. } => {
+                    assert_eq!(bytes, self.record.bytes);
+                    self.record.finished[node] = Some(self.now);
+                }
+                Effect::Dropped { connection, reason, .. } => {
+                    let ends = self.links[usize::try_from(connection.0).expect("small")].ends;
+                    let other = ends.into_iter().find_map(|end| match end {
+                        End::Node(other) if other != node => Some(other),
+                        End::Node(_) | End::Client => None,
+                    });
+                    self.record.dropped.push((node, other, reason));
+                }
+                Effect::TellCorrupt { .. } => {}
+                effect @ (Effect::CheckIndex { .. } | Effect::Failed { .. } | Effect::Cancelled { .. }) => {
+                    panic!("seed {}: {effect:?}", self.setup.seed)
+                }
+            }
+        }
+    }
+
+    /// A node is gone; who is connected to it hears of it at once, or after a long while.
+    fn die(&mut self, node: usize, silently: bool) {
+        self.nodes[node].alive = false;
+        self.record.dead.push(node);
+        self.ports[node].queue.clear();
+        for link in std::mem::take(&mut self.nodes[node].links) {
+            let delay = if silently { self.record.bound } else { self.setup.delay };
+            self.links[link].alive = false;
+            self.after(delay, Event::Gone(link));
+        }
+    }
+
+    fn gone(&mut self, link: usize) {
+        self.links[link].alive = false;
+        let ends = self.links[link].ends;
+        for end in ends {
+            if let End::Node(node) = end {
+                self.nodes[node].links.retain(|other| *other != link);
+                self.tell(node, Input::Gone { connection: ConnectionId(link as u64) });
+            }
+        }
+        if ends.contains(&End::Client) {
+            self.give_shares();
+        }
+        self.after(RECONNECT, Event::Connect(ends[0], ends[1]));
+    }
+}
