@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
@@ -11,11 +12,12 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::args::Args;
-use super::configuration;
+use super::configuration::{self, ConfigurationError};
 use super::identity;
 use super::pages::Pages;
 use super::status::Metrics;
 use crate::driver::clock::Clock;
+use crate::driver::datagrams::Datagrams;
 use crate::driver::db::Db;
 use crate::driver::disk::claims::Claims;
 use crate::driver::disk::place::staging_name;
@@ -26,11 +28,13 @@ use crate::driver::ws::{self, Hub, ServerOptions};
 use crate::engine::node::{Node, Note, Setup, Snapshot};
 use crate::model::directory::NodeConfig;
 use crate::model::limits;
-use crate::model::peer::Host;
+use crate::model::peer::{ClusterKey, Host};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Requests to the loop from pages and signals that may wait.
 const CONTROLS_QUEUED_MAX: usize = 64;
+/// Ports to try when any will do.
+const ANY_PORT_TRIES: usize = 20;
 
 /// Runs until SIGTERM or SIGINT.
 pub(super) fn serve(args: &Args) -> anyhow::Result<()> {
@@ -53,7 +57,15 @@ pub(super) fn serve(args: &Args) -> anyhow::Result<()> {
         let folder = args.config_base_dir.join("configs");
         tracing::warn!("no directories are configured in {}: every change will be refused", folder.display());
     }
-    let origin = Origin { host, incarnation: db.next_incarnation()?, snapshot };
+    let key = read(args, configuration::load_cluster_key)?;
+    if key.is_none() && !config.peers.is_empty() {
+        let folder = args.config_base_dir.display();
+        tracing::warn!(
+            "there is no {folder}/cluster.key: whoever can send from an address in peers.txt may speak as a node; \
+             `ciruela-server new-cluster-key` makes one for all nodes"
+        );
+    }
+    let origin = Origin { host, incarnation: db.next_incarnation()?, key, snapshot };
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("can't start the event loop")?;
     runtime.block_on(run(args, config, origin, db, claims))
@@ -63,6 +75,7 @@ pub(super) fn serve(args: &Args) -> anyhow::Result<()> {
 struct Origin {
     host: Host,
     incarnation: u64,
+    key: Option<ClusterKey>,
     snapshot: Snapshot,
 }
 
@@ -77,7 +90,12 @@ fn raise_file_limit() {
 
 fn load(args: &Args) -> anyhow::Result<NodeConfig> {
     let cwd = std::env::current_dir().context("can't tell the working directory")?;
-    configuration::load(&args.config_base_dir, &cwd).map_err(|errors| {
+    read(args, |base| configuration::load(base, &cwd))
+}
+
+/// Reads something in the configuration folder.
+fn read<T>(args: &Args, load: impl FnOnce(&Path) -> Result<T, Vec<ConfigurationError>>) -> anyhow::Result<T> {
+    load(&args.config_base_dir).map_err(|errors| {
         let lines: Vec<_> = errors.iter().map(ToString::to_string).collect();
         anyhow::anyhow!(
             "the configuration in {} can't be used:\n  {}",
@@ -95,16 +113,16 @@ async fn run(
     claims: Claims<RealFileSystem>,
 ) -> anyhow::Result<()> {
     let address = SocketAddr::new(args.host, args.port);
-    let listener = listen(address).with_context(|| format!("can't listen on {address}"))?;
+    let (listener, datagrams) = bind(address).await?;
     let address = listener.local_addr().context("can't tell the address that is listened on")?;
-    let Origin { host, incarnation, snapshot } = origin;
+    let Origin { host, incarnation, key, snapshot } = origin;
     let node = Node::new(Setup {
         host,
         cluster: args.cluster.clone().map(Into::into),
         version: VERSION,
         address: identity::address(args, address, &config),
         incarnation,
-        key: None,
+        key,
         random: random().context("the system gives no random bytes")?,
         config: config.clone(),
         snapshot,
@@ -121,7 +139,7 @@ async fn run(
         log(note);
     });
     let hub = Hub::new(events);
-    let ears = Ears { answers: answered, events: happened, control: controls };
+    let ears = Ears { answers: answered, events: happened, control: controls, datagrams };
     let node_loop = NodeLoop::new(node, Clock::new(), hands, Dialer::new(hub.clone(), args.host), ears, note);
     let (configure, configured) = watch::channel(config);
     tokio::spawn(peers::follow(configured, answer));
@@ -148,6 +166,22 @@ async fn run(
     server.await.context("the server broke off")?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// The same port for TCP and UDP.
+async fn bind(address: SocketAddr) -> anyhow::Result<(TcpListener, Datagrams)> {
+    let mut left = if address.port() == 0 { ANY_PORT_TRIES } else { 1 };
+    loop {
+        let listener = listen(address).with_context(|| format!("can't listen on {address}"))?;
+        let bound = listener.local_addr().context("can't tell the address that is listened on")?;
+        left -= 1;
+        match Datagrams::bind(bound).await {
+            Ok(datagrams) => return Ok((listener, datagrams)),
+            // The system chose a port whose UDP half somebody has.
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && left > 0 => {}
+            Err(error) => return Err(error).with_context(|| format!("can't listen on {bound} (UDP)")),
+        }
+    }
 }
 
 /// With a queue in which many who come at once have room: whoever finds it full tries again after a second at the earliest.
@@ -227,6 +261,15 @@ fn log(note: &Note) {
         Note::CatchUpBroken { directory, address, reason } => {
             tracing::debug!(%directory, %address, "comparing with another node broke off: {reason}");
         }
+        Note::NodeUp { address, hostname } => tracing::info!(%address, %hostname, "a node is there"),
+        Note::NodeDown { address, hostname, left: true } => tracing::info!(%address, %hostname, "a node has left"),
+        Note::NodeDown { address, hostname, left: false } => tracing::warn!(%address, %hostname, "a node is down"),
+        Note::Restored { incarnation } => {
+            tracing::warn!(incarnation, "the others know a later start of this node: its state is an older copy's");
+        }
+        Note::Twin { address } => {
+            tracing::warn!(%address, "another node has this one's machine id: is it a clone? --override-machine-id gives it one of its own");
+        }
         Note::ToldCorrupt { connection, image, block } => {
             tracing::warn!(connection = connection.0, %image, block, "another node got a wrong block from here");
         }
@@ -237,7 +280,7 @@ fn log(note: &Note) {
     }
 }
 
-fn random() -> std::io::Result<[u8; 32]> {
+fn random() -> io::Result<[u8; 32]> {
     let mut bytes = [0; 32];
     let filled = rustix::rand::getrandom(&mut bytes[..], rustix::rand::GetRandomFlags::empty())?;
     // The system gives as many as that in one go (getrandom(2)).

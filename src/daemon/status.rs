@@ -121,7 +121,13 @@ impl Metrics {
             Note::CaughtUp { pulled, pushed, .. } => {
                 counter!("ciruela_caught_up_changes_total").increment(pulled + pushed);
             }
-            Note::Learned { .. } | Note::CatchUpBroken { .. } | Note::NodeUnreachable { .. } => {}
+            Note::Learned { .. }
+            | Note::CatchUpBroken { .. }
+            | Note::NodeUp { .. }
+            | Note::NodeDown { .. }
+            | Note::Restored { .. }
+            | Note::Twin { .. }
+            | Note::NodeUnreachable { .. } => {}
             Note::ToldCorrupt { .. } => counter!("ciruela_corrupt_blocks_sent_total").increment(1),
             Note::SourceDropped { .. } => counter!("ciruela_sources_dropped_total").increment(1),
         }

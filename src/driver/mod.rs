@@ -2,6 +2,7 @@
 
 pub mod agent;
 pub mod clock;
+pub mod datagrams;
 pub mod db;
 pub mod disk;
 pub mod frames;

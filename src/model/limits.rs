@@ -183,6 +183,8 @@ pub const NEIGHBOURS_INTERVAL: Duration = Duration::from_secs(5);
 pub const NEIGHBOURS_PAUSE: Duration = Duration::from_millis(200);
 /// A connection to another node must be made, and both must know each other, within this time.
 pub const NODE_LINK_TIMEOUT: Duration = Duration::from_secs(15);
+/// Members that a client is told of which asked a node without the directory.
+pub const REDIRECTS_MAX: usize = 8;
 /// Connections to nodes that are being made at once.
 pub const NODE_DIALS_MAX: usize = 64;
 /// A connection between nodes which nobody needs is closed after this time.
@@ -303,8 +305,6 @@ pub const VALUE_PARTS_MAX: usize = 64;
 /// Bytes of one value of a node: directories beyond aren't told.
 pub const VALUE_BYTES_MAX: usize = VALUE_PART_BYTES * VALUE_PARTS_MAX;
 const _: () = assert!(PATH_BYTES_MAX + 64 <= VALUE_BYTES_MAX);
-/// Paths that clients of one node wait for at the same time and that other nodes are told of.
-pub const WATCHES_MAX: usize = 1_024;
 /// Values of one node of which some parts have come.
 pub const VALUES_PARTIAL_MAX: usize = 8;
 /// Parts of values, of all nodes, that are passed on at the same time.
@@ -319,8 +319,6 @@ pub const PULSE_INTERVAL: Duration = Duration::from_secs(1);
 pub const URGENT_PULSES: usize = 3;
 /// Heads that change within this time are told together.
 pub const URGENT_PULSE_PAUSE: Duration = Duration::from_millis(50);
-/// Bytes of a report.
-pub const REPORT_BYTES_MAX: usize = 1_000;
 /// Reports that wait for their acknowledgement.
 pub const REPORTS_PENDING_MAX: usize = 16_384;
 /// First pause before a report is sent again; it doubles up to [`REPORT_PAUSE_MAX`].

@@ -1,6 +1,7 @@
 //! Tests of the two programs from outside, as processes.
 #![expect(clippy::wildcard_enum_match_arm, reason = "whatever else comes fails the test")]
 
+mod cluster;
 mod daemon;
 mod demo;
 mod e2e;

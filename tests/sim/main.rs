@@ -4,5 +4,4 @@
 mod catch_up;
 mod cluster;
 mod disk;
-mod gossip;
 mod swarm;

@@ -17,6 +17,7 @@ use crate::format::config::{self, ConfigError, Override, did_you_mean};
 use crate::format::ssh::{AuthorizedKeysError, parse_authorized_keys};
 use crate::model::directory::{DirectoryConfig, NodeConfig};
 use crate::model::limits;
+use crate::model::peer::ClusterKey;
 
 use files::Folder;
 pub use report::{ConfigReport, check_config, render_report};
@@ -68,6 +69,9 @@ pub enum ConfigurationProblem {
     /// `overrides.yaml` names a config that isn't there.
     #[error("there is no configs/{name}.yaml{}", did_you_mean(meant.as_deref()))]
     UnknownOverride { name: String, meant: Option<String> },
+    /// Not 64 hexadecimal digits.
+    #[error("it holds no key; `ciruela-server new-cluster-key` makes one")]
+    BadClusterKey,
     /// Two configs would manage the same tree.
     #[error("its directory {} is {relation} {}, which is {other}'s", mine.display(), theirs.display())]
     Overlap { mine: Box<Path>, relation: &'static str, theirs: Box<Path>, other: Box<str> },
@@ -99,6 +103,17 @@ pub fn load(base: &Path, cwd: &Path) -> Result<NodeConfig, Vec<ConfigurationErro
     let mut loader = Loader { folder: Folder::open(base)?, cwd, errors: Vec::new() };
     let config = loader.load();
     if loader.errors.is_empty() { Ok(config) } else { Err(loader.errors) }
+}
+
+/// The key of the cluster in `cluster.key`, if that file is there.
+pub fn load_cluster_key(base: &Path) -> Result<Option<ClusterKey>, Vec<ConfigurationError>> {
+    let file = Path::new("cluster.key");
+    let folder = Folder::open(base)?;
+    let Some(text) = folder.read(file).map_err(|error| vec![error])? else { return Ok(None) };
+    match config::parse_cluster_key(&text) {
+        Some(key) => Ok(Some(key)),
+        None => Err(vec![folder.error(file, None, ConfigurationProblem::BadClusterKey)]),
+    }
 }
 
 struct Loader<'a> {

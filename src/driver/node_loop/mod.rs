@@ -6,14 +6,17 @@ mod hands;
 mod serve;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
 use self::answering::Requests;
 pub use self::dialer::Dialer;
 pub use self::hands::{Hands, HandsError};
 use super::clock::Clock;
+use super::datagrams::Datagrams;
 use super::disk::fs::FileSystem;
 use super::ws::{ConnectionHandle, Event, Outgoing, SendError};
 use crate::engine::contract::{Engine, Outbox};
@@ -47,6 +50,7 @@ pub struct NodeLoop<F: FileSystem + Clone> {
     events: mpsc::Receiver<Event>,
     control: mpsc::Receiver<Control>,
     dialer: Dialer,
+    datagrams: Datagrams,
     connections: BTreeMap<ConnectionId, Link>,
     note: Box<dyn Fn(&Note) + Send>,
     outbox: Outbox<Effect>,
@@ -60,6 +64,8 @@ pub struct Ears {
     pub events: mpsc::Receiver<Event>,
     /// Of pages and signals.
     pub control: mpsc::Receiver<Control>,
+    /// From and to other nodes.
+    pub datagrams: Datagrams,
 }
 
 /// A connection, and what it wants to read, if it ever wanted anything.
@@ -83,9 +89,9 @@ impl<F: FileSystem + Clone> NodeLoop<F> {
         ears: Ears,
         note: Box<dyn Fn(&Note) + Send>,
     ) -> Self {
-        let Ears { answers, events, control } = ears;
+        let Ears { answers, events, control, datagrams } = ears;
         let (connections, outbox) = (BTreeMap::new(), Outbox::new());
-        Self { node, clock, hands, answers, events, control, dialer, connections, note, outbox }
+        Self { node, clock, hands, answers, events, control, dialer, datagrams, connections, note, outbox }
     }
 
     /// Runs until it is told to stop.
@@ -108,20 +114,21 @@ impl<F: FileSystem + Clone> NodeLoop<F> {
                         self.tell(Input::Configured(config));
                     }
                     Some(Control::Status(reply)) => _ = reply.send(self.node.status()),
-                    Some(Control::Stop) | None => return,
+                    Some(Control::Stop) | None => {
+                        self.tell(Input::Leave);
+                        return self.carry_out();
+                    }
                 },
                 answer = self.answers.recv() => match answer {
                     Some(input) => self.tell(input),
                     None => return,
                 },
-                (address, dialed) = self.dialer.dialed() => {
-                    if let Err(reason) = dialed {
-                        self.tell(Input::NotConnected { address, reason });
-                    }
-                }
-                event = self.events.recv() => match event {
-                    Some(event) => self.event(event),
-                    None => return,
+                happened = happening(&mut self.events, &mut self.dialer, &mut self.datagrams) => match happened {
+                    Happening::Event(event) => self.event(event),
+                    Happening::Datagram { from, data } => self.tell(Input::Datagram { from, data }),
+                    Happening::NotConnected { address, reason } => self.tell(Input::NotConnected { address, reason }),
+                    Happening::Connecting => {}
+                    Happening::NoMoreEvents => return,
                 },
                 () = sleep_until(deadline) => self.node.handle_timeout(self.clock.now(), &mut self.outbox),
             }
@@ -154,7 +161,7 @@ impl<F: FileSystem + Clone> NodeLoop<F> {
                 Effect::Send { connection, message } => self.send(connection, message),
                 Effect::Close { connection, reason } => self.close(connection, reason),
                 Effect::Connect { address } => self.dialer.dial(address),
-                Effect::Datagram { .. } => {}
+                Effect::Datagram { to, data } => self.datagrams.send(to, &data),
                 Effect::Disk { job, task } => self.hands.disk(job, task),
                 Effect::Write { job, rows } => self.hands.write(job, rows),
                 Effect::LoadIndex { image } => self.hands.load_index(image),
@@ -190,6 +197,32 @@ impl<F: FileSystem + Clone> NodeLoop<F> {
                 let _ = handle.try_send(Outgoing::Close("you don't read what you are told".to_owned()));
             }
         }
+    }
+}
+
+/// What comes from other hosts.
+enum Happening {
+    Event(Event),
+    Datagram { from: SocketAddr, data: Bytes },
+    NotConnected { address: SocketAddr, reason: String },
+    /// The connection's event follows.
+    Connecting,
+    NoMoreEvents,
+}
+
+/// The next of either, all alike: whoever sends much of one doesn't hold the others up. Safe to drop.
+async fn happening(
+    events: &mut mpsc::Receiver<Event>,
+    dialer: &mut Dialer,
+    datagrams: &mut Datagrams,
+) -> Happening {
+    tokio::select! {
+        event = events.recv() => event.map_or(Happening::NoMoreEvents, Happening::Event),
+        (from, data) = datagrams.receive() => Happening::Datagram { from, data },
+        (address, dialed) = dialer.dialed() => match dialed {
+            Ok(()) => Happening::Connecting,
+            Err(reason) => Happening::NotConnected { address, reason },
+        },
     }
 }
 

@@ -1,195 +1,261 @@
-//! The other nodes of the cluster: who they are, and what they ask and say.
+//! The other nodes of the cluster: who they are, and what they ask and say. Carries out what `gossip` and `report` decide.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
 
 use super::connections::Asked;
 use super::links::Need;
-use super::proposals::Asker;
-use super::{Effect, Node};
+use super::{Effect, Node, Note, Purpose, Row};
 use crate::engine::catch_up;
-use crate::engine::contract::Outbox;
-use crate::engine::fetch;
-use crate::format::wire::{Hosts, NodeRequest, NodeResponse, Notice, Response};
+use crate::engine::contract::{Engine, Outbox, earlier};
+use crate::engine::gossip::{self, Gossip};
+use crate::engine::report::{self, Reporting, Watching};
+use crate::format::wire::{Hosts, NodeRequest, NodeResponse, Request};
+use crate::model::address;
+use crate::model::directory::NodeConfig;
 use crate::model::limits;
-use crate::model::peer::{ClusterKey, ConnectionId, Host, NodeId};
-use crate::model::time::Now;
+use crate::model::peer::{ClusterKey, ConnectionId, Host, NodeId, NodeInfo};
+use crate::model::time::{Now, Time};
 
-impl Node {
-    /// The connection that was needed is there.
-    pub(super) fn linked(&mut self, _now: Now, connection: ConnectionId, need: Need, outbox: &mut Outbox<Effect>) {
-        let Some(node) = self.connections.node(connection) else { return };
-        match need {
-            Need::Image(image) => self.neighbour_linked(connection, node.address, image, outbox),
-            Need::CatchUp => self.catch_up_linked(connection, node.address, outbox),
-            Need::Members => {}
-        }
-    }
-
-    /// The connection that was needed can't be had, or is gone.
-    pub(super) fn unlinked(&mut self, now: Now, address: SocketAddr, need: Need, outbox: &mut Outbox<Effect>) {
-        match need {
-            Need::Image(image) => self.neighbour_unlinked(now, address, image),
-            Need::CatchUp => self.catch_up_unlinked(now, address, outbox),
-            Need::Members => {}
-        }
-    }
-
-    /// What needs no answer.
-    pub(super) fn noticed(
-        &mut self,
-        now: Now,
-        connection: ConnectionId,
-        notice: Notice,
-        outbox: &mut Outbox<Effect>,
-    ) {
-        let node = self.connections.node(connection);
-        let is_node = node.is_some();
-        match notice {
-            Notice::NodeProof { proof } => self.node_proves(now, connection, &proof, outbox),
-            Notice::Share { image, index, of } => {
-                self.fetch(now, fetch::Input::Share { connection, image, index, of }, outbox);
-            }
-            Notice::Pieces { image, count, have } if is_node => {
-                self.neighbour_has(now, connection, image, (count, have), outbox);
-            }
-            Notice::Have { image, pieces } if is_node => {
-                self.fetch(now, fetch::Input::Have { connection, image, pieces }, outbox);
-            }
-            // What is read here is checked before it is sent: it was spoilt on the way, or the other's memory is bad.
-            Notice::Corrupt { image, block } if is_node => {
-                outbox.push(Effect::Note(super::Note::ToldCorrupt { connection, image, block }));
-            }
-            Notice::SyncComplete { directory, fingerprint } => {
-                if let Some(node) = node {
-                    self.catch_up(now, catch_up::Input::Completed { node, directory, fingerprint }, outbox);
-                }
-            }
-            Notice::Pieces { .. }
-            | Notice::Have { .. }
-            | Notice::Corrupt { .. }
-            | Notice::Nodes(_) => {}
-        }
-    }
-
-    /// What other nodes ask.
-    pub(super) fn node_requested(
-        &mut self,
-        now: Now,
-        connection: ConnectionId,
-        request: u64,
-        asked: NodeRequest,
-        outbox: &mut Outbox<Effect>,
-    ) {
-        if let NodeRequest::Hello { node, nonce } = asked {
-            return self.node_greets(now, connection, request, (node, nonce), outbox);
-        }
-        if self.connections.node(connection).is_none() {
-            let text = "only nodes of this cluster may ask for this".to_owned();
-            return self.respond(connection, request, Response::Error(text), outbox);
-        }
-        match asked {
-            NodeRequest::Hello { .. } => {}
-            NodeRequest::Propose { changes } => {
-                for image in changes.iter().filter_map(|signed| signed.change.image) {
-                    self.connections.takes_part(connection, image);
-                }
-                self.consider(now, &changes, Asker::Node { connection, request }, outbox);
-                let images: BTreeSet<_> = changes.iter().filter_map(|signed| signed.change.image).collect();
-                for image in images {
-                    self.tell_pieces(connection, image, outbox);
-                }
-            }
-            NodeRequest::GetHeads { paths } => {
-                let change = |path| self.heads.change(path).map(|(_, signed)| signed.clone());
-                let changes = paths.iter().filter_map(change).take(limits::CHANGES_PER_MESSAGE_MAX).collect();
-                let response = Response::Node(NodeResponse::GetHeads { changes });
-                self.respond(connection, request, response, outbox);
-            }
-            NodeRequest::CompareHeads { directory, ranges } => {
-                let answers = self.catch_ups.answer(&directory, &ranges);
-                self.respond(connection, request, Response::Node(NodeResponse::CompareHeads { answers }), outbox);
-            }
-            NodeRequest::GetMembers { .. } => {
-                self.respond(connection, request, Response::Error("not yet".to_owned()), outbox);
-            }
-        }
-    }
-
-    /// What another node answered to a request of this node's own.
-    pub(super) fn node_answered(
-        &mut self,
-        now: Now,
-        connection: ConnectionId,
-        asked: Asked,
-        response: Response,
-        outbox: &mut Outbox<Effect>,
-    ) {
-        match (asked, response) {
-            (Asked::NodeHello, Response::Node(NodeResponse::Hello { node, nonce, proof })) => {
-                self.node_answers(now, connection, (node, nonce), proof, outbox);
-            }
-            (Asked::Proposed(paths), Response::Node(NodeResponse::Propose { verdicts })) => {
-                self.proposed(now, &paths, verdicts, outbox);
-            }
-            (Asked::NodeHello, _) => {
-                let reason = "you don't answer as a node of this version".to_owned();
-                outbox.push(Effect::Close { connection, reason });
-            }
-            (Asked::CatchUp(session), Response::Node(answer)) => {
-                self.catch_up_answered(now, session, Ok(answer), outbox);
-            }
-            (Asked::CatchUp(session), response) => {
-                let reason = match response {
-                    Response::Error(text) => text,
-                    _ => "it answered another question".to_owned(),
-                };
-                self.catch_up_answered(now, session, Err(reason), outbox);
-            }
-            (Asked::Content(_) | Asked::Proposed(_) | Asked::Members, _) => {}
-        }
-    }
-
-    /// The fingerprint of the heads of a directory is another one.
-    pub(super) fn tell_heads(&mut self, _now: Now, _directory: &str, _urgent: bool, _outbox: &mut Outbox<Effect>) {}
+/// What this node knows of the others.
+pub(super) struct Cluster {
+    pub(super) gossip: Gossip,
+    pub(super) reporting: Reporting,
+    pub(super) watching: Watching,
+    /// What live members, this node too, say of themselves.
+    infos: BTreeMap<NodeId, NodeInfo>,
+    /// From which cursor on which member is asked for all that it knows.
+    asking: Option<(SocketAddr, u64)>,
 }
 
-#[derive(Debug)]
-pub(super) struct Cluster {
-    me: NodeId,
-    peers: Vec<SocketAddr>,
+impl std::fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cluster").field("members", &self.infos.len()).finish_non_exhaustive()
+    }
 }
 
 impl Cluster {
-    pub(super) fn new(
-        me: NodeId,
-        _host: &Host,
-        _version: &str,
-        _config: &crate::model::directory::NodeConfig,
-        _key: Option<ClusterKey>,
-        _random: &[u8; 32],
-    ) -> Self {
-        Self { me, peers: Vec::new() }
-    }
-
-    pub(super) fn peers(&mut self, peers: Vec<SocketAddr>) {
-        self.peers = peers;
+    pub(super) fn new(me: NodeId, info: NodeInfo, key: Option<&ClusterKey>, session: [u8; 16], seed: u64) -> Self {
+        let mut watching = Watching::default();
+        watching.member(me, &info, true);
+        Self {
+            gossip: Gossip::new(me, info.clone(), key, session, seed),
+            reporting: Reporting::default(),
+            watching,
+            infos: BTreeMap::from([(me, info)]),
+            asking: None,
+        }
     }
 
     /// Where live members are which carry the directory, this node left out.
-    pub(super) fn carriers(&self, _directory: &str) -> Vec<SocketAddr> {
-        self.peers.iter().copied().filter(|peer| *peer != self.me.address).collect()
+    pub(super) fn carriers(&self, directory: &str) -> Vec<SocketAddr> {
+        self.gossip.carriers(directory).map(|node| node.address).collect()
     }
 
-    /// Hosts that carry the directory, for a client that asked the wrong node.
-    pub(super) fn hosts(&self, _directory: &str) -> Hosts {
-        Hosts::new()
+    /// The names of those at these addresses.
+    pub(super) fn hosts(&self, addresses: &[SocketAddr]) -> Hosts {
+        let there = self.infos.iter().filter(|(node, _)| addresses.contains(&node.address));
+        there.map(|(node, info)| (node.machine_id, info.hostname.clone())).collect()
     }
 
-    /// Where they are.
-    pub(super) fn some_carriers(&self, _directory: &str) -> Vec<SocketAddr> {
-        Vec::new()
+    pub(super) fn deadline(&self) -> Option<(Time, &'static str)> {
+        earlier(self.gossip.deadline(), self.reporting.deadline())
+    }
+}
+
+/// What the others are told of this node.
+pub(super) fn info(host: &Host, version: &str, config: &NodeConfig) -> NodeInfo {
+    let directories = config.directories.keys().cloned().collect();
+    NodeInfo { hostname: host.hostname.clone(), version: version.into(), directories }
+}
+
+impl Node {
+    pub(super) fn gossip(&mut self, now: Now, input: gossip::Input, outbox: &mut Outbox<Effect>) {
+        let mut inner = Outbox::new();
+        self.cluster.gossip.handle(now, input, &mut inner);
+        self.gossiped(now, inner, outbox);
+    }
+
+    fn report(&mut self, now: Now, input: report::Input, outbox: &mut Outbox<Effect>) {
+        let mut inner = Outbox::new();
+        self.cluster.reporting.handle(now, input, &mut inner);
+        self.reported(now, inner, outbox);
+    }
+
+    fn reported(&mut self, now: Now, effects: Outbox<report::Effect>, outbox: &mut Outbox<Effect>) {
+        for effect in effects {
+            match effect {
+                report::Effect::Send { to, number, replaces, body } => {
+                    if let Some(number) = replaces {
+                        self.gossip(now, gossip::Input::DropReport { to, number }, outbox);
+                    }
+                    self.gossip(now, gossip::Input::SendReport { to, number, body: body.into() }, outbox);
+                }
+                report::Effect::Forget { to, number } => {
+                    self.gossip(now, gossip::Input::DropReport { to, number }, outbox);
+                }
+            }
+        }
+    }
+
+    /// A change at a path that somebody may watch stands like this here.
+    pub(super) fn tell_standing(&mut self, now: Now, input: report::Input, outbox: &mut Outbox<Effect>) {
+        self.report(now, input, outbox);
+    }
+
+    fn gossiped(&mut self, now: Now, effects: Outbox<gossip::Effect>, outbox: &mut Outbox<Effect>) {
+        for effect in effects {
+            match effect {
+                gossip::Effect::Send { to, data } => outbox.push(Effect::Datagram { to, data }),
+                gossip::Effect::Up { node, info } => {
+                    if !self.cluster.infos.contains_key(&node) {
+                        outbox.push(Effect::Note(Note::NodeUp { address: node.address, hostname: info.hostname.clone() }));
+                    }
+                    self.cluster.watching.member(node, &info, true);
+                    self.cluster.infos.insert(node, info);
+                    self.neighbours_join(now);
+                    self.watch.members_changed();
+                }
+                gossip::Effect::Down { node, left } => {
+                    if let Some(info) = self.cluster.infos.remove(&node) {
+                        let hostname = info.hostname.clone();
+                        outbox.push(Effect::Note(Note::NodeDown { address: node.address, hostname, left }));
+                        self.cluster.watching.member(node, &info, false);
+                    }
+                    self.watch.members_changed();
+                    self.report(now, report::Input::Down { node }, outbox);
+                    self.catch_up(now, catch_up::Input::Gone { node }, outbox);
+                }
+                gossip::Effect::Suspect { .. } => {}
+                gossip::Effect::Differs { node, directory } => {
+                    self.catch_up(now, catch_up::Input::Differs { node, directory }, outbox);
+                }
+                gossip::Effect::Watched { node, path, change, on } => {
+                    let input = report::Input::Watched { node, path: path.clone(), change, on };
+                    self.report(now, input, outbox);
+                    if on {
+                        self.stand(now, &path, outbox);
+                    }
+                }
+                gossip::Effect::ReportReceived { from, number, body } => {
+                    self.gossip(now, gossip::Input::AckReport { to: from, number }, outbox);
+                    if let Some((path, change)) = self.cluster.watching.received(from, number, &body) {
+                        self.heard(&path, change, from, outbox);
+                    }
+                }
+                gossip::Effect::ReportAcked { from, number } => {
+                    self.report(now, report::Input::Acked { node: from, number }, outbox);
+                }
+                gossip::Effect::FetchMembers { node } => {
+                    self.cluster.asking = Some((node.address, 0));
+                    self.link(now, node.address, Need::Members, outbox);
+                }
+                gossip::Effect::Restored { seen } => {
+                    let incarnation = seen.saturating_add(1);
+                    outbox.push(Effect::Note(Note::Restored { incarnation }));
+                    let job = self.job(Purpose::Incarnation(incarnation));
+                    outbox.push(Effect::Write { job, rows: vec![Row::Incarnation(incarnation)] });
+                }
+                gossip::Effect::Twin { node } => outbox.push(Effect::Note(Note::Twin { address: node.address })),
+            }
+        }
+    }
+
+    /// The higher incarnation is written down; if that failed, somebody will tell of it again.
+    pub(super) fn incarnated(&mut self, now: Now, incarnation: u64, outbox: &mut Outbox<Effect>) {
+        let me = self.links.me;
+        if let Some(info) = self.cluster.infos.remove(&me) {
+            self.links.me = NodeId { incarnation, ..me };
+            self.cluster.watching.member(self.links.me, &info, true);
+            self.cluster.infos.insert(self.links.me, info);
+        }
+        self.gossip(now, gossip::Input::Incarnation(incarnation), outbox);
+    }
+
+    /// What this node carries is another set of directories, or it has just started.
+    pub(super) fn tell_info(&mut self, now: Now, before: Option<&NodeConfig>, outbox: &mut Outbox<Effect>) {
+        let info = info(&self.host, self.version, &self.config);
+        self.cluster.watching.member(self.links.me, &info, true);
+        self.cluster.infos.insert(self.links.me, info.clone());
+        self.gossip(now, gossip::Input::Info(info), outbox);
+        let config = self.config.clone();
+        let gone = before.into_iter().flat_map(|before| before.directories.keys());
+        for directory in gone.filter(|directory| !config.directories.contains_key(*directory)) {
+            self.gossip(now, gossip::Input::NoHeads { directory: directory.clone() }, outbox);
+        }
+        for directory in config.directories.keys() {
+            self.tell_heads(now, directory, false, outbox);
+        }
+    }
+
+    /// The heads of a directory are as they are now.
+    pub(super) fn tell_heads(&mut self, now: Now, directory: &str, urgent: bool, outbox: &mut Outbox<Effect>) {
+        if self.config.directories.contains_key(directory) {
+            let fingerprint = self.catch_ups.fingerprint(directory);
+            let input = gossip::Input::Heads { directory: directory.into(), fingerprint, urgent };
+            self.gossip(now, input, outbox);
+        }
+    }
+
+    /// Some members which carry a directory that this node doesn't.
+    pub(super) fn elsewhere(&mut self, directory: &str) -> Vec<SocketAddr> {
+        let carriers = self.cluster.carriers(directory);
+        address::sample(&carriers, limits::REDIRECTS_MAX, self.neighbours.random())
+    }
+
+    /// There is a connection to the member that is to be asked for all that it knows.
+    pub(super) fn members_linked(&mut self, connection: ConnectionId, address: SocketAddr, outbox: &mut Outbox<Effect>) {
+        match self.cluster.asking {
+            Some((whom, cursor)) if whom == address => {
+                let request = NodeRequest::GetMembers { cursor };
+                self.request(connection, Request::Node(request), Asked::Members, outbox);
+            }
+            _ => self.release(connection, Need::Members),
+        }
+    }
+
+    /// There is none, or it doesn't answer.
+    pub(super) fn members_failed(&mut self, now: Now, address: SocketAddr, outbox: &mut Outbox<Effect>) {
+        if self.cluster.asking.take_if(|(whom, _)| *whom == address).is_some() {
+            self.gossip(now, gossip::Input::MembersFailed, outbox);
+        }
+    }
+
+    pub(super) fn members_came(
+        &mut self,
+        now: Now,
+        connection: ConnectionId,
+        address: SocketAddr,
+        (page, next): (Bytes, Option<u64>),
+        outbox: &mut Outbox<Effect>,
+    ) {
+        let Some((_, last)) = self.cluster.asking.filter(|(whom, _)| *whom == address) else { return };
+        // A page that leads back would never end.
+        let next = next.filter(|next| *next > last);
+        self.gossip(now, gossip::Input::Members { page, last: next.is_none() }, outbox);
+        self.cluster.asking = next.map(|next| (address, next));
+        match next {
+            Some(cursor) => {
+                let request = NodeRequest::GetMembers { cursor };
+                self.request(connection, Request::Node(request), Asked::Members, outbox);
+            }
+            None => self.release(connection, Need::Members),
+        }
+    }
+
+    pub(super) fn members_page(&self, cursor: u64) -> NodeResponse {
+        let (data, next) = self.cluster.gossip.members_page(cursor);
+        NodeResponse::GetMembers { data, next }
+    }
+
+    pub(super) fn cluster_timeout(&mut self, now: Now, outbox: &mut Outbox<Effect>) {
+        let mut inner = Outbox::new();
+        self.cluster.gossip.handle_timeout(now, &mut inner);
+        self.gossiped(now, inner, outbox);
+        let mut inner = Outbox::new();
+        self.cluster.reporting.handle_timeout(now, &mut inner);
+        self.reported(now, inner, outbox);
     }
 }

@@ -180,7 +180,7 @@ impl Node {
         self.connections.stand(connection, Standing::Greeting(Greet { nonce, other: Some((node, theirs)) }));
         let from = self.connections.remote(connection);
         if self.links.key.is_none() && from.is_some_and(|from| self.links.trusted.contains(&from.ip())) {
-            self.proven(now, connection, node, false, outbox);
+            self.proven(now, connection, node, false);
         }
     }
 
@@ -216,7 +216,7 @@ impl Node {
             notify(connection, Notification::Cluster(Notice::NodeProof { proof }), outbox);
         }
         let needs = self.links.dialing.remove(&to).map(|dial| dial.needs).unwrap_or_default();
-        self.proven(now, connection, node, true, outbox);
+        self.proven(now, connection, node, true);
         for need in needs {
             if let Some(link) = self.connections.link_mut(connection) {
                 link.needs.insert(need);
@@ -238,7 +238,7 @@ impl Node {
         let greeting =
             Greeting { opener: node, opener_nonce: theirs, acceptor: self.links.me, acceptor_nonce: greet.nonce };
         if proof::verify(key, Role::Opener, &greeting, given) {
-            self.proven(now, connection, node, false, outbox);
+            self.proven(now, connection, node, false);
         } else {
             let reason = "you don't know this cluster's key".to_owned();
             outbox.push(Effect::Close { connection, reason });
@@ -251,7 +251,6 @@ impl Node {
         connection: ConnectionId,
         node: NodeId,
         dialed: bool,
-        outbox: &mut Outbox<Effect>,
     ) {
         let link = NodeLink { node, dialed, used: now.time, needs: BTreeSet::new(), part: BTreeSet::new() };
         self.connections.stand(connection, Standing::Node(link));

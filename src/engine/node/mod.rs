@@ -12,6 +12,7 @@ mod proposals;
 mod register;
 mod serve;
 mod status;
+mod talk;
 #[cfg(test)]
 #[expect(clippy::wildcard_enum_match_arm, reason = "tests look for some effects")]
 mod tests;
@@ -32,11 +33,12 @@ use self::proposals::Proposals;
 use self::register::{Heads, Registration};
 pub use self::serve::Serving;
 pub use self::status::{NodeStatus, PathStatus};
-use self::watch::Watch;
+use self::watch::{Ending, Watch};
 use super::catch_up::{self, CatchUp};
 use super::contract::{Engine, Outbox, earlier};
 use super::deploy::{self, Deploys};
 use super::fetch::{self, Fetches};
+use super::gossip;
 use crate::format::record::{CommittedRecord, HeadRecord, IntentRecord};
 use crate::format::wire::{Message, Notice, Notification};
 use crate::model::directory::NodeConfig;
@@ -62,6 +64,8 @@ pub enum Input {
     NotConnected { address: SocketAddr, reason: String },
     /// A datagram came.
     Datagram { from: SocketAddr, data: Bytes },
+    /// The node is about to end: the others should know.
+    Leave,
     /// The addresses in `peers.txt`, whenever they were looked up again.
     Peers(Vec<SocketAddr>),
     /// A message came in.
@@ -157,6 +161,14 @@ pub enum Note {
     CatchUpBroken { directory: Box<str>, address: SocketAddr, reason: String },
     /// Another node says that it got a wrong block from here.
     ToldCorrupt { connection: ConnectionId, image: ImageId, block: u64 },
+    /// Another node is there.
+    NodeUp { address: SocketAddr, hostname: Box<str> },
+    /// It isn't any more.
+    NodeDown { address: SocketAddr, hostname: Box<str>, left: bool },
+    /// Others know a later start of this node: its state comes from an older copy.
+    Restored { incarnation: u64 },
+    /// Another node has this one's machine id.
+    Twin { address: SocketAddr },
     /// Another node could not be connected to.
     NodeUnreachable { address: SocketAddr, reason: String },
 }
@@ -250,10 +262,12 @@ impl Node {
         let me = NodeId { address, machine_id: host.machine_id, incarnation };
         let seed = |at: usize| u64::from_le_bytes(random[at..at + 8].try_into().expect("eight bytes"));
         let heads = Heads::new(snapshot);
+        let session = random[..16].try_into().expect("sixteen bytes");
+        let info = cluster::info(&host, version, &config);
         Self {
             links: Links::new(me, key.clone(), seed(16)),
-            neighbours: Neighbours::new(seed(24)),
-            cluster: Cluster::new(me, &host, version, &config, key, &random),
+            neighbours: Neighbours::new(seed(24).rotate_left(1)),
+            cluster: Cluster::new(me, info, key.as_ref(), session, seed(24)),
             proposals: Proposals::default(),
             catch_ups: CatchUp::default(),
             unasked: Unasked::default(),
@@ -264,7 +278,7 @@ impl Node {
             heads,
             connections: Connections::default(),
             deploys: Deploys::default(),
-            fetches: Fetches::new(seed(8)),
+            fetches: Fetches::new(seed(16).rotate_left(1)),
             watch: Watch::default(),
             index_waiters: BTreeMap::new(),
             jobs: BTreeMap::new(),
@@ -275,7 +289,12 @@ impl Node {
     /// Compares what should be with what is, and goes on where the last run stopped.
     pub fn start(&mut self, now: Now, outbox: &mut Outbox<Effect>) {
         for path in self.heads.paths() {
-            self.head_changed(now, &path, outbox);
+            let change = self.heads.change(&path).map(|(id, _)| id);
+            self.catch_up(now, catch_up::Input::Head { path, change }, outbox);
+        }
+        self.tell_info(now, None, outbox);
+        self.gossip(now, gossip::Input::Start, outbox);
+        for path in self.heads.paths() {
             self.order(now, &path, outbox);
             self.spread(now, &path, outbox);
         }
@@ -338,6 +357,7 @@ impl Node {
                 }
                 deploy::Effect::Done { path, change, image, bytes_reused, bytes_fetched, already } => {
                     self.heads.committed(&path, change);
+                    self.tell_all_pieces(image, outbox);
                     self.spread_ended(&path, image);
                     outbox.push(Effect::Note(Note::Done {
                         path: path.clone(),
@@ -347,31 +367,37 @@ impl Node {
                         already,
                     }));
                     let result = if already { "already" } else { "done" };
-                    self.outcome(&path, change, image, result, None, (bytes_reused, bytes_fetched), outbox);
+                    let ending = Ending { change, image, result, reason: None, bytes_reused, bytes_fetched };
+                    self.outcome(now, &path, ending, outbox);
                 }
                 deploy::Effect::Superseded { path, change, image } => {
                     self.spread_ended(&path, image);
                     let reason = "a newer change took its place".to_owned();
                     outbox.push(Effect::Note(Note::Ended { path: path.clone(), image, reason: reason.clone() }));
-                    self.outcome(&path, change, image, "superseded", Some(&reason), (0, 0), outbox);
+                    let ending = Ending { change, image, result: "superseded", reason: Some(&reason), bytes_reused: 0, bytes_fetched: 0 };
+                    self.outcome(now, &path, ending, outbox);
                 }
                 deploy::Effect::Conflict { path, change, image, standing } => {
+                    self.spread_ended(&path, image);
                     let reason = format!("image {standing} is visible, and in an append-only directory it stays");
                     outbox.push(Effect::Note(Note::Ended { path: path.clone(), image, reason: reason.clone() }));
-                    self.outcome(&path, change, image, "conflict", Some(&reason), (0, 0), outbox);
+                    let ending = Ending { change, image, result: "conflict", reason: Some(&reason), bytes_reused: 0, bytes_fetched: 0 };
+                    self.outcome(now, &path, ending, outbox);
                 }
                 deploy::Effect::Cancelled { path, change, image } => {
                     self.spread_ended(&path, image);
                     let reason = "its directory isn't configured here any more".to_owned();
                     outbox.push(Effect::Note(Note::Ended { path: path.clone(), image, reason: reason.clone() }));
-                    self.outcome(&path, change, image, "failed", Some(&reason), (0, 0), outbox);
+                    let ending = Ending { change, image, result: "failed", reason: Some(&reason), bytes_reused: 0, bytes_fetched: 0 };
+                    self.outcome(now, &path, ending, outbox);
                 }
                 deploy::Effect::Failed { path, change, image, reason } => {
                     outbox.push(Effect::Note(Note::Ended { path: path.clone(), image, reason: reason.clone() }));
                     self.spread_ended(&path, image);
                     self.catch_up(now, catch_up::Input::Withdrawn { change, reason: reason.clone() }, outbox);
                     self.withdraw(now, &path, change, outbox);
-                    self.outcome(&path, change, image, "failed", Some(&reason), (0, 0), outbox);
+                    let ending = Ending { change, image, result: "failed", reason: Some(&reason), bytes_reused: 0, bytes_fetched: 0 };
+                    self.outcome(now, &path, ending, outbox);
                 }
                 deploy::Effect::Paused { path, failure } => {
                     self.watch.touch(&path);
@@ -434,6 +460,7 @@ impl Node {
         match self.jobs.remove(&job) {
             Some(Purpose::Deploy(path)) => self.deploy(now, deploy::Input::Written { path, result }, outbox),
             Some(Purpose::Register(done)) => self.registered(now, done, result, outbox),
+            Some(Purpose::Incarnation(incarnation)) if result.is_ok() => self.incarnated(now, incarnation, outbox),
             Some(Purpose::Store(..) | Purpose::Incarnation(_)) | None => {}
         }
     }
@@ -505,6 +532,7 @@ impl Node {
             }
         }
         self.deploy(now, deploy::Input::Retry, outbox);
+        self.tell_info(now, Some(&before), outbox);
     }
 }
 
@@ -516,15 +544,16 @@ impl Engine for Node {
         match input {
             Input::Connected { connection, version, end } => self.connected(now, connection, version, end, outbox),
             Input::NotConnected { address, reason } => self.dial_failed(now, address, &reason, outbox),
-            Input::Datagram { .. } => {}
+            Input::Datagram { from, data } => self.gossip(now, gossip::Input::Datagram { from, data }, outbox),
+            Input::Leave => self.gossip(now, gossip::Input::Leave, outbox),
             Input::Peers(peers) => {
                 self.links.trust(&peers);
-                self.cluster.peers(peers);
+                self.gossip(now, gossip::Input::Peers(peers), outbox);
             }
             Input::Message { connection, message } => self.message(now, connection, message, outbox),
             Input::Disconnected { connection } => {
                 let lost = self.connections.remove(connection);
-                self.watch.gone(connection);
+                self.unfollow(now, connection, outbox);
                 if let Some(lost) = lost {
                     self.link_lost(now, lost, outbox);
                 }
@@ -542,7 +571,7 @@ impl Engine for Node {
 
     /// Changes with every input: the earliest of deploy's, fetch's and the next progress report.
     fn deadline(&self) -> Option<(Time, &'static str)> {
-        let own = earlier(self.catch_ups.deadline(), earlier(self.watch.deadline(), earlier(self.links_deadline(), self.neighbours.deadline())));
+        let own = earlier(self.catch_ups.deadline(), earlier(self.watch.deadline(), earlier(self.links_deadline(), earlier(self.neighbours.deadline(), self.cluster.deadline()))));
         earlier(own, earlier(self.deploys.deadline(), self.fetches.deadline()))
     }
 
@@ -556,6 +585,7 @@ impl Engine for Node {
         let mut inner = Outbox::new();
         self.catch_ups.handle_timeout(now, &mut inner);
         self.caught_up(now, inner, outbox);
+        self.cluster_timeout(now, outbox);
         self.links_timeout(now, outbox);
         self.neighbours_timeout(now, outbox);
         self.report_progress(now, outbox);

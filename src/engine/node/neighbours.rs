@@ -61,10 +61,9 @@ impl Neighbours {
         self.images.get(&image)?.paths.first()
     }
 
-    /// How many connections the image has, and whether more are being made.
-    pub(super) fn linked(&self, image: ImageId) -> usize {
-        let linked = |choice: &&Choice| matches!(choice, Choice::Linked(_));
-        self.images.get(&image).map_or(0, |swarm| swarm.chosen.values().filter(linked).count())
+    /// For choices of members.
+    pub(super) fn random(&mut self) -> &mut ChaCha8Rng {
+        &mut self.random
     }
 
     pub(super) fn deadline(&self) -> Option<(Time, &'static str)> {
@@ -90,6 +89,13 @@ impl Node {
             self.propose(connection, &[path.clone()], outbox);
         }
         self.top_up(now, image, outbox);
+    }
+
+    /// There is another member, which may be needed.
+    pub(super) fn neighbours_join(&mut self, now: Now) {
+        for swarm in self.neighbours.images.values_mut() {
+            swarm.next = swarm.next.min(now.time + limits::NEIGHBOURS_PAUSE);
+        }
     }
 
     /// The image is complete at this path, or isn't wanted there any more.

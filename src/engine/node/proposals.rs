@@ -85,7 +85,11 @@ impl Node {
                 self.accept(now, &path, decision.verified, Waiter::Batch(place), outbox);
             }
             Verdict::Have => self.merge(now, &path, &decision.verified, Waiter::Batch(place), outbox),
-            verdict @ (Verdict::Superseded(_) | Verdict::Refused(_)) => self.proposal_decided(now, place, &verdict, outbox),
+            Verdict::Refused(refusal) => {
+                self.refuse(now, &path, change::id(&signed.change), refusal.to_string(), outbox);
+                self.proposal_decided(now, place, &Verdict::Refused(refusal), outbox);
+            }
+            verdict @ Verdict::Superseded(_) => self.proposal_decided(now, place, &verdict, outbox),
         }
     }
 

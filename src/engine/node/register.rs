@@ -83,13 +83,17 @@ pub(super) struct Heads {
 /// What this node made visible at a path.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Committed {
+    pub(super) change: ChangeId,
     pub(super) image: ImageId,
     pub(super) root: FileIdentity,
+    pub(super) bytes_reused: u64,
+    pub(super) bytes_fetched: u64,
 }
 
 impl From<CommittedRecord> for Committed {
     fn from(record: CommittedRecord) -> Self {
-        Self { image: record.image, root: record.root }
+        let CommittedRecord { change, image, root, bytes_reused, bytes_fetched, .. } = record;
+        Self { change, image, root, bytes_reused, bytes_fetched }
     }
 }
 
@@ -203,19 +207,25 @@ impl Node {
         outbox.push(Effect::Note(Note::Decided { path: path.to_string(), verdict: words, image }));
         match decision.verdict {
             Verdict::Accept => {
-                self.watch.follow(client.connection, &path);
                 self.vouched(now, client.connection, image, outbox);
                 self.accept(now, &path, decision.verified, Waiter::Client(client), outbox);
+                self.follow_head(now, client.connection, &path, outbox);
             }
             Verdict::Have => {
-                self.watch.follow(client.connection, &path);
                 self.vouched(now, client.connection, image, outbox);
-                self.watch.touch(&path);
+                self.follow_head(now, client.connection, &path, outbox);
                 self.merge(now, &path, &decision.verified, Waiter::Client(client), outbox);
             }
             Verdict::Superseded(_) | Verdict::Refused(_) => {
                 self.answer_change(now, Waiter::Client(client), &path, &decision.verdict, outbox);
             }
+        }
+    }
+
+    fn follow_head(&mut self, now: Now, client: ConnectionId, path: &VPath, outbox: &mut Outbox<Effect>) {
+        let head = self.heads.change(path).and_then(|(id, signed)| Some((id, signed.change.image?)));
+        if let Some(head) = head {
+            self.follow(now, client, path, head, outbox);
         }
     }
 
@@ -324,15 +334,15 @@ impl Node {
 
     fn answer_client(&mut self, client: Submission, path: &VPath, verdict: &Verdict, outbox: &mut Outbox<Effect>) {
         let accepted = matches!(verdict, Verdict::Accept | Verdict::Have);
+        let elsewhere = match verdict {
+            Verdict::Refused(Refusal::NoConfig { .. }) => self.elsewhere(path.key()),
+            Verdict::Accept | Verdict::Have | Verdict::Superseded(_) | Verdict::Refused(_) => Vec::new(),
+        };
         let reject_reason = verdict.reject_word().map(str::to_owned);
         let hosts = match verdict {
             // Who carries it instead.
-            Verdict::Refused(Refusal::NoConfig { .. }) => self.cluster.hosts(path.key()),
+            Verdict::Refused(Refusal::NoConfig { .. }) => self.cluster.hosts(&elsewhere),
             Verdict::Accept | Verdict::Have | Verdict::Superseded(_) | Verdict::Refused(_) => self.this_host(),
-        };
-        let addresses = match verdict {
-            Verdict::Refused(Refusal::NoConfig { .. }) => self.cluster.some_carriers(path.key()),
-            Verdict::Accept | Verdict::Have | Verdict::Superseded(_) | Verdict::Refused(_) => Vec::new(),
         };
         let response = match client.form {
             Form::AppendDir => Response::AppendDir(ChangeAnswer { accepted, reject_reason, hosts }),
@@ -355,7 +365,7 @@ impl Node {
                     done: false,
                     host: self.host.clone(),
                     hosts,
-                    addresses,
+                    addresses: elsewhere,
                 })
             }
         };

@@ -216,6 +216,7 @@ fn snapshot(rows: Vec<Row>) -> Snapshot {
             Row::Head { path, record } => drop(snapshot.heads.insert(path, record)),
             Row::NoHead { path } => drop(snapshot.heads.remove(&path)),
             Row::Intent { path, record } => drop(snapshot.intents.insert(path, record)),
+            Row::Incarnation(_) => {}
             Row::Committed { path, record } => {
                 snapshot.intents.remove(&path);
                 snapshot.committed.insert(path, record);

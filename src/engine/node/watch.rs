@@ -1,106 +1,278 @@
-//! Who waits to hear how changes end, and when to tell them how far they are.
+//! Who waits to hear how changes end, here and on all other nodes, and when to tell them how far they are.
+//!
+//! A client that submitted a change follows its path. As long as somebody does, the other nodes are told (gossip's watches)
+//! and report; what they told goes to the client as `Nodes`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::connections::notify;
 use super::{Effect, Node};
 use crate::engine::contract::Outbox;
-use crate::format::wire::{ImageEvent, Notification, Outcome, Progress};
+use crate::engine::{gossip, report};
+use crate::format::report::Standing;
+use crate::format::wire::{ImageEvent, Notice, Notification, Outcome, Progress};
 use crate::model::ids::{ChangeId, ImageId};
 use crate::model::limits;
-use crate::model::peer::{ConnectionId, ProtocolVersion};
+use crate::model::peer::{ConnectionId, Host, NodeId, ProtocolVersion};
 use crate::model::time::{Now, Time};
 use crate::model::vpath::VPath;
 
 /// Followers of paths, and paths whose progress was not told yet.
 #[derive(Debug, Default)]
 pub(super) struct Watch {
-    followers: BTreeMap<ConnectionId, BTreeSet<VPath>>,
+    followers: BTreeMap<ConnectionId, BTreeMap<VPath, Following>>,
     touched: BTreeSet<VPath>,
+    /// Others have reported, or come, or gone, since clients were told last.
+    news: bool,
     /// Not before this time again.
     next: Time,
+    /// Changes that this node didn't take from another one, and why: who watches them is told.
+    refused: BTreeMap<VPath, (ChangeId, String)>,
+}
+
+/// What a client waits for at a path.
+#[derive(Debug)]
+struct Following {
+    change: ChangeId,
+    /// Of the news that it was told last.
+    version: u64,
 }
 
 impl Watch {
-    /// The connection wants to hear of the path from now on.
-    pub(super) fn follow(&mut self, connection: ConnectionId, path: &VPath) {
-        self.followers.entry(connection).or_default().insert(path.clone());
-    }
-
-    pub(super) fn gone(&mut self, connection: ConnectionId) {
-        self.followers.remove(&connection);
+    pub(super) fn is_followed(&self, path: &VPath, change: ChangeId) -> bool {
+        self.followers.values().any(|paths| paths.get(path).is_some_and(|following| following.change == change))
     }
 
     /// Something changed at the path.
     pub(super) fn touch(&mut self, path: &VPath) {
-        if self.followers.values().any(|paths| paths.contains(path)) {
-            self.touched.insert(path.clone());
-        }
+        self.touched.insert(path.clone());
+    }
+
+    /// Nodes came or went.
+    pub(super) fn members_changed(&mut self) {
+        self.news |= !self.followers.is_empty();
     }
 
     fn of(&self, path: &VPath) -> impl Iterator<Item = ConnectionId> {
-        self.followers.iter().filter(|(_, paths)| paths.contains(path)).map(|(connection, _)| *connection)
+        self.followers.iter().filter(|(_, paths)| paths.contains_key(path)).map(|(connection, _)| *connection)
     }
 
     pub(super) fn deadline(&self) -> Option<(Time, &'static str)> {
-        (!self.touched.is_empty()).then_some((self.next, "watch: tell progress"))
+        (self.news || !self.touched.is_empty()).then_some((self.next, "watch: tell progress"))
     }
 }
 
+/// How a change ended.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ending<'a> {
+    pub(super) change: ChangeId,
+    pub(super) image: ImageId,
+    /// In one word.
+    pub(super) result: &'static str,
+    /// Why, if that isn't obvious.
+    pub(super) reason: Option<&'a str>,
+    pub(super) bytes_reused: u64,
+    pub(super) bytes_fetched: u64,
+}
+
 impl Node {
-    /// Tells everyone who waits for it how a change ended here.
-    #[expect(clippy::too_many_arguments, reason = "the parts of one message")]
-    pub(super) fn outcome(
+    /// The client wants to hear of the change at the path from now on.
+    pub(super) fn follow(
         &mut self,
+        now: Now,
+        connection: ConnectionId,
         path: &VPath,
-        change: ChangeId,
-        image: ImageId,
-        result: &'static str,
-        reason: Option<&str>,
-        (bytes_reused, bytes_fetched): (u64, u64),
+        (change, image): (ChangeId, ImageId),
         outbox: &mut Outbox<Effect>,
     ) {
-        self.watch.touched.remove(path);
-        let watchers: BTreeSet<_> = self.watch.of(path).chain(self.connections.publishers(image)).collect();
-        for connection in watchers {
-            let Some(version) = self.connections.version(connection) else { continue };
-            let (host, path) = (self.host.clone(), path.clone());
-            let notification = match version {
-                ProtocolVersion::V2 => Notification::Outcome(Outcome {
-                    path,
-                    image: Some(image),
-                    change,
-                    host,
-                    result: result.to_owned(),
-                    reason: reason.map(str::to_owned),
-                    bytes_reused,
-                    bytes_fetched,
-                }),
-                ProtocolVersion::V1 => {
-                    let event = ImageEvent { id: image, path, host, forwarded: false };
-                    match reason {
-                        None => Notification::ReceivedImage(event),
-                        Some(reason) => Notification::AbortedImage { event, reason: reason.to_owned() },
-                    }
-                }
-            };
-            notify(connection, notification, outbox);
+        let paths = self.watch.followers.entry(connection).or_default();
+        let before = paths.insert(path.clone(), Following { change, version: 0 });
+        if let Some(before) = before.filter(|before| before.change != change) {
+            self.unwatch(now, path, before.change, outbox);
+        }
+        if self.cluster.watching.watch(path, change, image) {
+            self.gossip(now, gossip::Input::Watch { path: path.clone(), change, on: true }, outbox);
+        }
+        self.watch.touch(path);
+        self.watch.news = true;
+        self.stand(now, path, outbox);
+    }
+
+    /// The connection is gone: it waits for nothing any more.
+    pub(super) fn unfollow(&mut self, now: Now, connection: ConnectionId, outbox: &mut Outbox<Effect>) {
+        for (path, Following { change, .. }) in self.watch.followers.remove(&connection).unwrap_or_default() {
+            self.unwatch(now, &path, change, outbox);
         }
     }
 
-    /// Tells followers how far the touched paths are, if it is time.
+    fn unwatch(&mut self, now: Now, path: &VPath, change: ChangeId, outbox: &mut Outbox<Effect>) {
+        if !self.watch.is_followed(path, change) {
+            self.cluster.watching.unwatch(path, change);
+            self.gossip(now, gossip::Input::Watch { path: path.clone(), change, on: false }, outbox);
+        }
+    }
+
+    /// Tells everyone who waits for it how a change ended here.
+    pub(super) fn outcome(&mut self, now: Now, path: &VPath, ending: Ending<'_>, outbox: &mut Outbox<Effect>) {
+        let Ending { change, image, result, reason, bytes_reused, bytes_fetched } = ending;
+        self.watch.touched.remove(path);
+        let watchers: BTreeSet<_> = self.watch.of(path).chain(self.connections.publishers(image)).collect();
+        for connection in watchers {
+            let host = self.host.clone();
+            match self.connections.version(connection) {
+                Some(ProtocolVersion::V2) => {
+                    let outcome = Outcome {
+                        path: path.clone(),
+                        image: Some(image),
+                        change,
+                        host,
+                        result: result.to_owned(),
+                        reason: reason.map(str::to_owned),
+                        bytes_reused,
+                        bytes_fetched,
+                    };
+                    notify(connection, Notification::Outcome(outcome), outbox);
+                }
+                Some(ProtocolVersion::V1) => {
+                    let event = ImageEvent { id: image, path: path.clone(), host, forwarded: false };
+                    notify(connection, published_ending(event, reason), outbox);
+                }
+                None => {}
+            }
+        }
+        let bytes = bytes_reused + bytes_fetched;
+        let standing = Standing {
+            state: result.to_owned(),
+            result: Some(result.to_owned()),
+            reason: reason.map(str::to_owned),
+            bytes_done: bytes,
+            bytes_total: bytes,
+            bytes_reused,
+            bytes_fetched,
+            ..Standing::default()
+        };
+        self.tell_all_standing(now, path, change, standing, outbox);
+    }
+
+    /// A change of another node's was not taken here.
+    pub(super) fn refuse(&mut self, now: Now, path: &VPath, change: ChangeId, reason: String, outbox: &mut Outbox<Effect>) {
+        if self.watch.refused.len() >= limits::WATCHES_MAX {
+            self.watch.refused.pop_first();
+        }
+        self.watch.refused.insert(path.clone(), (change, reason));
+        self.stand(now, path, outbox);
+    }
+
+    /// Tells those who watch the path elsewhere, and remembers for the clients here, how it stands.
+    pub(super) fn stand(&mut self, now: Now, path: &VPath, outbox: &mut Outbox<Effect>) {
+        if let Some((change, reason)) = self.watch.refused.get(path).cloned() {
+            let refused = || Some("refused".to_owned());
+            let standing =
+                Standing { state: "refused".to_owned(), result: refused(), reason: Some(reason), ..Standing::default() };
+            self.tell_all_standing(now, path, change, standing, outbox);
+        }
+        if let Some((change, standing)) = self.standing(path) {
+            self.tell_all_standing(now, path, change, standing, outbox);
+        }
+    }
+
+    fn tell_all_standing(
+        &mut self,
+        now: Now,
+        path: &VPath,
+        change: ChangeId,
+        standing: Standing,
+        outbox: &mut Outbox<Effect>,
+    ) {
+        if self.watch.is_followed(path, change) {
+            self.cluster.watching.local(self.links.me, path, change, standing.clone());
+            self.watch.news = true;
+        }
+        self.tell_standing(now, report::Input::Standing { path: path.clone(), change, standing }, outbox);
+    }
+
+    /// How the change that holds at the path fares here.
+    fn standing(&self, path: &VPath) -> Option<(ChangeId, Standing)> {
+        let (change, _) = self.heads.change(path)?;
+        if let Some(status) = self.deploys.status(path).filter(|status| status.change == change) {
+            let standing = Standing {
+                state: status.step.to_owned(),
+                waiting: self.waiting(path, &status),
+                bytes_done: status.bytes_done + self.fetches.bytes_fetched(path).unwrap_or(0),
+                bytes_total: status.bytes_total,
+                ..Standing::default()
+            };
+            return Some((change, standing));
+        }
+        if !self.heads.is_committed(path) {
+            return None;
+        }
+        let committed = self.heads.committed_at(path)?;
+        let (result, bytes_reused, bytes_fetched) = if committed.change == change {
+            ("done", committed.bytes_reused, committed.bytes_fetched)
+        } else {
+            ("already", 0, 0)
+        };
+        let bytes = bytes_reused + bytes_fetched;
+        let standing = Standing {
+            state: "done".to_owned(),
+            result: Some(result.to_owned()),
+            bytes_done: bytes,
+            bytes_total: bytes,
+            bytes_reused,
+            bytes_fetched,
+            ..Standing::default()
+        };
+        Some((change, standing))
+    }
+
+    /// Another node has reported.
+    pub(super) fn heard(&mut self, path: &VPath, change: ChangeId, from: NodeId, outbox: &mut Outbox<Effect>) {
+        self.watch.news = true;
+        let Some((report, image)) = self.cluster.watching.ended(path, change, from) else { return };
+        // Existing clients are told of each host that has ended, in their own words.
+        let host = Host { machine_id: from.machine_id, hostname: report.host.hostname.clone() };
+        let followers: Vec<_> = self.watch.of(path).collect();
+        for connection in followers {
+            if self.connections.version(connection) == Some(ProtocolVersion::V1) {
+                let event = ImageEvent { id: image, path: path.clone(), host: host.clone(), forwarded: true };
+                notify(connection, published_ending(event, report.reason.as_deref()), outbox);
+            }
+        }
+    }
+
+    /// Tells followers how far the touched paths are, here and elsewhere, if it is time.
     pub(super) fn report_progress(&mut self, now: Now, outbox: &mut Outbox<Effect>) {
-        if self.watch.touched.is_empty() || now.time < self.watch.next {
+        if self.watch.deadline().is_none_or(|(at, _)| now.time < at) {
             return;
         }
         self.watch.next = now.time + limits::PROGRESS_INTERVAL;
         for path in std::mem::take(&mut self.watch.touched) {
+            self.stand(now, &path, outbox);
             let Some(progress) = self.progress(&path) else { continue };
             let followers: Vec<_> = self.watch.of(&path).collect();
             for connection in followers {
                 if self.connections.version(connection) == Some(ProtocolVersion::V2) {
                     notify(connection, Notification::Progress(progress.clone()), outbox);
                 }
+            }
+        }
+        self.tell_news(outbox);
+    }
+
+    /// Tells clients what other nodes said: one message for each path, the rest next time.
+    fn tell_news(&mut self, outbox: &mut Outbox<Effect>) {
+        self.watch.news = false;
+        for (connection, paths) in &mut self.watch.followers {
+            if self.connections.version(*connection) != Some(ProtocolVersion::V2) {
+                continue;
+            }
+            for (path, following) in paths {
+                let news = self.cluster.watching.news(path, following.change, following.version);
+                let Some((nodes, version)) = news else { continue };
+                following.version = version;
+                self.watch.news |= !nodes.complete;
+                notify(*connection, Notification::Cluster(Notice::Nodes(nodes)), outbox);
             }
         }
     }
@@ -117,5 +289,12 @@ impl Node {
             waiting: self.waiting(path, &status),
             state: status.step.to_owned(),
         })
+    }
+}
+
+fn published_ending(event: ImageEvent, reason: Option<&str>) -> Notification {
+    match reason {
+        None => Notification::ReceivedImage(event),
+        Some(reason) => Notification::AbortedImage { event, reason: reason.to_owned() },
     }
 }

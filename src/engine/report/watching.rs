@@ -106,6 +106,13 @@ impl Watching {
         self.told(from, number, &path, change, standing).then_some((path, change))
     }
 
+    /// What a node has reported of a watched change, and its image, if it has ended there.
+    pub fn ended(&self, path: &VPath, change: ChangeId, node: NodeId) -> Option<(&NodeReport, ImageId)> {
+        let watched = self.watched.get(&(path.clone(), change))?;
+        let report = &watched.rows.get(&(node.address, node.machine_id))?.report;
+        report.result.is_some().then_some((report, watched.image))
+    }
+
     /// How the change fares on this very node.
     pub fn local(&mut self, own: NodeId, path: &VPath, change: ChangeId, standing: Standing) {
         let key = (path.clone(), change);

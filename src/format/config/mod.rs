@@ -13,6 +13,7 @@ use super::ssh::is_printable;
 use super::ssh::printable;
 use crate::model::directory::{DirectoryConfig, Retention};
 use crate::model::limits;
+use crate::model::peer::ClusterKey;
 use crate::model::vpath::component_error;
 
 pub use nearest::nearest;
@@ -64,6 +65,11 @@ pub enum Problem {
     /// Beyond a bound.
     #[error("more than {max} {what}")]
     TooMany { what: &'static str, max: usize },
+}
+
+/// The key in the text of `cluster.key`: 64 hexadecimal digits.
+pub fn parse_cluster_key(text: &str) -> Option<ClusterKey> {
+    crate::model::ids::from_hex(text.trim()).ok().map(ClusterKey)
 }
 
 /// `, did you mean …?`, or nothing.

@@ -247,6 +247,14 @@ impl World {
             match effect {
                 Effect::Send { connection, message } => self.send_to_client(machine, connection, message),
                 Effect::Note(note) => self.note(&format!("{note:?}")),
+                Effect::Close { connection, reason } => self.break_stream(connection, &reason),
+                // Here nodes don't hear of each other.
+                Effect::Datagram { .. } => {}
+                Effect::Connect { address } => {
+                    let reason = "there is no way to other nodes".to_owned();
+                    let input = Box::new(Input::NotConnected { address, reason });
+                    self.after(self.conditions.delay, Happening::ToNode { machine, boot, input });
+                }
                 effect @ (Effect::Disk { .. }
                 | Effect::Write { .. }
                 | Effect::LoadIndex { .. }
