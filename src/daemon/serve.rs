@@ -147,8 +147,7 @@ async fn run(
     let stopped = Arc::new(Notify::new());
     let shutdown = stopped.clone();
     let options = ServerOptions { max_connections: args.max_connections };
-    let server =
-        tokio::spawn(ws::serve(listener, options, pages, hub, async move { shutdown.notified().await }));
+    let server = tokio::spawn(ws::serve(listener, options, pages, hub, async move { shutdown.notified().await }));
     let looping = tokio::spawn(node_loop.run());
     // From here on signals mean what the manual says; whoever reads the next line may send them.
     let mut signals = Signals::listen()?;
@@ -254,6 +253,9 @@ fn log(note: &Note) {
         Note::Learned { path, image } => {
             let image = image.map_or_else(|| "-".to_owned(), |image| image.to_string());
             tracing::info!(%path, %image, "change from another node");
+        }
+        Note::CaughtUp { directory, address, pulled: 0, pushed: 0 } => {
+            tracing::debug!(%directory, %address, "compared with another node: nothing to exchange");
         }
         Note::CaughtUp { directory, address, pulled, pushed } => {
             tracing::info!(%directory, %address, pulled, pushed, "compared with another node");

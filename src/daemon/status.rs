@@ -113,7 +113,6 @@ impl Metrics {
                 self.fetched.increment(*bytes_fetched);
                 self.reused.increment(*bytes_reused);
             }
-            Note::Done { already: true, .. } => {}
             Note::Ended { .. } => counter!("ciruela_deployments_ended_total").increment(1),
             Note::Paused { failure, .. } => {
                 counter!("ciruela_step_failures_total", "kind" => failure.kind.name()).increment(1);
@@ -121,7 +120,8 @@ impl Metrics {
             Note::CaughtUp { pulled, pushed, .. } => {
                 counter!("ciruela_caught_up_changes_total").increment(pulled + pushed);
             }
-            Note::Learned { .. }
+            Note::Done { already: true, .. }
+            | Note::Learned { .. }
             | Note::CatchUpBroken { .. }
             | Note::NodeUp { .. }
             | Note::NodeDown { .. }

@@ -203,19 +203,21 @@ impl<F: FileSystem + Clone> NodeLoop<F> {
 /// What comes from other hosts.
 enum Happening {
     Event(Event),
-    Datagram { from: SocketAddr, data: Bytes },
-    NotConnected { address: SocketAddr, reason: String },
+    Datagram {
+        from: SocketAddr,
+        data: Bytes,
+    },
+    NotConnected {
+        address: SocketAddr,
+        reason: String,
+    },
     /// The connection's event follows.
     Connecting,
     NoMoreEvents,
 }
 
 /// The next of either, all alike: whoever sends much of one doesn't hold the others up. Safe to drop.
-async fn happening(
-    events: &mut mpsc::Receiver<Event>,
-    dialer: &mut Dialer,
-    datagrams: &mut Datagrams,
-) -> Happening {
+async fn happening(events: &mut mpsc::Receiver<Event>, dialer: &mut Dialer, datagrams: &mut Datagrams) -> Happening {
     tokio::select! {
         event = events.recv() => event.map_or(Happening::NoMoreEvents, Happening::Event),
         (from, data) = datagrams.receive() => Happening::Datagram { from, data },

@@ -79,7 +79,9 @@ pub async fn connect_from(from: Option<IpAddr>, addr: SocketAddr, host: &str) ->
 }
 
 async fn open(from: Option<IpAddr>, addr: SocketAddr) -> io::Result<TcpStream> {
-    let Some(from) = from.filter(|from| from.is_ipv4() == addr.is_ipv4()) else { return TcpStream::connect(addr).await };
+    let Some(from) = from.filter(|from| from.is_ipv4() == addr.is_ipv4()) else {
+        return TcpStream::connect(addr).await;
+    };
     let socket = if addr.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.bind(SocketAddr::new(from, 0))?;
     socket.connect(addr).await

@@ -25,12 +25,7 @@ impl Node {
         self.caught_up(now, inner, outbox);
     }
 
-    pub(super) fn caught_up(
-        &mut self,
-        now: Now,
-        effects: Outbox<catch_up::Effect>,
-        outbox: &mut Outbox<Effect>,
-    ) {
+    pub(super) fn caught_up(&mut self, now: Now, effects: Outbox<catch_up::Effect>, outbox: &mut Outbox<Effect>) {
         for effect in effects {
             match effect {
                 catch_up::Effect::Ask { session, node, request } => {
@@ -89,7 +84,12 @@ impl Node {
     }
 
     /// There is a connection for what is to be asked.
-    pub(super) fn catch_up_linked(&mut self, connection: ConnectionId, address: SocketAddr, outbox: &mut Outbox<Effect>) {
+    pub(super) fn catch_up_linked(
+        &mut self,
+        connection: ConnectionId,
+        address: SocketAddr,
+        outbox: &mut Outbox<Effect>,
+    ) {
         for (session, request) in self.unasked.remove(&address).unwrap_or_default() {
             self.request(connection, Request::Node(request), Asked::CatchUp(session), outbox);
         }

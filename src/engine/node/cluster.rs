@@ -111,7 +111,10 @@ impl Node {
                 gossip::Effect::Send { to, data } => outbox.push(Effect::Datagram { to, data }),
                 gossip::Effect::Up { node, info } => {
                     if !self.cluster.infos.contains_key(&node) {
-                        outbox.push(Effect::Note(Note::NodeUp { address: node.address, hostname: info.hostname.clone() }));
+                        outbox.push(Effect::Note(Note::NodeUp {
+                            address: node.address,
+                            hostname: info.hostname.clone(),
+                        }));
                     }
                     self.cluster.watching.member(node, &info, true);
                     self.cluster.infos.insert(node, info);
@@ -206,7 +209,12 @@ impl Node {
     }
 
     /// There is a connection to the member that is to be asked for all that it knows.
-    pub(super) fn members_linked(&mut self, connection: ConnectionId, address: SocketAddr, outbox: &mut Outbox<Effect>) {
+    pub(super) fn members_linked(
+        &mut self,
+        connection: ConnectionId,
+        address: SocketAddr,
+        outbox: &mut Outbox<Effect>,
+    ) {
         match self.cluster.asking {
             Some((whom, cursor)) if whom == address => {
                 let request = NodeRequest::GetMembers { cursor };

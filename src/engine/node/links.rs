@@ -172,8 +172,7 @@ impl Node {
         outbox: &mut Outbox<Effect>,
     ) {
         let nonce = self.links.nonce();
-        let greeting =
-            Greeting { opener: node, opener_nonce: theirs, acceptor: self.links.me, acceptor_nonce: nonce };
+        let greeting = Greeting { opener: node, opener_nonce: theirs, acceptor: self.links.me, acceptor_nonce: nonce };
         let proof = self.links.key.as_ref().map(|key| proof::prove(key, Role::Acceptor, &greeting));
         let response = Response::Node(NodeResponse::Hello { node: self.links.me, nonce, proof });
         self.respond(connection, request, response, outbox);
@@ -245,13 +244,7 @@ impl Node {
         }
     }
 
-    fn proven(
-        &mut self,
-        now: Now,
-        connection: ConnectionId,
-        node: NodeId,
-        dialed: bool,
-    ) {
+    fn proven(&mut self, now: Now, connection: ConnectionId, node: NodeId, dialed: bool) {
         let link = NodeLink { node, dialed, used: now.time, needs: BTreeSet::new(), part: BTreeSet::new() };
         self.connections.stand(connection, Standing::Node(link));
     }
@@ -279,7 +272,8 @@ impl Node {
 
     pub(super) fn links_deadline(&self) -> Option<(Time, &'static str)> {
         let idle = self.connections.links().filter(|(_, link)| link.dialed && link.needs.is_empty());
-        let idle = idle.map(|(_, link)| (link.used + limits::NODE_LINK_IDLE_TIMEOUT, "links: nobody needs a connection"));
+        let idle =
+            idle.map(|(_, link)| (link.used + limits::NODE_LINK_IDLE_TIMEOUT, "links: nobody needs a connection"));
         earlier(self.links.deadline(), idle.min_by_key(|(at, _)| *at))
     }
 

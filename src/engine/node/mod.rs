@@ -6,6 +6,7 @@
 mod catching_up;
 mod cluster;
 mod connections;
+mod interface;
 mod links;
 mod neighbours;
 mod proposals;
@@ -19,14 +20,12 @@ mod tests;
 mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
 use std::sync::Arc;
-
-use bytes::Bytes;
 
 use self::catching_up::Unasked;
 use self::cluster::Cluster;
 use self::connections::{Connections, notify};
+pub use self::interface::{Effect, End, IndexProblem, Input, JobId, Note, Row, Setup, Snapshot};
 use self::links::Links;
 use self::neighbours::Neighbours;
 use self::proposals::Proposals;
@@ -39,188 +38,16 @@ use super::contract::{Engine, Outbox, earlier};
 use super::deploy::{self, Deploys};
 use super::fetch::{self, Fetches};
 use super::gossip;
-use crate::format::record::{CommittedRecord, HeadRecord, IntentRecord};
-use crate::format::wire::{Message, Notice, Notification};
+use crate::format::wire::{Notice, Notification};
 use crate::model::directory::NodeConfig;
 use crate::model::disk_task::{DiskAction, DiskResult, DiskTask};
 use crate::model::failure::{Failure, FailureKind};
 use crate::model::ids::ImageId;
 use crate::model::image::Image;
-use crate::model::peer::{ClusterKey, ConnectionId, Host, NodeId, ProtocolVersion};
+use crate::model::peer::{Host, NodeId};
 use crate::model::run::Run;
 use crate::model::time::{Now, Time};
 use crate::model::vpath::VPath;
-
-/// Ties an answer to the effect that asked for it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct JobId(pub u64);
-
-/// What can happen to a node.
-#[derive(Debug)]
-pub enum Input {
-    /// A handshake ended well.
-    Connected { connection: ConnectionId, version: ProtocolVersion, end: End },
-    /// Answer to [`Effect::Connect`]; [`Input::Connected`] is the other.
-    NotConnected { address: SocketAddr, reason: String },
-    /// A datagram came.
-    Datagram { from: SocketAddr, data: Bytes },
-    /// The node is about to end: the others should know.
-    Leave,
-    /// The addresses in `peers.txt`, whenever they were looked up again.
-    Peers(Vec<SocketAddr>),
-    /// A message came in.
-    Message { connection: ConnectionId, message: Message },
-    /// A connection is gone, whoever closed it.
-    Disconnected { connection: ConnectionId },
-    /// Answer to [`Effect::Disk`].
-    Disk { job: JobId, result: Result<DiskResult, Failure> },
-    /// Answer to [`Effect::Write`]: durable, or not written at all.
-    Written { job: JobId, result: Result<(), String> },
-    /// Answer to [`Effect::LoadIndex`].
-    IndexLoaded { image: ImageId, index: Option<Arc<Image>> },
-    /// Answer to [`Effect::CheckIndex`].
-    IndexChecked { image: ImageId, result: Result<Arc<Image>, IndexProblem> },
-    /// Answer to [`Effect::Serve`]: the answer is on its way to the connection.
-    Served { connection: ConnectionId },
-    /// The configuration was read (again).
-    Configured(Arc<NodeConfig>),
-}
-
-/// Which end of a connection this node is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
-    /// The other side connected.
-    Accepted { from: SocketAddr },
-    /// This node did, because of [`Effect::Connect`].
-    Dialed { to: SocketAddr },
-}
-
-impl End {
-    const fn dialed(self) -> Option<SocketAddr> {
-        match self {
-            Self::Accepted { .. } => None,
-            Self::Dialed { to } => Some(to),
-        }
-    }
-}
-
-/// Why an index that arrived can't be used.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum IndexProblem {
-    /// It isn't the text that hashes to the image's id.
-    Lie(String),
-    /// It is, but no daemon may deploy it.
-    Unusable(String),
-    /// It couldn't be kept on disk.
-    NotStored(String),
-}
-
-/// What should be done.
-#[derive(Debug)]
-pub enum Effect {
-    /// Send a message. No answer.
-    Send { connection: ConnectionId, message: Message },
-    /// Say why, then close. Answered by [`Input::Disconnected`].
-    Close { connection: ConnectionId, reason: String },
-    /// Connect to a node.
-    Connect { address: SocketAddr },
-    /// Send a datagram, which may be lost. No answer.
-    Datagram { to: SocketAddr, data: Bytes },
-    /// Work on the trees.
-    Disk { job: JobId, task: DiskTask },
-    /// Write rows in one durable transaction, in the order of these effects.
-    Write { job: JobId, rows: Vec<Row> },
-    /// Read an index from the cache and parse it.
-    LoadIndex { image: ImageId },
-    /// Check an index against its id, parse it, keep it.
-    CheckIndex { image: ImageId, data: Vec<u8> },
-    /// Read something and answer the connection's request with it.
-    Serve { connection: ConnectionId, request: u64, what: Serving },
-    /// Something worth a log line. No answer.
-    Note(Note),
-}
-
-/// What operators want to know.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Note {
-    /// A change was decided on.
-    Decided { path: String, verdict: String, image: Option<ImageId> },
-    /// A directory is visible.
-    Done { path: VPath, image: ImageId, bytes_reused: u64, bytes_fetched: u64, already: bool },
-    /// A deployment ended without success.
-    Ended { path: VPath, image: ImageId, reason: String },
-    /// A step failed and will be tried again.
-    Paused { path: VPath, failure: Failure },
-    /// A source isn't asked any more for an image.
-    SourceDropped { connection: ConnectionId, image: ImageId, reason: String },
-    /// Another node has taken a change.
-    Learned { path: VPath, image: Option<ImageId> },
-    /// The heads of a directory were compared with another node's.
-    CaughtUp { directory: Box<str>, address: SocketAddr, pulled: u64, pushed: u64 },
-    /// That broke off.
-    CatchUpBroken { directory: Box<str>, address: SocketAddr, reason: String },
-    /// Another node says that it got a wrong block from here.
-    ToldCorrupt { connection: ConnectionId, image: ImageId, block: u64 },
-    /// Another node is there.
-    NodeUp { address: SocketAddr, hostname: Box<str> },
-    /// It isn't any more.
-    NodeDown { address: SocketAddr, hostname: Box<str>, left: bool },
-    /// Others know a later start of this node: its state comes from an older copy.
-    Restored { incarnation: u64 },
-    /// Another node has this one's machine id.
-    Twin { address: SocketAddr },
-    /// Another node could not be connected to.
-    NodeUnreachable { address: SocketAddr, reason: String },
-}
-
-/// A change of the state database.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Row {
-    /// What should be at a path.
-    Head { path: VPath, record: HeadRecord },
-    /// Nothing should be there.
-    NoHead { path: VPath },
-    /// A swap is about to happen.
-    Intent { path: VPath, record: IntentRecord },
-    /// A swap has happened: this is visible.
-    Committed { path: VPath, record: CommittedRecord },
-    /// The node has taken a higher incarnation.
-    Incarnation(u64),
-}
-
-/// What makes a node.
-#[derive(Debug)]
-pub struct Setup {
-    /// Who it is.
-    pub host: Host,
-    /// The cluster's name; changes for another one are refused.
-    pub cluster: Option<Box<str>>,
-    /// Of the program.
-    pub version: &'static str,
-    /// Where the others find it, TCP and UDP alike.
-    pub address: SocketAddr,
-    /// Higher than at any start before.
-    pub incarnation: u64,
-    /// What all nodes of the cluster know.
-    pub key: Option<ClusterKey>,
-    /// Never the same twice.
-    pub random: [u8; 32],
-    /// What it carries.
-    pub config: Arc<NodeConfig>,
-    /// What its database held.
-    pub snapshot: Snapshot,
-}
-
-/// What the state database held at start.
-#[derive(Debug, Clone, Default)]
-pub struct Snapshot {
-    /// Changes that hold.
-    pub heads: BTreeMap<VPath, HeadRecord>,
-    /// Swaps that were begun.
-    pub intents: BTreeMap<VPath, IntentRecord>,
-    /// Trees that are visible.
-    pub committed: BTreeMap<VPath, CommittedRecord>,
-}
 
 /// Whose disk work or write it is.
 #[derive(Debug)]
@@ -374,21 +201,42 @@ impl Node {
                     self.spread_ended(&path, image);
                     let reason = "a newer change took its place".to_owned();
                     outbox.push(Effect::Note(Note::Ended { path: path.clone(), image, reason: reason.clone() }));
-                    let ending = Ending { change, image, result: "superseded", reason: Some(&reason), bytes_reused: 0, bytes_fetched: 0 };
+                    let ending = Ending {
+                        change,
+                        image,
+                        result: "superseded",
+                        reason: Some(&reason),
+                        bytes_reused: 0,
+                        bytes_fetched: 0,
+                    };
                     self.outcome(now, &path, ending, outbox);
                 }
                 deploy::Effect::Conflict { path, change, image, standing } => {
                     self.spread_ended(&path, image);
                     let reason = format!("image {standing} is visible, and in an append-only directory it stays");
                     outbox.push(Effect::Note(Note::Ended { path: path.clone(), image, reason: reason.clone() }));
-                    let ending = Ending { change, image, result: "conflict", reason: Some(&reason), bytes_reused: 0, bytes_fetched: 0 };
+                    let ending = Ending {
+                        change,
+                        image,
+                        result: "conflict",
+                        reason: Some(&reason),
+                        bytes_reused: 0,
+                        bytes_fetched: 0,
+                    };
                     self.outcome(now, &path, ending, outbox);
                 }
                 deploy::Effect::Cancelled { path, change, image } => {
                     self.spread_ended(&path, image);
                     let reason = "its directory isn't configured here any more".to_owned();
                     outbox.push(Effect::Note(Note::Ended { path: path.clone(), image, reason: reason.clone() }));
-                    let ending = Ending { change, image, result: "failed", reason: Some(&reason), bytes_reused: 0, bytes_fetched: 0 };
+                    let ending = Ending {
+                        change,
+                        image,
+                        result: "failed",
+                        reason: Some(&reason),
+                        bytes_reused: 0,
+                        bytes_fetched: 0,
+                    };
                     self.outcome(now, &path, ending, outbox);
                 }
                 deploy::Effect::Failed { path, change, image, reason } => {
@@ -396,7 +244,14 @@ impl Node {
                     self.spread_ended(&path, image);
                     self.catch_up(now, catch_up::Input::Withdrawn { change, reason: reason.clone() }, outbox);
                     self.withdraw(now, &path, change, outbox);
-                    let ending = Ending { change, image, result: "failed", reason: Some(&reason), bytes_reused: 0, bytes_fetched: 0 };
+                    let ending = Ending {
+                        change,
+                        image,
+                        result: "failed",
+                        reason: Some(&reason),
+                        bytes_reused: 0,
+                        bytes_fetched: 0,
+                    };
                     self.outcome(now, &path, ending, outbox);
                 }
                 deploy::Effect::Paused { path, failure } => {
@@ -571,7 +426,13 @@ impl Engine for Node {
 
     /// Changes with every input: the earliest of deploy's, fetch's and the next progress report.
     fn deadline(&self) -> Option<(Time, &'static str)> {
-        let own = earlier(self.catch_ups.deadline(), earlier(self.watch.deadline(), earlier(self.links_deadline(), earlier(self.neighbours.deadline(), self.cluster.deadline()))));
+        let own = earlier(
+            self.catch_ups.deadline(),
+            earlier(
+                self.watch.deadline(),
+                earlier(self.links_deadline(), earlier(self.neighbours.deadline(), self.cluster.deadline())),
+            ),
+        );
         earlier(own, earlier(self.deploys.deadline(), self.fetches.deadline()))
     }
 

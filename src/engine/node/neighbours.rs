@@ -86,7 +86,7 @@ impl Node {
         }
         let linked: Vec<_> = swarm.chosen.values().filter_map(Choice::connection).collect();
         for connection in linked {
-            self.propose(connection, &[path.clone()], outbox);
+            self.propose(connection, std::slice::from_ref(path), outbox);
         }
         self.top_up(now, image, outbox);
     }
@@ -142,7 +142,9 @@ impl Node {
         image: ImageId,
         outbox: &mut Outbox<Effect>,
     ) {
-        let Some(swarm) = self.neighbours.images.get_mut(&image) else { return self.release(connection, Need::Image(image)) };
+        let Some(swarm) = self.neighbours.images.get_mut(&image) else {
+            return self.release(connection, Need::Image(image));
+        };
         swarm.chosen.insert(address, Choice::Linked(connection));
         let paths: Vec<_> = swarm.paths.iter().cloned().collect();
         self.propose(connection, &paths, outbox);

@@ -50,13 +50,7 @@ pub(super) struct Place {
 
 impl Node {
     /// Decides on changes that another node has admitted.
-    pub(super) fn consider(
-        &mut self,
-        now: Now,
-        changes: &[SignedChange],
-        asker: Asker,
-        outbox: &mut Outbox<Effect>,
-    ) {
+    pub(super) fn consider(&mut self, now: Now, changes: &[SignedChange], asker: Asker, outbox: &mut Outbox<Effect>) {
         self.proposals.last += 1;
         let batch = self.proposals.last;
         self.proposals.batches.insert(batch, Batch { asker, verdicts: vec![None; changes.len()] });
@@ -108,7 +102,12 @@ impl Node {
     /// A change of a batch could not be written down.
     pub(super) fn proposal_failed(&mut self, now: Now, place: Place, outbox: &mut Outbox<Effect>) {
         let reason = Some(Refusal::Overloaded.word().to_owned());
-        self.settle_proposal(now, place, ProposalVerdict { verdict: VerdictWord::Refused, reason, newer: None }, outbox);
+        self.settle_proposal(
+            now,
+            place,
+            ProposalVerdict { verdict: VerdictWord::Refused, reason, newer: None },
+            outbox,
+        );
     }
 
     fn settle_proposal(&mut self, now: Now, place: Place, verdict: ProposalVerdict, outbox: &mut Outbox<Effect>) {

@@ -229,7 +229,14 @@ impl Node {
         }
     }
 
-    pub(super) fn accept(&mut self, now: Now, path: &VPath, verified: SignedChange, waiter: Waiter, outbox: &mut Outbox<Effect>) {
+    pub(super) fn accept(
+        &mut self,
+        now: Now,
+        path: &VPath,
+        verified: SignedChange,
+        waiter: Waiter,
+        outbox: &mut Outbox<Effect>,
+    ) {
         let id = change::id(&verified.change);
         let old = self.heads.heads.remove(path);
         let writes = old.as_ref().map_or(0, |old| old.writes);

@@ -35,13 +35,7 @@ impl Node {
     }
 
     /// What needs no answer.
-    pub(super) fn noticed(
-        &mut self,
-        now: Now,
-        connection: ConnectionId,
-        notice: Notice,
-        outbox: &mut Outbox<Effect>,
-    ) {
+    pub(super) fn noticed(&mut self, now: Now, connection: ConnectionId, notice: Notice, outbox: &mut Outbox<Effect>) {
         let node = self.connections.node(connection);
         let is_node = node.is_some();
         match notice {
@@ -64,10 +58,7 @@ impl Node {
                     self.catch_up(now, catch_up::Input::Completed { node, directory, fingerprint }, outbox);
                 }
             }
-            Notice::Pieces { .. }
-            | Notice::Have { .. }
-            | Notice::Corrupt { .. }
-            | Notice::Nodes(_) => {}
+            Notice::Pieces { .. } | Notice::Have { .. } | Notice::Corrupt { .. } | Notice::Nodes(_) => {}
         }
     }
 
@@ -140,10 +131,8 @@ impl Node {
                 self.catch_up_answered(now, session, Ok(answer), outbox);
             }
             (Asked::CatchUp(session), response) => {
-                let reason = match response {
-                    Response::Error(text) => text,
-                    _ => "it answered another question".to_owned(),
-                };
+                let other = "it answered another question".to_owned();
+                let reason = if let Response::Error(text) = response { text } else { other };
                 self.catch_up_answered(now, session, Err(reason), outbox);
             }
             (Asked::Members, Response::Node(NodeResponse::GetMembers { data, next })) => {

@@ -155,7 +155,14 @@ impl Node {
     }
 
     /// A change of another node's was not taken here.
-    pub(super) fn refuse(&mut self, now: Now, path: &VPath, change: ChangeId, reason: String, outbox: &mut Outbox<Effect>) {
+    pub(super) fn refuse(
+        &mut self,
+        now: Now,
+        path: &VPath,
+        change: ChangeId,
+        reason: String,
+        outbox: &mut Outbox<Effect>,
+    ) {
         if self.watch.refused.len() >= limits::WATCHES_MAX {
             self.watch.refused.pop_first();
         }
@@ -167,8 +174,12 @@ impl Node {
     pub(super) fn stand(&mut self, now: Now, path: &VPath, outbox: &mut Outbox<Effect>) {
         if let Some((change, reason)) = self.watch.refused.get(path).cloned() {
             let refused = || Some("refused".to_owned());
-            let standing =
-                Standing { state: "refused".to_owned(), result: refused(), reason: Some(reason), ..Standing::default() };
+            let standing = Standing {
+                state: "refused".to_owned(),
+                result: refused(),
+                reason: Some(reason),
+                ..Standing::default()
+            };
             self.tell_all_standing(now, path, change, standing, outbox);
         }
         if let Some((change, standing)) = self.standing(path) {

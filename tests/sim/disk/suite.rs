@@ -271,7 +271,8 @@ pub(crate) fn no_link_is_followed<W: World>() {
     }
     assert_eq!(look(fs, &setup.place).expect_err("through a link").kind, FailureKind::Hostile);
     let run = Run { first: 0, count: 1 };
-    let failure = read_run(fs, (&setup.place, Tree::Visible), &sample.image, run, &mut Vec::new()).expect_err("through a link");
+    let failure =
+        read_run(fs, (&setup.place, Tree::Visible), &sample.image, run, &mut Vec::new()).expect_err("through a link");
     assert_eq!(failure.kind, FailureKind::Hostile);
     assert!(fs.stat(&setup.root, Path::new("../x")).is_err());
     assert!(fs.read_dir(&setup.root, Path::new("elsewhere")).expect("readable").is_empty());

@@ -197,7 +197,21 @@ impl World {
         };
         let holders = vec![0; cuts.count() as usize];
         let (queue, events, links) = (BinaryHeap::new(), std::collections::BTreeMap::new(), Vec::new());
-        Self { setup, random, now: Duration::ZERO, image, cuts, nodes, ports, links, queue, events, sequence: 0, holders, record }
+        Self {
+            setup,
+            random,
+            now: Duration::ZERO,
+            image,
+            cuts,
+            nodes,
+            ports,
+            links,
+            queue,
+            events,
+            sequence: 0,
+            holders,
+            record,
+        }
     }
 
     /// Every node begins, connected to the client or to others at random.
@@ -288,7 +302,11 @@ impl World {
                     let now = self.clock();
                     self.nodes[node].engine.handle_timeout(now, &mut outbox);
                     let next = self.nodes[node].engine.deadline();
-                    assert!(next.is_none_or(|(at, _)| at.since_start() > self.now), "seed {}: {next:?} stays due", self.setup.seed);
+                    assert!(
+                        next.is_none_or(|(at, _)| at.since_start() > self.now),
+                        "seed {}: {next:?} stays due",
+                        self.setup.seed
+                    );
                     self.carry_out(node, outbox);
                 }
                 self.set_timer(node);
@@ -343,8 +361,9 @@ impl World {
 
     /// The client gives each node that it is connected to another share.
     fn give_shares(&mut self) {
-        let links: Vec<_> =
-            (0..self.links.len()).filter(|link| self.links[*link].alive && self.links[*link].ends[0] == End::Client).collect();
+        let links: Vec<_> = (0..self.links.len())
+            .filter(|link| self.links[*link].alive && self.links[*link].ends[0] == End::Client)
+            .collect();
         let of = u32::try_from(links.len()).expect("few");
         for (index, link) in (0..).zip(links) {
             self.say(link, End::Client, Message::Share { index, of });
