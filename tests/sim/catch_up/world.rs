@@ -211,7 +211,7 @@ impl World {
         }
     }
 
-    fn tell(&mut self, node: usize, input: Input) {
+    pub(super) fn tell(&mut self, node: usize, input: Input) {
         let now = self.clock();
         let effects = self.nodes[node].tell(now, input);
         self.carry_out(node, effects);
