@@ -13,4 +13,5 @@ mod peer;
 mod publisher;
 mod server;
 mod sync;
+mod terminal;
 mod trees;

@@ -115,8 +115,10 @@ fn alike(a: &Refused, b: &Refused) -> bool {
 /// One line while it goes on.
 pub(super) fn standing(stage: &Stage, cluster: usize, status: &Status) -> String {
     let sent = ui::bytes(status.bytes_sent.values().sum());
-    let open = status.summary.known().filter(|node| !node.is_final()).count();
-    let waiting = if open == 0 { String::new() } else { format!(", {open} at work") };
+    let open = || status.summary.known().filter(|node| !node.is_final());
+    let down = open().filter(|node| node.down.is_some()).count();
+    let some = |count: usize, what: &str| if count == 0 { String::new() } else { format!(", {count} {what}") };
+    let (at_work, down) = (some(open().count() - down, "at work"), some(down, "down"));
     let done = done_of_known(status.summary.known());
-    format!("{sent} sent, done on {done}{waiting}, {}", stage.label(cluster))
+    format!("{sent} sent, done on {done}{at_work}{down}, {}", stage.label(cluster))
 }

@@ -10,6 +10,7 @@ use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use super::ssh::is_printable;
+use super::ssh::printable;
 use crate::model::directory::{DirectoryConfig, Retention};
 use crate::model::limits;
 use crate::model::vpath::component_error;
@@ -37,16 +38,16 @@ pub enum Problem {
     #[error("expected fields, one on each line, as in `num-levels: 2`")]
     NotAMapping,
     /// A field that isn't known.
-    #[error("unknown field `{name}`{}", did_you_mean(meant.as_deref()))]
+    #[error("unknown field `{}`{}", printable(name), did_you_mean(meant.as_deref()))]
     UnknownField { name: String, meant: Option<String> },
     /// A field that must be there.
     #[error("the field `{field}` is missing: {expected}")]
     Missing { field: &'static str, expected: &'static str },
     /// The same field again.
-    #[error("the field `{0}` is given twice")]
+    #[error("the field `{}` is given twice", printable(.0))]
     Twice(String),
     /// A value of another kind.
-    #[error("`{field}` takes {expected}{}", found.as_ref().map(|found| format!(", not `{found}`")).unwrap_or_default())]
+    #[error("`{}` takes {expected}{}", printable(field), found.as_ref().map(|found| format!(", not `{found}`")).unwrap_or_default())]
     Expected { field: String, expected: &'static str, found: Option<String> },
     /// A name that can't be one.
     #[error("bad name {name:?}: {reason}")]
@@ -224,7 +225,7 @@ impl Fields {
                 let problem = problem.unwrap_or_else(|| Problem::Expected {
                     field: name.into(),
                     expected: expected(name),
-                    found: Some(super::ssh::printable(text)),
+                    found: Some(printable(text)),
                 });
                 self.errors.push(ConfigError { line: Some(*line), problem });
                 None

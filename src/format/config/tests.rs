@@ -77,6 +77,17 @@ fn retention_defaults() {
 }
 
 #[test]
+fn errors_show_no_control_characters() {
+    for text in ["{\"da\\ectory\": x}\n", "\"\\e\": 1\n\"\\e\": 1\n", "num-levels: \"\\e[2J\"\n", "? \"\\e\\n\"\n: [\n"]
+    {
+        let errors = errors(text);
+        assert!(!errors.is_empty() && !errors.concat().contains(char::is_control), "{errors:?}");
+    }
+    let errors = parse_overrides("\"da\\ectory\": [x]\n", Path::new("/cwd")).expect_err("a list");
+    assert!(errors.iter().all(|error| !error.to_string().contains(char::is_control)), "{errors:?}");
+}
+
+#[test]
 fn unknown_fields_name_the_nearest() {
     assert_eq!(
         errors("directory: /x\nnum-levels: 1\nappend_only: true\nshiny: 1\n"),

@@ -7,7 +7,7 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_saphyr::{Error, MergeKeyPolicy, Options, Spanned, budget, options};
 
-use super::{ConfigError, Problem, nearest};
+use super::{ConfigError, Problem, nearest, printable};
 use crate::model::limits;
 
 /// A field that a mapping may have.
@@ -117,7 +117,7 @@ fn config_error(error: &Error, current: Option<(String, &'static str)>) -> Confi
 fn first_line(message: &str) -> String {
     let line = message.lines().next().unwrap_or_default();
     let line = line.split_once(" at line ").map_or(line, |(before, _)| before);
-    line.chars().take(200).collect()
+    printable(line)
 }
 
 fn line_of(location: &serde_saphyr::Location) -> Option<usize> {

@@ -1,6 +1,7 @@
 //! `ciruela sync` as a process, against daemons that do as a test says.
 
 mod endings;
+mod live;
 mod output;
 mod serving;
 
