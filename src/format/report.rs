@@ -41,7 +41,9 @@ impl Standing {
             (&mut self.reason, limits::REPORT_TEXT_BYTES_MAX),
             (&mut self.waiting, limits::REPORT_TEXT_BYTES_MAX),
         ] {
-            text.iter_mut().for_each(|text| cut(text, max));
+            if let Some(text) = text {
+                cut(text, max);
+            }
         }
         self
     }

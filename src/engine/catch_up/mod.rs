@@ -41,7 +41,7 @@ pub enum Input {
     Head { path: VPath, change: Option<ChangeId> },
     /// A change turned out to be of no use on this node: it is refused from now on.
     Withdrawn { change: ChangeId, reason: String },
-    /// Gossip: the node has other heads in the directory.
+    /// Gossip: the node has other heads in the directory, which both carry.
     Differs { node: NodeId, directory: Box<str> },
     /// The node has proposed all that this one lacked, and these are its heads now.
     Completed { node: NodeId, directory: Box<str>, fingerprint: HeadsFingerprint },
@@ -194,7 +194,10 @@ impl Engine for CatchUp {
             Input::Withdrawn { change, reason } => self.withdrawn.insert(change, reason),
             Input::Differs { node, directory } => self.directory(&directory).differs(now.time, node),
             Input::Completed { node, directory, fingerprint } => {
-                self.directory(&directory).completed(node, fingerprint);
+                // Names that only the other has are not remembered.
+                if let Some(directory) = self.directories.get_mut(&directory) {
+                    directory.completed(node, fingerprint);
+                }
             }
             Input::Answered { session, answer } => {
                 self.step(now, session, outbox, |session, index| session.answered(answer?, index));

@@ -67,8 +67,8 @@ impl Reporting {
         self.open.len()
     }
 
-    fn watch(&mut self, node: NodeId, key: (VPath, ChangeId), outbox: &mut Outbox<Effect>) {
-        let known = self.watches.contains_key(&key);
+    fn watch(&mut self, node: NodeId, key: &(VPath, ChangeId), outbox: &mut Outbox<Effect>) {
+        let known = self.watches.contains_key(key);
         if !known && self.watches.len() >= limits::WATCHES_MAX {
             return;
         }
@@ -77,7 +77,7 @@ impl Reporting {
             return;
         }
         watch.watchers.insert(node, None);
-        self.tell(&key, Some(node), outbox);
+        self.tell(key, Some(node), outbox);
     }
 
     fn unwatch(&mut self, node: NodeId, key: &(VPath, ChangeId), outbox: &mut Outbox<Effect>) {
@@ -140,7 +140,9 @@ impl Reporting {
     fn down(&mut self, node: NodeId, outbox: &mut Outbox<Effect>) {
         let watched = self.watches.iter().filter(|(_, watch)| watch.watchers.contains_key(&node));
         let keys: Vec<_> = watched.map(|(key, _)| key.clone()).collect();
-        keys.iter().for_each(|key| self.unwatch(node, key, outbox));
+        for key in keys {
+            self.unwatch(node, &key, outbox);
+        }
     }
 }
 
@@ -159,7 +161,7 @@ impl Engine for Reporting {
 
     fn handle(&mut self, now: Now, input: Input, outbox: &mut Outbox<Effect>) {
         match input {
-            Input::Watched { node, path, change, on: true } => self.watch(node, (path, change), outbox),
+            Input::Watched { node, path, change, on: true } => self.watch(node, &(path, change), outbox),
             Input::Watched { node, path, change, on: false } => self.unwatch(node, &(path, change), outbox),
             Input::Standing { path, change, standing } => self.stands(now.time, &(path, change), standing, outbox),
             Input::Acked { node, number } => self.acked(node, number),
@@ -176,6 +178,8 @@ impl Engine for Reporting {
     fn handle_timeout(&mut self, now: Now, outbox: &mut Outbox<Effect>) {
         let due = self.watches.iter().filter(|(_, watch)| watch.late && watch.next <= now.time);
         let due: Vec<_> = due.map(|(key, _)| key.clone()).collect();
-        due.iter().for_each(|key| self.tell_all(now.time, key, outbox));
+        for key in due {
+            self.tell_all(now.time, &key, outbox);
+        }
     }
 }

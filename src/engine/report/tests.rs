@@ -104,7 +104,9 @@ fn progress_is_told_now_and_then_and_ends_at_once() {
 
 fn watching(nodes: &[u8]) -> Watching {
     let mut watching = Watching::default();
-    nodes.iter().for_each(|n| watching.member(node(*n), &info(*n), true));
+    for n in nodes {
+        watching.member(node(*n), &info(*n), true);
+    }
     assert!(watching.watch(&path(), CHANGE, IMAGE));
     watching
 }

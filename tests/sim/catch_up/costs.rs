@@ -61,7 +61,7 @@ fn cost(opener: &mut CatchUp, other: &mut CatchUp, one: &SignedChange) -> (usize
             Effect::Ask { session, request, .. } => (session, request),
             Effect::Propose { session, .. } => (session, NodeRequest::Propose { changes: vec![one.clone()] }),
             Effect::Decide { session, changes, .. } => {
-                assert_eq!(changes, [one.clone()]);
+                assert_eq!(changes, std::slice::from_ref(one));
                 know(opener, one);
                 opener.handle(Now::default(), Input::Decided { session, verdicts: accept() }, &mut outbox);
                 continue;
@@ -79,7 +79,7 @@ fn cost(opener: &mut CatchUp, other: &mut CatchUp, one: &SignedChange) -> (usize
             }
             NodeRequest::GetHeads { .. } => NodeResponse::GetHeads { changes: vec![one.clone()] },
             NodeRequest::Propose { changes } => {
-                assert_eq!(changes, &[one.clone()]);
+                assert_eq!(changes, std::slice::from_ref(one));
                 know(other, one);
                 NodeResponse::Propose { verdicts: accept() }
             }

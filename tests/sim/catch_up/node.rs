@@ -81,6 +81,10 @@ impl Node {
 
     /// A change of another node: the verdict, and what is to be written.
     pub(super) fn decide(&mut self, now: Now, signed: &SignedChange) -> (ProposalVerdict, Option<SignedChange>) {
+        if let Some(reason) = self.catch_up.withdrawn(change::id(&signed.change)) {
+            let reason = Some(reason.to_owned());
+            return (ProposalVerdict { verdict: VerdictWord::Refused, reason, newer: None }, None);
+        }
         let decision = access::decide_from_node(signed, &self.config, None, head(&self.heads, signed), now.stamp);
         let (verdict, newer) = match &decision.verdict {
             Verdict::Accept => (VerdictWord::Accept, None),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use ciruela::engine::catch_up::Input;
 use ciruela::format::{change, signature};
 use ciruela::model::change::{Change, SignedChange, Verb};
 use ciruela::model::ids::ImageId;
@@ -119,9 +120,9 @@ fn who_was_away_and_who_is_new_get_everything() {
             world.submit(at, node, signed(Verb::Append, &format!("/{directory}/{n}"), 1, stamp));
         }
         // What it had not heard of when it went off must come from it.
-        world.submit(Duration::from_millis(999), 2, signed(Verb::Append, "/append/its-own", 1, START.0));
+        world.submit(Duration::from_millis(960), 2, signed(Verb::Append, "/append/its-own", 1, START.0));
         world.run_until(Duration::from_secs(700));
-        assert_eq!(world.nodes[0].durable.len(), 600, "seed {seed}");
+        assert!(world.nodes[0].durable.len() >= 600, "seed {seed}");
         world.run_until(Duration::from_hours(3) + Duration::from_secs(1));
         let before = (world.messages, world.expected.len());
         world.run_until_equal(Duration::from_mins(2));
@@ -134,6 +135,7 @@ fn who_was_away_and_who_is_new_get_everything() {
 /// Both open a session with each other at the same moment, again and again.
 #[test]
 fn both_directions_at_once() {
+    let mut at_once = 0;
     for seed in seeds(40) {
         let mut random = Random::new(seed);
         let conditions = Conditions { loss_permille: 0, breaks_permille: 0, ..Conditions::of_seed(&mut random) };
@@ -147,9 +149,33 @@ fn both_directions_at_once() {
                 world.submit(Duration::ZERO, usize::try_from(node).expect("two"), change);
             }
         }
+        // So long the disks take.
+        world.run_until(Duration::from_secs(3));
         let took = world.run_until_equal(Duration::from_mins(5));
         assert_eq!((world.expected.len(), world.broken), (170, 0), "seed {seed}");
-        assert!(took < Duration::from_secs(60), "seed {seed}: {took:?}");
+        at_once = at_once.max(world.at_once);
+        assert!(took < Duration::from_mins(1), "seed {seed}: {took:?}");
+    }
+    assert_eq!(at_once, 2, "never both at once");
+}
+
+/// A change which one node can't use keeps it different for good: it is tried seldom, and what comes later still gets there.
+#[test]
+fn a_lasting_difference_costs_little_and_hinders_nothing() {
+    for seed in seeds(5) {
+        let mut world = World::new(seed, Conditions::FAIR, nodes(3));
+        let unusable = signed(Verb::Append, "/append/unusable", 1, START.0);
+        let reason = "names that can't be here".to_owned();
+        world.tell(2, Input::Withdrawn { change: change::id(&unusable.change), reason });
+        world.submit(Duration::ZERO, 0, unusable);
+        world.run_until(Duration::from_hours(1));
+        let heads: Vec<_> = world.nodes.iter().map(|node| node.durable.len()).collect();
+        assert_eq!((heads, world.broken), (vec![1, 1, 0], 0), "seed {seed}");
+        // Two pairs, both ways, some 20 sessions each with a few messages, instead of some 7,200 pulses that differ.
+        assert!(world.messages < 600, "seed {seed}: {} messages", world.messages);
+        world.submit(Duration::from_hours(1), 0, signed(Verb::Append, "/append/later", 1, START.0 + 3_600_000));
+        world.run_until(Duration::from_hours(1) + Duration::from_secs(30));
+        assert_eq!(world.nodes[2].durable.len(), 1, "seed {seed}: it didn't hear of the later one");
     }
 }
 

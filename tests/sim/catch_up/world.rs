@@ -40,6 +40,8 @@ pub(super) struct World {
     pub(super) messages: u64,
     pub(super) bytes: u64,
     pub(super) broken: u64,
+    /// Most nodes that had a session open with another one at the same time.
+    pub(super) at_once: usize,
 }
 
 enum Event {
@@ -76,6 +78,7 @@ impl World {
             messages: 0,
             bytes: 0,
             broken: 0,
+            at_once: 0,
         };
         for node in 0..world.nodes.len() {
             let first = Duration::from_millis(world.random.below(1_000));
@@ -208,7 +211,7 @@ impl World {
         }
     }
 
-    fn tell(&mut self, node: usize, input: Input) {
+    pub(super) fn tell(&mut self, node: usize, input: Input) {
         let now = self.clock();
         let effects = self.nodes[node].tell(now, input);
         self.carry_out(node, effects);
@@ -230,6 +233,7 @@ impl World {
                 Effect::Done { .. } | Effect::Release { .. } => {}
             }
         }
+        self.at_once = self.at_once.max(self.nodes.iter().filter(|node| node.catch_up.open().count() > 0).count());
         let open = self.nodes[node].catch_up.open().count();
         assert!(open <= limits::CATCH_UP_SESSIONS_MAX.min(DIRECTORIES.len()), "seed {}", self.seed);
     }

@@ -70,7 +70,9 @@ proptest! {
         }
         prop_assert_eq!((index.fingerprint(), index.len()), fingerprint(&map));
         prop_assert_eq!(index.is_empty(), map.is_empty());
-        asked.into_iter().for_each(|(from, to)| check(&index, &map, from, to));
+        for (from, to) in asked {
+            check(&index, &map, from, to);
+        }
     }
 
     #[test]
@@ -133,9 +135,13 @@ fn answers_are_bounded_in_bytes() {
     let mut index = HeadIndex::default();
     let long = |n: u32| format!("/key/{n:06}{}", format!("/{}", "x".repeat(255)).repeat(15)).parse().expect("valid");
     let paths: Vec<VPath> = (0..4_200).map(long).collect();
-    paths.iter().for_each(|path| assert!(index.insert(path, change(1))));
+    for path in &paths {
+        assert!(index.insert(path, change(1)));
+    }
     let mut ranges = index.split(None, None, limits::HEAD_RANGES_MAX as u64);
-    ranges.iter_mut().for_each(|range| range.count += 1);
+    for range in &mut ranges {
+        range.count += 1;
+    }
     let answers = answer_ranges(&index, &ranges);
     assert!(!answers.is_empty() && answers.len() < ranges.len(), "{}", answers.len());
     let bytes = |answer: &RangeAnswer| match answer {
