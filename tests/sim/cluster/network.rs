@@ -51,7 +51,7 @@ impl Conditions {
         doubled_permille: 0,
     };
 
-    pub(super) fn of_seed(random: &mut Random) -> Self {
+    pub(crate) fn of_seed(random: &mut Random) -> Self {
         Self {
             delay: Duration::from_micros(50 + random.below(50_000)),
             jitter: Duration::from_micros(random.below(100_000)),
