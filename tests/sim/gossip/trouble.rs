@@ -47,10 +47,11 @@ fn twins_are_two_members() {
     world.run_for(secs(180));
     let original = world.nodes[2].id;
     for node in world.running() {
-        let told: Vec<_> = world.nodes[node].told.iter().filter_map(|(_, effect)| match effect {
+        let told = world.nodes[node].told.iter().filter_map(|(_, effect)| match effect {
             Effect::Twin { node } => Some(*node),
             _ => None,
         });
+        let told: Vec<_> = told.collect();
         let expected = match node {
             2 => BTreeSet::from([clone]),
             node if node == number => BTreeSet::from([original]),
@@ -122,7 +123,7 @@ fn without_a_key_only_peers_talk() {
 
 #[test]
 fn what_is_replayed_is_refused() {
-    let mut world = joined(1, Conditions { doubled_permille: 0, ..USUAL }, 6);
+    let mut world = joined(1, Conditions { loss_permille: 0, doubled_permille: 0, ..USUAL }, 6);
     world.recorded = Some(Vec::new());
     world.tell(
         3,
@@ -130,6 +131,7 @@ fn what_is_replayed_is_refused() {
     );
     world.run_for(secs(20));
     let recorded = world.recorded.take().expect("it was on");
+    world.run_for(secs(1));
     let members = world.engine(0).members().count();
     for pause in [0, 60, 900] {
         world.run_for(secs(pause));
@@ -157,8 +159,8 @@ fn clocks_may_be_off_by_minutes() {
     for (number, node) in world.nodes.iter_mut().enumerate() {
         node.clock_ahead_ms = number as u64 * 100_000;
     }
-    // Twelve minutes ahead of the first one.
-    world.nodes[5].clock_ahead_ms = 720_000;
+    // More than ten minutes ahead of all others.
+    world.nodes[5].clock_ahead_ms = 1_100_000;
     world.start_all();
     world.run_for(secs(60));
     assert_eq!(world.engine(0).members().count(), 4);

@@ -88,7 +88,7 @@ pub(super) fn address(number: usize) -> SocketAddr {
     SocketAddr::from(([10, a, b, c], 24_783))
 }
 
-fn machine(number: usize) -> MachineId {
+pub(super) fn machine(number: usize) -> MachineId {
     let mut id = [1; 16];
     id[..8].copy_from_slice(&(number as u64).to_be_bytes());
     MachineId::new(id)
