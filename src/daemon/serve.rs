@@ -68,6 +68,9 @@ fn raise_file_limit() {
 
 fn load(args: &Args) -> anyhow::Result<NodeConfig> {
     let cwd = std::env::current_dir().context("can't tell the working directory")?;
+    for warning in configuration::warnings(&args.config_base_dir) {
+        tracing::warn!("{warning}");
+    }
     configuration::load(&args.config_base_dir, &cwd).map_err(|errors| {
         let lines: Vec<_> = errors.iter().map(ToString::to_string).collect();
         anyhow::anyhow!(

@@ -11,5 +11,6 @@ pub mod node_loop;
 pub mod pool;
 pub mod resolve;
 pub mod scan;
+pub mod udp;
 pub mod upload_loop;
 pub mod ws;

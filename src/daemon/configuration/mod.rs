@@ -1,4 +1,4 @@
-//! The configuration folder: `master.key`, `keys/NAME.key`, `configs/NAME.yaml`, `overrides.yaml`, `peers.txt`, read into
+//! The configuration folder: `master.key`, `keys/NAME.key`, `configs/NAME.yaml`, `overrides.yaml`, `peers.txt`, `cluster.key`, read into
 //! one [`NodeConfig`]. All that is wrong is reported at once, with file and line. What a text means is `format/config`'s;
 //! when to reload, the daemon's.
 
@@ -10,6 +10,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -17,8 +18,12 @@ use crate::format::config::{self, ConfigError, Override, did_you_mean};
 use crate::format::ssh::{AuthorizedKeysError, parse_authorized_keys};
 use crate::model::directory::{DirectoryConfig, NodeConfig};
 use crate::model::limits;
+use crate::model::peer::ClusterKey;
 
 use files::Folder;
+/// The file with the cluster's key.
+pub const CLUSTER_KEY_FILE: &str = "cluster.key";
+
 pub use report::{ConfigReport, check_config, render_report};
 
 /// One thing that is wrong with the configuration folder.
@@ -101,6 +106,20 @@ pub fn load(base: &Path, cwd: &Path) -> Result<NodeConfig, Vec<ConfigurationErro
     if loader.errors.is_empty() { Ok(config) } else { Err(loader.errors) }
 }
 
+/// What is dangerous about the folder, though it can be used.
+pub fn warnings(base: &Path) -> Vec<String> {
+    let file = base.join(CLUSTER_KEY_FILE);
+    let mode = std::fs::metadata(&file).map(|metadata| metadata.permissions().mode() & 0o077);
+    let exposed = mode.ok().filter(|mode| *mode != 0);
+    let warning = |_| {
+        format!(
+            "{file} can be read or written by other users of this host, and whoever has it is a node of the cluster; chmod 600 it",
+            file = file.display()
+        )
+    };
+    exposed.map(warning).into_iter().collect()
+}
+
 struct Loader<'a> {
     folder: Folder,
     cwd: &'a Path,
@@ -126,8 +145,9 @@ impl Loader<'_> {
         }
         self.overrides(&mut directories, &known);
         let peers = self.peers();
+        let cluster_key = self.cluster_key();
         let directories = directories.into_iter().map(|(name, directory)| (name, Arc::new(directory))).collect();
-        let config = NodeConfig { directories, master_keys, keys, peers };
+        let config = NodeConfig { directories, master_keys, keys, peers, cluster_key };
         self.errors.extend(check::upload_keys(&self.folder, &config));
         self.errors.extend(check::overlaps(&self.folder, &config));
         config
@@ -188,6 +208,12 @@ impl Loader<'_> {
             self.config_errors(file, errors);
             Vec::new()
         })
+    }
+
+    fn cluster_key(&mut self) -> Option<ClusterKey> {
+        let file = Path::new(CLUSTER_KEY_FILE);
+        let text = self.text(file)?;
+        config::parse_cluster_key(&text).map_err(|error| self.config_errors(file, vec![error])).ok()
     }
 
     fn config_errors(&mut self, file: &Path, errors: Vec<ConfigError>) {
