@@ -15,7 +15,7 @@ use crate::model::limits;
 #[derive(Debug, Clone, Parser)]
 #[command(name = "ciruela-server", version, max_term_width = 100)]
 pub struct Args {
-    /// Folder with `master.key`, `peers.txt`, `configs/NAME.yaml` and `keys/*.key`
+    /// Folder with `master.key`, `peers.txt`, `cluster.key`, `configs/NAME.yaml` and `keys/*.key`
     #[arg(short = 'c', long, default_value = "/etc/ciruela", value_name = "DIR", global = true)]
     pub config_base_dir: PathBuf,
     /// Folder for the state database and cached indexes
@@ -64,4 +64,10 @@ pub enum LogFormat {
 pub enum Command {
     /// Read the configuration folder, say what is wrong with it, and do nothing else
     CheckConfig,
+    /// Draw the secret which all nodes of a cluster share, and write it to a new file
+    NewClusterKey {
+        /// The file to make [default: `cluster.key` in the configuration folder]
+        #[arg(value_name = "FILE")]
+        file: Option<PathBuf>,
+    },
 }

@@ -3,11 +3,13 @@
 pub mod args;
 pub mod configuration;
 mod identity;
+mod new_cluster_key;
 mod pages;
 mod serve;
 pub mod status;
 
 use std::io::{IsTerminal as _, Write as _};
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -22,8 +24,9 @@ pub fn main() -> ExitCode {
 
 /// The same with arguments that were read already, for the client's demo.
 pub fn run(args: &Args) -> ExitCode {
-    match args.command {
+    match &args.command {
         Some(Command::CheckConfig) => check_config(args),
+        Some(Command::NewClusterKey { file }) => new_cluster_key(args, file.as_deref()),
         None => {
             start_logging(args.log_format);
             match serve::serve(args) {
@@ -50,6 +53,20 @@ fn start_logging(format: LogFormat) {
         LogFormat::Text => builder.try_init(),
         LogFormat::Json => builder.json().try_init(),
     };
+}
+
+fn new_cluster_key(args: &Args, file: Option<&Path>) -> ExitCode {
+    // A reader that went away has seen enough.
+    match new_cluster_key::new_cluster_key(file, &args.config_base_dir) {
+        Ok(said) => {
+            let _ = std::io::stdout().write_all(said.as_bytes());
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 fn check_config(args: &Args) -> ExitCode {

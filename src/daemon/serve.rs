@@ -2,28 +2,27 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::{TcpListener, TcpSocket, UdpSocket};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::args::Args;
-use super::configuration::{self, ConfigurationError};
+use super::configuration;
 use super::identity;
 use super::pages::Pages;
 use super::status::Metrics;
 use crate::driver::clock::Clock;
-use crate::driver::datagrams::Datagrams;
 use crate::driver::db::Db;
 use crate::driver::disk::claims::Claims;
 use crate::driver::disk::place::staging_name;
 use crate::driver::disk::real::RealFileSystem;
 use crate::driver::node_loop::{Control, Dialer, EVENTS_QUEUED_MAX, Ears, Hands, NodeLoop, answers};
 use crate::driver::peers;
+use crate::driver::udp::Datagrams;
 use crate::driver::ws::{self, Hub, ServerOptions};
 use crate::engine::node::{Node, Note, Setup, Snapshot};
 use crate::model::directory::NodeConfig;
@@ -57,7 +56,7 @@ pub(super) fn serve(args: &Args) -> anyhow::Result<()> {
         let folder = args.config_base_dir.join("configs");
         tracing::warn!("no directories are configured in {}: every change will be refused", folder.display());
     }
-    let key = read(args, configuration::load_cluster_key)?;
+    let key = config.cluster_key.clone();
     if key.is_none() && !config.peers.is_empty() {
         let folder = args.config_base_dir.display();
         tracing::warn!(
@@ -90,12 +89,10 @@ fn raise_file_limit() {
 
 fn load(args: &Args) -> anyhow::Result<NodeConfig> {
     let cwd = std::env::current_dir().context("can't tell the working directory")?;
-    read(args, |base| configuration::load(base, &cwd))
-}
-
-/// Reads something in the configuration folder.
-fn read<T>(args: &Args, load: impl FnOnce(&Path) -> Result<T, Vec<ConfigurationError>>) -> anyhow::Result<T> {
-    load(&args.config_base_dir).map_err(|errors| {
+    for warning in configuration::warnings(&args.config_base_dir) {
+        tracing::warn!("{warning}");
+    }
+    configuration::load(&args.config_base_dir, &cwd).map_err(|errors| {
         let lines: Vec<_> = errors.iter().map(ToString::to_string).collect();
         anyhow::anyhow!(
             "the configuration in {} can't be used:\n  {}",
@@ -113,7 +110,7 @@ async fn run(
     claims: Claims<RealFileSystem>,
 ) -> anyhow::Result<()> {
     let address = SocketAddr::new(args.host, args.port);
-    let (listener, datagrams) = bind(address).await?;
+    let (listener, socket) = bind(address).await?;
     let address = listener.local_addr().context("can't tell the address that is listened on")?;
     let Origin { host, incarnation, key, snapshot } = origin;
     let node = Node::new(Setup {
@@ -139,8 +136,10 @@ async fn run(
         log(note);
     });
     let hub = Hub::new(events);
+    let (udp, datagrams) = Datagrams::start(socket).await.context("can't use the UDP socket")?;
+    let dialer = Dialer::new(hub.clone(), args.host);
     let ears = Ears { answers: answered, events: happened, control: controls, datagrams };
-    let node_loop = NodeLoop::new(node, Clock::new(), hands, Dialer::new(hub.clone(), args.host), ears, note);
+    let node_loop = NodeLoop::new(node, Clock::new(), hands, (dialer, udp), ears, note);
     let (configure, configured) = watch::channel(config);
     tokio::spawn(peers::follow(configured, answer));
     let pages = Arc::new(Pages { control: control.clone(), metrics, version: VERSION });
@@ -168,13 +167,13 @@ async fn run(
 }
 
 /// The same port for TCP and UDP.
-async fn bind(address: SocketAddr) -> anyhow::Result<(TcpListener, Datagrams)> {
+async fn bind(address: SocketAddr) -> anyhow::Result<(TcpListener, UdpSocket)> {
     let mut left = if address.port() == 0 { ANY_PORT_TRIES } else { 1 };
     loop {
         let listener = listen(address).with_context(|| format!("can't listen on {address}"))?;
         let bound = listener.local_addr().context("can't tell the address that is listened on")?;
         left -= 1;
-        match Datagrams::bind(bound).await {
+        match UdpSocket::bind(bound).await {
             Ok(datagrams) => return Ok((listener, datagrams)),
             // The system chose a port whose UDP half somebody has.
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && left > 0 => {}

@@ -2,7 +2,6 @@
 
 pub mod agent;
 pub mod clock;
-pub mod datagrams;
 pub mod db;
 pub mod disk;
 pub mod frames;
@@ -13,5 +12,6 @@ pub mod peers;
 pub mod pool;
 pub mod resolve;
 pub mod scan;
+pub mod udp;
 pub mod upload_loop;
 pub mod ws;

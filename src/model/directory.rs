@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::key::{NamedKey, PublicKey};
+use super::peer::ClusterKey;
 use super::vpath::VPath;
 
 /// One `configs/NAME.yaml`.
@@ -51,6 +52,8 @@ pub struct NodeConfig {
     pub keys: BTreeMap<Box<str>, Vec<NamedKey>>,
     /// Lines of `peers.txt`: `host`, `host:port`, `address`, `[address]:port`.
     pub peers: Vec<Box<str>>,
+    /// `cluster.key`: what the nodes of the cluster share.
+    pub cluster_key: Option<ClusterKey>,
 }
 
 impl NodeConfig {

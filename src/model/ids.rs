@@ -23,7 +23,7 @@ pub fn hex(bytes: &[u8]) -> String {
 }
 
 /// Reads exactly `2 * N` hexadecimal digits (either case).
-pub fn from_hex<const N: usize>(text: &str) -> Result<[u8; N], ParseIdError> {
+pub(super) fn from_hex<const N: usize>(text: &str) -> Result<[u8; N], ParseIdError> {
     let error = || ParseIdError { expected: 2 * N, got: text.chars().take(200).collect() };
     let digits = text.as_bytes();
     if digits.len() != 2 * N {

@@ -296,6 +296,8 @@ pub const WHOLE_INDEXES_SENT_MAX: usize = 4;
 
 /// Bytes of a datagram, seal included, UDP's and IP's headers not.
 pub const DATAGRAM_BYTES_MAX: usize = 1_400;
+/// Datagrams received that wait for the daemon's loop; further ones are lost.
+pub const DATAGRAMS_QUEUED_MAX: usize = 1_024;
 /// Bytes of a packet of the SWIM library; what is left of the datagram always has room for a part of a value.
 pub const SWIM_BYTES_MAX: usize = 900;
 /// Bytes of a part of a value.

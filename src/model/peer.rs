@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::ids::MachineId;
+use super::ids::{MachineId, from_hex, hex};
 
 /// One WebSocket connection of this process, never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -51,6 +51,18 @@ pub struct NodeInfo {
 /// The 32 secret bytes which all nodes of a cluster share.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ClusterKey(pub [u8; 32]);
+
+impl ClusterKey {
+    /// Reads 64 hexadecimal digits. What isn't a key may be a secret all the same: it is never shown.
+    pub fn from_hex(text: &str) -> Option<Self> {
+        from_hex(text).ok().map(Self)
+    }
+
+    /// 64 hexadecimal digits.
+    pub fn to_hex(&self) -> String {
+        hex(&self.0)
+    }
+}
 
 impl std::fmt::Debug for ClusterKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

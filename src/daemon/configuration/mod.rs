@@ -1,4 +1,4 @@
-//! The configuration folder: `master.key`, `keys/NAME.key`, `configs/NAME.yaml`, `overrides.yaml`, `peers.txt`, read into
+//! The configuration folder: `master.key`, `keys/NAME.key`, `configs/NAME.yaml`, `overrides.yaml`, `peers.txt`, `cluster.key`, read into
 //! one [`NodeConfig`]. All that is wrong is reported at once, with file and line. What a text means is `format/config`'s;
 //! when to reload, the daemon's.
 
@@ -10,6 +10,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -20,6 +21,9 @@ use crate::model::limits;
 use crate::model::peer::ClusterKey;
 
 use files::Folder;
+/// The file with the cluster's key.
+pub const CLUSTER_KEY_FILE: &str = "cluster.key";
+
 pub use report::{ConfigReport, check_config, render_report};
 
 /// One thing that is wrong with the configuration folder.
@@ -69,9 +73,6 @@ pub enum ConfigurationProblem {
     /// `overrides.yaml` names a config that isn't there.
     #[error("there is no configs/{name}.yaml{}", did_you_mean(meant.as_deref()))]
     UnknownOverride { name: String, meant: Option<String> },
-    /// Not 64 hexadecimal digits.
-    #[error("it holds no key; `ciruela-server new-cluster-key` makes one")]
-    BadClusterKey,
     /// Two configs would manage the same tree.
     #[error("its directory {} is {relation} {}, which is {other}'s", mine.display(), theirs.display())]
     Overlap { mine: Box<Path>, relation: &'static str, theirs: Box<Path>, other: Box<str> },
@@ -105,15 +106,18 @@ pub fn load(base: &Path, cwd: &Path) -> Result<NodeConfig, Vec<ConfigurationErro
     if loader.errors.is_empty() { Ok(config) } else { Err(loader.errors) }
 }
 
-/// The key of the cluster in `cluster.key`, if that file is there.
-pub fn load_cluster_key(base: &Path) -> Result<Option<ClusterKey>, Vec<ConfigurationError>> {
-    let file = Path::new("cluster.key");
-    let folder = Folder::open(base)?;
-    let Some(text) = folder.read(file).map_err(|error| vec![error])? else { return Ok(None) };
-    match config::parse_cluster_key(&text) {
-        Some(key) => Ok(Some(key)),
-        None => Err(vec![folder.error(file, None, ConfigurationProblem::BadClusterKey)]),
-    }
+/// What is dangerous about the folder, though it can be used.
+pub fn warnings(base: &Path) -> Vec<String> {
+    let file = base.join(CLUSTER_KEY_FILE);
+    let mode = std::fs::metadata(&file).map(|metadata| metadata.permissions().mode() & 0o077);
+    let exposed = mode.ok().filter(|mode| *mode != 0);
+    let warning = |_| {
+        format!(
+            "{file} can be read or written by other users of this host, and whoever has it is a node of the cluster; chmod 600 it",
+            file = file.display()
+        )
+    };
+    exposed.map(warning).into_iter().collect()
 }
 
 struct Loader<'a> {
@@ -141,8 +145,9 @@ impl Loader<'_> {
         }
         self.overrides(&mut directories, &known);
         let peers = self.peers();
+        let cluster_key = self.cluster_key();
         let directories = directories.into_iter().map(|(name, directory)| (name, Arc::new(directory))).collect();
-        let config = NodeConfig { directories, master_keys, keys, peers };
+        let config = NodeConfig { directories, master_keys, keys, peers, cluster_key };
         self.errors.extend(check::upload_keys(&self.folder, &config));
         self.errors.extend(check::overlaps(&self.folder, &config));
         config
@@ -203,6 +208,12 @@ impl Loader<'_> {
             self.config_errors(file, errors);
             Vec::new()
         })
+    }
+
+    fn cluster_key(&mut self) -> Option<ClusterKey> {
+        let file = Path::new(CLUSTER_KEY_FILE);
+        let text = self.text(file)?;
+        config::parse_cluster_key(&text).map_err(|error| self.config_errors(file, vec![error])).ok()
     }
 
     fn config_errors(&mut self, file: &Path, errors: Vec<ConfigError>) {

@@ -22,7 +22,7 @@ pub struct ConfigReport {
 /// Reads the configuration as the daemon would, and changes nothing.
 pub fn check_config(base: &Path, cwd: &Path) -> ConfigReport {
     let outcome = load(base, cwd);
-    let mut notes = Vec::new();
+    let mut notes = super::warnings(base);
     if let Ok(folder) = Folder::open(base) {
         for (name, ending) in [("configs", "yaml"), ("keys", "key")] {
             let ignored = folder.list(name, ending, if name == "configs" { &["yml"] } else { &[] }).ignored;

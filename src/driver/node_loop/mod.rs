@@ -16,8 +16,8 @@ use self::answering::Requests;
 pub use self::dialer::Dialer;
 pub use self::hands::{Hands, HandsError};
 use super::clock::Clock;
-use super::datagrams::Datagrams;
 use super::disk::fs::FileSystem;
+use super::udp::{Datagrams, Received};
 use super::ws::{ConnectionHandle, Event, Outgoing, SendError};
 use crate::engine::contract::{Engine, Outbox};
 use crate::engine::node::{Effect, End, Input, Node, NodeStatus, Note};
@@ -50,7 +50,8 @@ pub struct NodeLoop<F: FileSystem + Clone> {
     events: mpsc::Receiver<Event>,
     control: mpsc::Receiver<Control>,
     dialer: Dialer,
-    datagrams: Datagrams,
+    udp: Datagrams,
+    datagrams: mpsc::Receiver<Received>,
     connections: BTreeMap<ConnectionId, Link>,
     note: Box<dyn Fn(&Note) + Send>,
     outbox: Outbox<Effect>,
@@ -64,8 +65,8 @@ pub struct Ears {
     pub events: mpsc::Receiver<Event>,
     /// Of pages and signals.
     pub control: mpsc::Receiver<Control>,
-    /// From and to other nodes.
-    pub datagrams: Datagrams,
+    /// Datagrams of other nodes.
+    pub datagrams: mpsc::Receiver<Received>,
 }
 
 /// A connection, and what it wants to read, if it ever wanted anything.
@@ -85,13 +86,13 @@ impl<F: FileSystem + Clone> NodeLoop<F> {
         node: Node,
         clock: Clock,
         hands: Hands<F>,
-        dialer: Dialer,
+        (dialer, udp): (Dialer, Datagrams),
         ears: Ears,
         note: Box<dyn Fn(&Note) + Send>,
     ) -> Self {
         let Ears { answers, events, control, datagrams } = ears;
         let (connections, outbox) = (BTreeMap::new(), Outbox::new());
-        Self { node, clock, hands, answers, events, control, dialer, datagrams, connections, note, outbox }
+        Self { node, clock, hands, answers, events, control, dialer, udp, datagrams, connections, note, outbox }
     }
 
     /// Runs until it is told to stop.
@@ -161,7 +162,7 @@ impl<F: FileSystem + Clone> NodeLoop<F> {
                 Effect::Send { connection, message } => self.send(connection, message),
                 Effect::Close { connection, reason } => self.close(connection, reason),
                 Effect::Connect { address } => self.dialer.dial(address),
-                Effect::Datagram { to, data } => self.datagrams.send(to, &data),
+                Effect::Datagram { to, data } => self.udp.send(to, &data),
                 Effect::Disk { job, task } => self.hands.disk(job, task),
                 Effect::Write { job, rows } => self.hands.write(job, rows),
                 Effect::LoadIndex { image } => self.hands.load_index(image),
@@ -220,7 +221,7 @@ enum Happening {
 async fn happening(events: &mut mpsc::Receiver<Event>, dialer: &mut Dialer, datagrams: &mut Datagrams) -> Happening {
     tokio::select! {
         event = events.recv() => event.map_or(Happening::NoMoreEvents, Happening::Event),
-        (from, data) = datagrams.receive() => Happening::Datagram { from, data },
+        Some((from, data)) = datagrams.recv() => Happening::Datagram { from, data },
         (address, dialed) = dialer.dialed() => match dialed {
             Ok(()) => Happening::Connecting,
             Err(reason) => Happening::NotConnected { address, reason },

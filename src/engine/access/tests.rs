@@ -39,6 +39,7 @@ pub(super) fn config() -> NodeConfig {
         master_keys: vec![key(1, "master")],
         keys: BTreeMap::from([("ci".into(), vec![key(2, "ci (bob)")]), ("other".into(), vec![key(3, "other")])]),
         peers: Vec::new(),
+        cluster_key: None,
     }
 }
 

@@ -229,7 +229,7 @@ impl Gossip {
         let me = PageEntry { member: Member::new(self.me, 0, State::Alive), values: self.values.whole() };
         let others = self.table.entries().map(|entry| PageEntry {
             member: Member::new(entry.id, entry.swim, state(entry)),
-            values: if entry.life == Life::Up { entry.values.whole() } else { Vec::new() },
+            values: if entry.life == Life::Up || entry.values.is_left() { entry.values.whole() } else { Vec::new() },
         });
         let all = std::iter::once(me).chain(others);
         let mut page = PageWriter::default();
@@ -377,8 +377,8 @@ impl Gossip {
 
     fn leave(&mut self, now: Now, outbox: &mut Outbox<Effect>) {
         if self.phase == Phase::Running {
+            // Not by way of the library, which would say that it is dead.
             let slot = self.values.leave();
-            self.spread(slot);
             let parts = self.values.parts(self.me, slot);
             for key in self.ring.several(limits::LEAVE_DATAGRAMS, &self.table, &mut self.random) {
                 let Some(to) = self.table.by_key(&key).map(|entry| entry.id) else { continue };
@@ -388,8 +388,6 @@ impl Gossip {
                 });
                 self.send(to.node.address, envelope, outbox);
             }
-            self.swim.leave();
-            self.settle(now, outbox);
         }
         self.phase = Phase::Left;
     }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use bytes::Bytes;
-use foca::{Member, Message};
+use foca::{Member, Message, State};
 
 use super::join::Fetch;
 use super::table::{Life, key};
@@ -11,7 +11,7 @@ use super::values::{OwnedPart, Taken};
 use super::{Effect, Gossip};
 use crate::engine::contract::Outbox;
 use crate::format::gossip::swim::Packet;
-use crate::format::gossip::{Envelope, Header, Item, MemberId, Part, PulseHead, read_datagram, read_page};
+use crate::format::gossip::{Envelope, Header, Item, MemberId, PageEntry, Part, PulseHead, read_datagram, read_page};
 use crate::model::limits;
 use crate::model::peer::NodeId;
 use crate::model::time::Now;
@@ -87,7 +87,7 @@ impl Gossip {
             let to = self.me;
             good &= self.swim.packet(sender, to, &packet);
             self.settle(now, outbox);
-            self.table.state(&sender, packet.incarnation, foca::State::Alive, outbox);
+            self.table.state(&sender, packet.incarnation, State::Alive, outbox);
             for member in &members {
                 self.table.state(member.id(), member.incarnation(), member.state(), outbox);
             }
@@ -192,7 +192,8 @@ impl Gossip {
     fn left(&mut self, now: Now, node: &NodeId, taken: &Taken, outbox: &mut Outbox<Effect>) {
         let up = self.table.get(node).filter(|entry| entry.life == Life::Up).map(|entry| entry.id);
         if let Some(id) = up.filter(|_| *taken == Taken::Left) {
-            self.swim.learn(std::iter::once(Member::down(id)), true);
+            // The goodbye itself is passed on: the library would say that it is dead.
+            self.swim.learn(std::iter::once(Member::down(id)), false);
             self.settle(now, outbox);
         }
     }
@@ -209,18 +210,17 @@ impl Gossip {
                 admitted.push(entry);
             }
         }
+        // Who has said goodbye isn't to be found dead.
+        admitted.iter().filter(|entry| entry.member.state() == State::Down).for_each(|entry| {
+            self.page_values(now, entry, outbox);
+        });
         // Others know them already.
         self.swim.learn(admitted.iter().map(|entry| entry.member.clone()), false);
         self.settle(now, outbox);
         for entry in admitted {
             let id = *entry.member.id();
             self.table.state(&id, entry.member.incarnation(), entry.member.state(), outbox);
-            for (slot, counter, bytes) in &entry.values {
-                let taken = self.table.values(&id, outbox, |known| known.value(*slot, *counter, bytes));
-                if let Some(taken) = taken {
-                    self.left(now, &id.node, &taken, outbox);
-                }
-            }
+            self.page_values(now, entry, outbox);
         }
         match self.join.fetch {
             Fetch::Asked { .. } if last => self.join.fetched(now.time, &mut self.random),
@@ -228,6 +228,15 @@ impl Gossip {
                 self.join.fetch = Fetch::Asked { node, until: now.time + limits::MEMBERS_FETCH_TIMEOUT };
             }
             Fetch::Due(_) => {}
+        }
+    }
+
+    fn page_values(&mut self, now: Now, entry: &PageEntry, outbox: &mut Outbox<Effect>) {
+        let id = entry.member.id();
+        for (slot, counter, bytes) in &entry.values {
+            if let Some(taken) = self.table.values(id, outbox, |known| known.value(*slot, *counter, bytes)) {
+                self.left(now, &id.node, &taken, outbox);
+            }
         }
     }
 

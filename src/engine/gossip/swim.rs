@@ -101,12 +101,6 @@ impl Swim {
         self.learn(std::iter::empty(), false);
     }
 
-    /// Says goodbye to three members.
-    pub(super) fn leave(&mut self) {
-        let _ = self.library.leave_cluster(&mut self.runtime);
-        self.timers.clear();
-    }
-
     pub(super) fn deadline(&self) -> Option<Time> {
         self.timers.first_key_value().map(|((due, _), _)| *due)
     }

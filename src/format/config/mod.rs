@@ -62,14 +62,12 @@ pub enum Problem {
     /// A peer that is neither a name nor an address.
     #[error("bad peer {0:?}: expected `host`, `host:port`, `address` or `[address]:port`")]
     BadPeer(String),
+    /// `cluster.key` holds something else. What, is not shown.
+    #[error("expected 64 hexadecimal digits; `ciruela-server new-cluster-key` makes a key")]
+    BadClusterKey,
     /// Beyond a bound.
     #[error("more than {max} {what}")]
     TooMany { what: &'static str, max: usize },
-}
-
-/// The key in the text of `cluster.key`: 64 hexadecimal digits.
-pub fn parse_cluster_key(text: &str) -> Option<ClusterKey> {
-    crate::model::ids::from_hex(text.trim()).ok().map(ClusterKey)
 }
 
 /// `, did you mean …?`, or nothing.
@@ -193,6 +191,11 @@ pub fn parse_peers(text: &str) -> Result<Vec<Box<str>>, Vec<ConfigError>> {
         }
     }
     if errors.is_empty() { Ok(peers) } else { Err(errors) }
+}
+
+/// The 64 hexadecimal digits of `cluster.key`; blanks and line ends around them don't matter.
+pub fn parse_cluster_key(text: &str) -> Result<ClusterKey, ConfigError> {
+    ClusterKey::from_hex(text.trim()).ok_or(ConfigError { line: None, problem: Problem::BadClusterKey })
 }
 
 /// Whether `name` can name a config or a key file: one printable component of a path.

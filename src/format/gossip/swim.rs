@@ -41,11 +41,10 @@ impl Packet {
         Ok(Self { incarnation, message, members })
     }
 
-    /// As the library wants it.
-    pub fn for_library(&self, from: MemberId, to: MemberId) -> Vec<u8> {
+    /// The bytes which [`Self::read`] reads.
+    pub fn write(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
-        let header = Header { src: from, src_incarnation: self.incarnation, dst: to, message: self.message.clone() };
-        put_header(&mut bytes, &header);
+        put_message(&mut bytes, self.incarnation, &self.message);
         if Self::has_members(&self.message) {
             // As many as were read.
             bytes.put_u16(u16::try_from(self.members.len()).unwrap_or(u16::MAX));
@@ -53,6 +52,15 @@ impl Packet {
                 write_member(&mut bytes, member);
             }
         }
+        bytes
+    }
+
+    /// As the library wants it.
+    pub fn for_library(&self, from: MemberId, to: MemberId) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        put_member(&mut bytes, &from);
+        put_member(&mut bytes, &to);
+        bytes.extend(self.write());
         bytes
     }
 }
@@ -123,7 +131,11 @@ fn put(mut buf: impl BufMut, bytes: &[u8]) -> Result<(), SwimError> {
 fn put_header(out: &mut Vec<u8>, header: &Header<MemberId>) {
     put_member(out, &header.src);
     put_member(out, &header.dst);
-    cbor::put_uint(out, u64::from(header.src_incarnation));
+    put_message(out, header.src_incarnation, &header.message);
+}
+
+fn put_message(out: &mut Vec<u8>, incarnation: u16, message: &Message<MemberId>) {
+    cbor::put_uint(out, u64::from(incarnation));
     let probe = |out: &mut Vec<u8>, kind, number: ProbeNumber| {
         cbor::put_uint(out, kind);
         cbor::put_uint(out, u64::from(number));
@@ -132,7 +144,7 @@ fn put_header(out: &mut Vec<u8>, header: &Header<MemberId>) {
         probe(out, kind, number);
         put_member(out, third);
     };
-    match &header.message {
+    match message {
         Message::Ping(number) => probe(out, 0, *number),
         Message::Ack(number) => probe(out, 1, *number),
         Message::PingReq { target, probe_number } => indirect(out, 2, *probe_number, target),

@@ -12,13 +12,14 @@ use crate::model::vpath::VPath;
 /// Texts over their bounds are cut.
 pub fn write_about(info: &NodeInfo) -> (Vec<u8>, usize) {
     let (hostname, version) = (cut(&info.hostname, limits::NAME_BYTES_MAX), cut(&info.version, limits::WORD_BYTES_MAX));
-    let mut room = limits::VALUE_BYTES_MAX - hostname.len() - version.len() - 16;
+    // The texts and the head of the list of names.
+    let mut room = limits::VALUE_BYTES_MAX - text_bytes(hostname) - text_bytes(version) - 3;
     let names = info.directories.iter().filter(|name| name.len() <= limits::NAME_BYTES_MAX);
     let fitting: Vec<_> = names
         .take_while(|name| {
-            let fits = room >= name.len() + 3;
-            room = room.saturating_sub(name.len() + 3);
-            fits
+            let left = room.checked_sub(text_bytes(name));
+            room = left.unwrap_or(room);
+            left.is_some()
         })
         .collect();
     let mut out = Vec::new();
@@ -65,6 +66,11 @@ pub fn read_watch(bytes: &[u8]) -> Result<(VPath, ChangeId), GossipError> {
     let change = ChangeId::new(reader.array_of()?);
     reader.end()?;
     Ok((path, change))
+}
+
+/// Of a text of up to 255 bytes.
+fn text_bytes(text: &str) -> usize {
+    text.len() + if text.len() < 24 { 1 } else { 2 }
 }
 
 fn cut(text: &str, max: usize) -> &str {
