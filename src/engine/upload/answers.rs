@@ -114,8 +114,13 @@ impl Uploads {
             }
             VerdictWord::Refused if word == "no_config" => {
                 self.set(place, Stage::NotHere);
-                outbox.push(Effect::Event(Event::NotHere { address, host, path, elsewhere: answer.hosts.len() }));
-                self.redirect(answer.hosts, outbox);
+                outbox.push(Effect::Event(Event::NotHere {
+                    address,
+                    host,
+                    path,
+                    elsewhere: answer.hosts.len().max(answer.addresses.len()),
+                }));
+                self.redirect(now, answer.hosts, answer.addresses, outbox);
             }
             VerdictWord::Refused if there && self.intents[upload].upload.weak => {
                 let current = answer.current;

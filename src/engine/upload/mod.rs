@@ -7,6 +7,7 @@
 mod answers;
 mod peer;
 mod reach;
+mod shares;
 mod summary;
 #[cfg(test)]
 mod tests;
@@ -170,11 +171,21 @@ pub struct Uploads {
     by_connection: BTreeMap<ConnectionId, SocketAddr>,
     /// Further addresses of nodes that are peers by another one.
     twins: BTreeSet<SocketAddr>,
-    /// Hosts that nodes named as having a directory: all, and those not tried yet.
-    redirected: BTreeSet<Box<str>>,
-    redirects: VecDeque<Box<str>>,
+    /// Nodes that were named as having a directory: all, and those not tried yet.
+    redirected: BTreeSet<Redirect>,
+    redirects: VecDeque<Redirect>,
+    /// Who was given shares of an image, in the order of their numbers.
+    shares: BTreeMap<ImageId, Vec<(SocketAddr, ConnectionId)>>,
     early_passed: bool,
     finished: bool,
+}
+
+/// Where a directory should be found.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Redirect {
+    Address(SocketAddr),
+    /// To be looked up.
+    Name(Box<str>),
 }
 
 /// An upload and its change.
@@ -206,6 +217,7 @@ impl Uploads {
             twins: BTreeSet::new(),
             redirected: BTreeSet::new(),
             redirects: VecDeque::new(),
+            shares: BTreeMap::new(),
             early_passed: false,
             finished: false,
         }
@@ -298,6 +310,7 @@ impl Engine for Uploads {
             }
             Input::Interrupted => self.finish(Ending::Interrupted, now, outbox),
         }
+        self.share_out(outbox);
         self.check_end(now, outbox);
     }
 

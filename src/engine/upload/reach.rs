@@ -3,10 +3,11 @@
 use std::net::SocketAddr;
 
 use super::peer::{Link, Peer, Stage};
-use super::{Effect, Event, Uploads};
+use super::{Effect, Event, Redirect, Uploads};
 use crate::engine::contract::Outbox;
 use crate::format::wire::Hosts;
 use crate::model::address::sample;
+use crate::model::ids::MachineId;
 use crate::model::limits;
 use crate::model::peer::{ConnectionId, Host, ProtocolVersion};
 use crate::model::time::Now;
@@ -44,7 +45,7 @@ impl Uploads {
             Err(reason) => {
                 outbox.push(Effect::Event(Event::NotResolved { name: name.clone(), reason: reason.clone() }));
                 self.unresolved.insert(name, reason);
-                self.follow_redirects(outbox);
+                self.follow_redirects(now, outbox);
             }
         }
     }
@@ -189,22 +190,29 @@ impl Uploads {
         for _ in 0..if self.reached() == 0 { 2 * silent } else { 0 } {
             self.replace_with_spare(now, outbox);
         }
-        self.follow_redirects(outbox);
+        self.follow_redirects(now, outbox);
     }
 
-    /// A node named hosts which carry a directory that it doesn't carry itself.
-    pub(super) fn redirect(&mut self, hosts: Hosts, outbox: &mut Outbox<Effect>) {
-        for (machine_id, name) in hosts.into_iter().take(limits::HOSTS_MAX) {
-            let is_peer = |peer: &Peer| peer.host.as_ref().is_some_and(|host| host.machine_id == machine_id);
-            if !self.peers.values().any(is_peer) && self.redirected.insert(name.clone()) {
-                self.redirects.push_back(name);
+    /// A node named others which carry a directory that it doesn't carry itself.
+    pub(super) fn redirect(&mut self, now: Now, hosts: Hosts, addresses: Vec<SocketAddr>, outbox: &mut Outbox<Effect>) {
+        // Without addresses names must do.
+        let names = if addresses.is_empty() { hosts } else { Hosts::new() };
+        let is_peer = |machine_id: &MachineId| {
+            self.peers.values().any(|peer| peer.host.as_ref().is_some_and(|host| host.machine_id == *machine_id))
+        };
+        let names = names.into_iter().filter(|(machine_id, _)| !is_peer(machine_id));
+        let names = names.map(|(_, name)| Redirect::Name(name));
+        let all: Vec<_> = addresses.into_iter().map(Redirect::Address).chain(names).take(limits::HOSTS_MAX).collect();
+        for redirect in all {
+            if self.redirected.insert(redirect.clone()) {
+                self.redirects.push_back(redirect);
             }
         }
-        self.follow_redirects(outbox);
+        self.follow_redirects(now, outbox);
     }
 
     /// 003-05: goes on until enough nodes carry each directory.
-    fn follow_redirects(&mut self, outbox: &mut Outbox<Effect>) {
+    fn follow_redirects(&mut self, now: Now, outbox: &mut Outbox<Effect>) {
         while !self.redirects.is_empty() {
             let carriers = |upload: usize| {
                 self.peers.values().filter(|peer| peer.stages[upload] != Stage::NotHere && !peer.is_down()).count()
@@ -213,8 +221,10 @@ impl Uploads {
             if fewest + self.resolving.len() >= self.rules.initial_connections {
                 return;
             }
-            if let Some(name) = self.redirects.pop_front() {
-                self.resolve(name.into(), outbox);
+            match self.redirects.pop_front() {
+                Some(Redirect::Name(name)) => self.resolve(name.into(), outbox),
+                Some(Redirect::Address(address)) => _ = self.add_peer(now, address, outbox),
+                None => {}
             }
         }
     }
