@@ -178,6 +178,12 @@ pub const SYNC_DURATION_MAX: Duration = Duration::from_hours(365 * 24);
 pub const ENTRY_POINTS_MAX: usize = 256;
 /// Nodes of one cluster that the client connects to, chosen at first or named by others.
 pub const CLIENT_PEERS_MAX: usize = 1_024;
+/// Nodes which a client that has lost its nodes tries to reach, of those that it was only told of.
+pub const STAND_INS_MAX: usize = 32;
+/// How often the client looks whether it is sending something.
+pub const SENDING_SAMPLE_INTERVAL: Duration = Duration::from_millis(50);
+/// From an upload that was sent in less time no rate can be told.
+pub const SENDING_MEASURED_MIN: Duration = Duration::from_millis(500);
 /// Answers to the client's questions (names, connections, signatures) that wait for its loop.
 pub const CLIENT_ANSWERS_QUEUED_MAX: usize = 1_024;
 /// Messages of all its connections that wait for the client's loop.

@@ -1,8 +1,10 @@
 //! The upload engine, told by hand what a network would tell it.
 
 mod endings;
+mod follow;
 mod laws;
 mod reach;
+mod safety;
 mod shares;
 mod verdicts;
 
