@@ -100,7 +100,7 @@ async fn run(
         log(note);
     });
     let node_loop = NodeLoop::new(node, Clock::new(), hands, answered, happened, controls, note);
-    let pages = Arc::new(Pages { control: control.clone(), metrics, version: VERSION });
+    let pages = Arc::new(Pages { control: control.clone(), metrics, version: VERSION, clock: Clock::new() });
     let stopped = Arc::new(Notify::new());
     let shutdown = stopped.clone();
     let options = ServerOptions { max_connections: args.max_connections };

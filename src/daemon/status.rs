@@ -1,6 +1,7 @@
 //! The status pages: short text for people, JSON for programs, Prometheus text for monitoring.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use metrics::{Counter, Gauge, counter, describe_counter, describe_gauge, gauge};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
@@ -41,17 +42,32 @@ fn line(path: &PathStatus) -> String {
 }
 
 /// What `GET /status.json` answers.
-pub fn json(status: &NodeStatus, version: &str) -> String {
+pub fn json(status: &NodeStatus, version: &str, uptime: Duration) -> String {
     let paths: Vec<Value> = status.paths.iter().map(path_json).collect();
     let value = json!({
         "version": version,
         "machine_id": status.host.machine_id.to_string(),
         "hostname": status.host.hostname,
+        "uptime_seconds": uptime.as_secs(),
         "connections": status.connections,
         "directories": status.directories,
+        "heads": heads(status),
         "paths": paths,
     });
     format!("{value:#}\n")
+}
+
+/// For each directory how many heads there are, and the same text wherever they are the same.
+fn heads(status: &NodeStatus) -> Value {
+    let one = |name: &String| {
+        let mut hash = blake2b_simd::Params::new().hash_length(16).to_state();
+        let paths = || status.paths.iter().filter(|path| path.path.key() == name);
+        for path in paths() {
+            hash.update(path.path.as_str().as_bytes()).update(b"\0").update(path.change.as_bytes());
+        }
+        (name.clone(), json!({ "count": paths().count(), "fingerprint": hash.finalize().to_hex().as_str() }))
+    };
+    Value::Object(status.directories.iter().map(one).collect())
 }
 
 fn path_json(path: &PathStatus) -> Value {

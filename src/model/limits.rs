@@ -162,6 +162,15 @@ pub const CONFIG_PROBLEMS_MAX: usize = 100;
 /// Components after the key which a directory config may ask for.
 pub const NUM_LEVELS_MAX: usize = 16;
 
+/// Bytes of a status page.
+pub const PAGE_BYTES_MAX: usize = 32 << 20;
+/// A status page takes no longer.
+pub const PAGE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Nodes which `ciruela status` asks at the same time.
+pub const STATUS_ASKED_AT_ONCE_MAX: usize = 16;
+/// Deployments in progress which `ciruela status` lists for people.
+pub const STATUS_DEPLOYS_SHOWN_MAX: usize = 100;
+
 /// Addresses of a cluster name that the client connects to at first.
 pub const INITIAL_CONNECTIONS: usize = 3;
 /// The port, TCP and UDP, unless told otherwise.

@@ -12,6 +12,7 @@ mod kills;
 mod peer;
 mod publisher;
 mod server;
+mod status;
 mod sync;
 mod terminal;
 mod trees;

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Limited};
@@ -37,9 +38,9 @@ pub enum ConnectError {
     /// The host is there, but no process has the port.
     #[error("nothing listens at {addr}")]
     Refused { addr: SocketAddr },
-    /// No answer in [`limits::HANDSHAKE_TIMEOUT`].
-    #[error("{addr} did not answer within {} s", limits::HANDSHAKE_TIMEOUT.as_secs())]
-    Timeout { addr: SocketAddr },
+    /// No answer in time.
+    #[error("{addr} did not answer within {} s", after.as_secs())]
+    Timeout { addr: SocketAddr, after: Duration },
     /// The system can't connect.
     #[error("can't connect to {addr}: {source}")]
     Io {
@@ -57,20 +58,22 @@ pub enum ConnectError {
 
 /// Connects to a daemon; `host` is what it is called in the request.
 pub async fn connect(addr: SocketAddr, host: &str) -> Result<Connected, ConnectError> {
-    let attempt = async {
-        let stream = TcpStream::connect(addr).await.map_err(|source| {
-            if source.kind() == io::ErrorKind::ConnectionRefused {
-                ConnectError::Refused { addr }
-            } else if source.kind() == io::ErrorKind::TimedOut {
-                ConnectError::Timeout { addr }
-            } else {
-                ConnectError::Io { addr, source }
-            }
-        })?;
-        no_delay(&stream);
-        shake_hands(stream, addr, host).await
-    };
-    timeout(limits::HANDSHAKE_TIMEOUT, attempt).await.unwrap_or(Err(ConnectError::Timeout { addr }))
+    let attempt = async { shake_hands(open(addr).await?, addr, host).await };
+    let after = limits::HANDSHAKE_TIMEOUT;
+    timeout(after, attempt).await.unwrap_or(Err(ConnectError::Timeout { addr, after }))
+}
+
+/// A TCP connection.
+pub(super) async fn open(addr: SocketAddr) -> Result<TcpStream, ConnectError> {
+    let stream = TcpStream::connect(addr).await.map_err(|source| {
+        if source.kind() == io::ErrorKind::ConnectionRefused {
+            ConnectError::Refused { addr }
+        } else {
+            ConnectError::Io { addr, source }
+        }
+    })?;
+    no_delay(&stream);
+    Ok(stream)
 }
 
 async fn shake_hands(stream: TcpStream, addr: SocketAddr, host: &str) -> Result<Connected, ConnectError> {
@@ -119,14 +122,14 @@ fn check(response: &Response<Incoming>, key: &str) -> Result<ProtocolVersion, &'
 }
 
 /// The first line of an answer, cut, for people.
-async fn text_of(response: Response<Incoming>) -> String {
+pub(super) async fn text_of(response: Response<Incoming>) -> String {
     let body = Limited::new(response.into_body(), limits::TEXT_BYTES_MAX).collect().await;
     let body = body.map(http_body_util::Collected::to_bytes).unwrap_or_default();
     let text = String::from_utf8_lossy(&body);
     text.lines().next().unwrap_or_default().chars().filter(|c| !c.is_control()).take(200).collect()
 }
 
-fn with_cause(error: &hyper::Error) -> String {
+pub(super) fn with_cause(error: &hyper::Error) -> String {
     use std::error::Error;
     error.source().map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
 }
