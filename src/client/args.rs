@@ -3,13 +3,13 @@
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
-use super::{demo, index, sync, verify};
+use super::{demo, index, status, sync, verify};
 
 /// Puts directories on every machine of a cluster: signed, whole, and fast.
 #[derive(Debug, Parser)]
 #[command(name = "ciruela", version, max_term_width = 100)]
 pub struct Cli {
-    /// For `sync`: the port of entry points that name none [default: 24783]
+    /// For `sync` and `status`: the port of entry points that name none [default: 24783]
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     pub port: Option<u16>,
     /// What to do.
@@ -21,6 +21,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     Sync(Box<sync::SyncArgs>),
+    Status(status::StatusArgs),
     Index(index::IndexArgs),
     Verify(verify::VerifyArgs),
     Demo(demo::DemoArgs),

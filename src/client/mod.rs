@@ -4,6 +4,7 @@ pub mod args;
 pub mod demo;
 pub mod index;
 pub mod keys;
+pub mod status;
 pub mod sync;
 pub mod ui;
 pub mod verify;
@@ -31,6 +32,7 @@ pub fn main() -> ExitCode {
         Command::Sync(args) => sync::run(*args, cli.port),
         Command::Index(args) => index::run(&args),
         Command::Verify(args) => verify::run(&args),
+        Command::Status(args) => status::run(args, cli.port),
         Command::Demo(args) => demo::run(&args),
         Command::DemoNode(args) => demo::run_node(&args),
         Command::Completions(args) => {

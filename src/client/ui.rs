@@ -108,7 +108,7 @@ fn to_stderr(text: &str) {
 }
 
 /// Control characters, which could do anything to a terminal, in words: some of what is shown comes from other machines.
-fn harmless(text: &str) -> String {
+pub fn harmless(text: &str) -> String {
     let shown = |c: char| if c.is_control() && c != '\n' { c.escape_default().to_string() } else { c.to_string() };
     text.chars().map(shown).collect()
 }

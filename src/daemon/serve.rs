@@ -142,7 +142,7 @@ async fn run(
     let node_loop = NodeLoop::new(node, Clock::new(), hands, (dialer, udp), ears, note);
     let (configure, configured) = watch::channel(config);
     tokio::spawn(peers::follow(configured, answer));
-    let pages = Arc::new(Pages { control: control.clone(), metrics, version: VERSION });
+    let pages = Arc::new(Pages { control: control.clone(), metrics, version: VERSION, clock: Clock::new() });
     let stopped = Arc::new(Notify::new());
     let shutdown = stopped.clone();
     let options = ServerOptions { max_connections: args.max_connections };

@@ -1,12 +1,13 @@
 //! The status pages: short text for people, JSON for programs, Prometheus text for monitoring.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use metrics::{Counter, Gauge, counter, describe_counter, describe_gauge, gauge};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use serde_json::{Value, json};
 
-use crate::engine::node::{NodeStatus, Note, PathStatus};
+use crate::engine::node::{MemberStatus, NodeStatus, Note, PathStatus};
 
 /// What `GET /` answers.
 pub fn text(status: &NodeStatus, version: &str) -> String {
@@ -18,6 +19,17 @@ pub fn text(status: &NodeStatus, version: &str) -> String {
         done,
         status.paths.len()
     );
+    let (alive, others): (Vec<_>, Vec<_>) = status.members.iter().partition(|member| member.state == "alive");
+    let _ = writeln!(out, "{} nodes alive in the cluster", alive.len());
+    for MemberStatus { node, info, state } in others {
+        let _ = writeln!(
+            out,
+            "{} ({}) {}",
+            info.hostname,
+            node.address,
+            if *state == "left" { "has left" } else { "is down" }
+        );
+    }
     for path in status.paths.iter().filter(|path| path.state != "done") {
         let _ = writeln!(out, "{}", line(path));
     }
@@ -41,17 +53,33 @@ fn line(path: &PathStatus) -> String {
 }
 
 /// What `GET /status.json` answers.
-pub fn json(status: &NodeStatus, version: &str) -> String {
+pub fn json(status: &NodeStatus, version: &str, uptime: Duration) -> String {
     let paths: Vec<Value> = status.paths.iter().map(path_json).collect();
     let value = json!({
         "version": version,
         "machine_id": status.host.machine_id.to_string(),
         "hostname": status.host.hostname,
+        "uptime_seconds": uptime.as_secs(),
         "connections": status.connections,
         "directories": status.directories,
+        "heads": heads(status),
         "paths": paths,
+        "members": status.members.iter().map(member_json).collect::<Vec<_>>(),
     });
     format!("{value:#}\n")
+}
+
+/// For each directory how many heads there are, and the same text wherever they are the same.
+fn heads(status: &NodeStatus) -> Value {
+    let one = |name: &String| {
+        let mut hash = blake2b_simd::Params::new().hash_length(16).to_state();
+        let paths = || status.paths.iter().filter(|path| path.path.key() == name);
+        for path in paths() {
+            hash.update(path.path.as_str().as_bytes()).update(b"\0").update(path.change.as_bytes());
+        }
+        (name.clone(), json!({ "count": paths().count(), "fingerprint": hash.finalize().to_hex().as_str() }))
+    };
+    Value::Object(status.directories.iter().map(one).collect())
 }
 
 fn path_json(path: &PathStatus) -> Value {
@@ -66,6 +94,18 @@ fn path_json(path: &PathStatus) -> Value {
         "failure": path.failure,
         "bytes_done": path.bytes_done,
         "bytes_total": path.bytes_total,
+    })
+}
+
+fn member_json(member: &MemberStatus) -> Value {
+    json!({
+        "address": member.node.address.to_string(),
+        "machine_id": member.node.machine_id.to_string(),
+        "incarnation": member.node.incarnation,
+        "hostname": member.info.hostname,
+        "version": member.info.version,
+        "directories": member.info.directories,
+        "state": member.state,
     })
 }
 
@@ -92,6 +132,8 @@ impl Metrics {
         describe_counter!("ciruela_corrupt_blocks_sent_total", "Blocks that other nodes found to be wrong");
         describe_counter!("ciruela_caught_up_changes_total", "Changes that nodes exchanged by comparing");
         describe_gauge!("ciruela_connections", "Open WebSocket connections");
+        describe_gauge!("ciruela_members", "Nodes of the cluster, this one included, by state");
+        describe_counter!("ciruela_datagrams_dropped_total", "Datagrams that were not taken, by reason");
         describe_gauge!("ciruela_paths", "Paths, by state");
         Ok(Self {
             handle,
@@ -140,6 +182,22 @@ impl Metrics {
         let waiting = status.paths.iter().filter(|path| path.waiting.is_some()).count();
         for (state, count) in [("done", done), ("waiting", waiting), ("active", status.paths.len() - done - waiting)] {
             gauge!("ciruela_paths", "state" => state).set(count as f64);
+        }
+        for state in ["alive", "down", "left"] {
+            let count = status.members.iter().filter(|member| member.state == state).count();
+            gauge!("ciruela_members", "state" => state).set(count as f64);
+        }
+        let dropped = status.datagrams_dropped;
+        for (reason, count) in [
+            ("foreign", dropped.foreign),
+            ("unsealable", dropped.unsealable),
+            ("unlisted", dropped.unlisted),
+            ("untimely", dropped.untimely),
+            ("replayed", dropped.replayed),
+            ("malformed", dropped.malformed),
+            ("misdirected", dropped.misdirected),
+        ] {
+            counter!("ciruela_datagrams_dropped_total", "reason" => reason).absolute(count);
         }
         self.handle.render()
     }

@@ -233,6 +233,15 @@ pub const CONFIG_PROBLEMS_MAX: usize = 100;
 /// Components after the key which a directory config may ask for.
 pub const NUM_LEVELS_MAX: usize = 16;
 
+/// Bytes of a status page.
+pub const STATUS_PAGE_BYTES_MAX: usize = 32 << 20;
+/// A status page takes no longer.
+pub const PAGE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Nodes which `ciruela status` asks at the same time.
+pub const STATUS_ASKED_AT_ONCE_MAX: usize = 16;
+/// Deployments in progress which `ciruela status` lists for people.
+pub const STATUS_DEPLOYS_SHOWN_MAX: usize = 100;
+
 /// Addresses of a cluster name that the client connects to at first.
 pub const INITIAL_CONNECTIONS: usize = 3;
 /// The port, TCP and UDP, unless told otherwise.
@@ -249,6 +258,12 @@ pub const SYNC_DURATION_MAX: Duration = Duration::from_hours(365 * 24);
 pub const ENTRY_POINTS_MAX: usize = 256;
 /// Nodes of one cluster that the client connects to, chosen at first or named by others.
 pub const CLIENT_PEERS_MAX: usize = 1_024;
+/// Nodes which a client that has lost its nodes tries to reach, of those that it was only told of.
+pub const STAND_INS_MAX: usize = 32;
+/// How often the client looks whether it is sending something.
+pub const SENDING_SAMPLE_INTERVAL: Duration = Duration::from_millis(50);
+/// From an upload that was sent in less time no rate can be told.
+pub const SENDING_MEASURED_MIN: Duration = Duration::from_millis(500);
 /// Answers to the client's questions (names, connections, signatures) that wait for its loop.
 pub const CLIENT_ANSWERS_QUEUED_MAX: usize = 1_024;
 /// Messages of all its connections that wait for the client's loop.

@@ -6,10 +6,12 @@ use std::net::SocketAddr;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 
+use bytes::Bytes;
 use ciruela::driver::ws::{ConnectionHandle, Event, Handler, Hub, Outgoing, Page, ServerOptions, serve};
 use ciruela::format::hash::hash_blocks;
 use ciruela::format::wire::{
-    Hello, Hosts, Message, Notification, Outcome, Request, Response, SubmitAnswer, VerdictWord,
+    Hello, Hosts, Message, NodeReport, Nodes, Notice, Notification, Outcome, Request, Response, SubmitAnswer,
+    VerdictWord,
 };
 use ciruela::format::{change, index, signature};
 use ciruela::model::change::{Change, SignedChange};
@@ -42,6 +44,10 @@ pub(crate) enum Play {
     Refuse(&'static str, Refusal),
     /// Accepts it, then says that it ended so.
     End(&'static str, &'static str),
+    /// The same as [`Play::Take`]; tells that these nodes are at work, and when it is done, that they ended so. `down`: not alive.
+    Follow(Vec<(u8, &'static str)>),
+    /// The same, but says that it has all pieces, and never that anybody is done.
+    Hold(u8),
 }
 
 /// What comes with a refusal.
@@ -219,12 +225,28 @@ impl Node {
                 let host = |(n, name): (u8, String)| (MachineId::new([n; 16]), name.into());
                 answer.hosts = refusal.hosts.into_iter().map(host).collect();
             }
-            Play::Take | Play::BreakOff(_) | Play::Meanwhile(_) | Play::Ask(_) | Play::Accept | Play::End(..) => {}
+            Play::Take
+            | Play::BreakOff(_)
+            | Play::Meanwhile(_)
+            | Play::Ask(_)
+            | Play::Accept
+            | Play::Follow(_)
+            | Play::Hold(_)
+            | Play::End(..) => {}
         }
         self.send(from, Message::Response { id, response: Response::SubmitChange(answer) });
         match self.play.clone() {
             Play::End(result, reason) => self.end(from, &signed, result, Some(reason), 0),
             Play::Take | Play::BreakOff(_) | Play::Meanwhile(_) => self.fetch(from, signed),
+            Play::Follow(others) => {
+                let others: Vec<_> = others.iter().map(|(n, _)| (*n, "fetch")).collect();
+                self.tell_of(from, &signed, &others);
+                self.fetch(from, signed);
+            }
+            Play::Hold(other) => {
+                self.tell_of(from, &signed, &[(other, "fetch")]);
+                self.fetch(from, signed);
+            }
             Play::Ask(_) => {
                 self.asking = Some(signed);
                 self.ask_next(from);
@@ -357,7 +379,38 @@ impl Node {
             let bytes = one.got.into_values().flatten().collect::<Vec<_>>();
             let len = bytes.len() as u64;
             self.images.lock().expect("not poisoned").insert(image, bytes);
+            match self.play.clone() {
+                Play::Hold(_) => {
+                    let pieces = Notice::Pieces { image, count: 0, have: Bytes::new() };
+                    self.send(one.connection, Message::Notification(Notification::Cluster(pieces)));
+                    return;
+                }
+                Play::Follow(others) => self.tell_of(one.connection, &one.signed, &others),
+                _ => {}
+            }
             self.end(one.connection, &one.signed, "done", None, len);
         }
+    }
+
+    /// How other nodes fare.
+    fn tell_of(&self, to: ConnectionId, signed: &SignedChange, others: &[(u8, &str)]) {
+        let report = |(n, word): &(u8, &str)| NodeReport {
+            host: Host { machine_id: MachineId::new([*n; 16]), hostname: format!("node{n}").into() },
+            address: format!("10.0.0.{n}:1").into(),
+            alive: *word != "down",
+            state: "fetch".to_owned(),
+            result: (!matches!(*word, "fetch" | "down")).then(|| (*word).to_owned()),
+            reason: (*word == "failed").then(|| "the disk is broken".to_owned()),
+            waiting: None,
+            bytes_done: 1,
+            bytes_total: 2,
+            bytes_reused: 0,
+            bytes_fetched: 2,
+        };
+        let (path, change) = (signed.change.path.clone(), change::id(&signed.change));
+        let (image, total) = (signed.change.image.expect("an image"), others.len() as u64);
+        let nodes = others.iter().map(report).collect();
+        let nodes = Nodes { path, image, change, total, nodes, complete: true };
+        self.send(to, Message::Notification(Notification::Cluster(Notice::Nodes(nodes))));
     }
 }

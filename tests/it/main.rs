@@ -13,6 +13,7 @@ mod kills;
 mod peer;
 mod publisher;
 mod server;
+mod status;
 mod sync;
 mod terminal;
 mod trees;

@@ -116,6 +116,18 @@ fn event_value(event: &Event) -> Value {
             });
             with_node("ended", *address, Some(&outcome.host), fields)
         }
+        Event::Told { address, path, image, report } => {
+            let fields = json!({
+                "path": path.as_str(),
+                "image": image.to_string(),
+                "state": report.state,
+                "waiting": report.waiting,
+                "bytes_done": report.bytes_done,
+                "bytes_total": report.bytes_total,
+            });
+            with_node("progress", *address, Some(&report.host), fields)
+        }
+        Event::Safe { safe } => json!({ "event": "safe", "safe": safe }),
         Event::NotServed { address, host, path, reason } => {
             with_node("not_served", *address, Some(host), json!({ "path": path.as_str(), "reason": reason }))
         }
@@ -190,6 +202,7 @@ const fn ending_word(ending: &Ending) -> &'static str {
         Ending::Unreachable => "unreachable",
         Ending::NotSigned(_) => "not_signed",
         Ending::Interrupted => "interrupted",
+        Ending::Left => "left",
     }
 }
 
@@ -219,7 +232,7 @@ impl Audience for Json {
             let known = status.summary.known().count();
             let done = status.summary.known().filter(|node| node.is_done()).count();
             let sent: u64 = status.bytes_sent.values().sum();
-            let value = json!({ "event": "status", "known": known, "done": done, "bytes_sent": sent });
+            let value = json!({ "event": "status", "known": known, "done": done, "bytes_sent": sent, "safe": status.summary.safe });
             self.of_cluster(at, cluster, value);
         }
     }
@@ -237,6 +250,8 @@ impl Audience for Json {
             "detail": detail,
             "exit_status": exit_status(&summary.ending),
             "took_seconds": seconds(summary.took),
+            "ideal_seconds": status.ideal().map(seconds),
+            "safe": summary.safe,
             "bytes_sent": status.bytes_sent.values().sum::<u64>(),
             "nodes": summary.nodes.iter().map(|node| node_value(node, status)).collect::<Vec<_>>(),
             "unresolved": unresolved.collect::<Vec<_>>(),

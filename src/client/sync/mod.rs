@@ -170,7 +170,7 @@ fn publish(
 /// The exit status that an ending means.
 fn exit_status(ending: &Ending) -> u8 {
     match ending {
-        Ending::Done | Ending::DoneEarly => 0,
+        Ending::Done | Ending::DoneEarly | Ending::Left => 0,
         Ending::SourceLost | Ending::Open => 1,
         Ending::NotSigned(_) => NO_KEY_STATUS,
         Ending::Refused => 3,

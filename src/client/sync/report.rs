@@ -7,6 +7,9 @@ use crate::driver::upload_loop::Status;
 use crate::engine::upload::{Ending, NodeResult, Refused, Summary, UploadResult};
 use crate::model::vpath::VPath;
 
+/// Machines of a cluster that each have a line, however they fare.
+const NODES_SHOWN_MAX: usize = 16;
+
 /// Says all about each cluster, and what to do about what went wrong.
 pub(super) fn print(stage: &Stage, status: &[Status]) {
     for (cluster, status) in status.iter().enumerate() {
@@ -22,13 +25,38 @@ pub(super) fn print(stage: &Stage, status: &[Status]) {
 /// All lines about one cluster.
 fn report(stage: &Stage, cluster: usize, status: &Status) -> Vec<String> {
     let mut lines = vec![headline(stage, cluster, status)];
+    let (told, mut left_out) = (status.summary.nodes.len() > NODES_SHOWN_MAX, 0);
     for result in &status.summary.nodes {
-        node_lines(result, status, &mut lines);
+        // Of many machines, only those with which there is something.
+        if told && result.is_done() && !status.bytes_sent.contains_key(&result.address) {
+            left_out += 1;
+        } else {
+            node_lines(result, status, &mut lines);
+        }
+    }
+    if left_out > 0 {
+        lines.push(format!("  and {}: done", words::count(left_out, "more machine")));
     }
     for (name, reason) in &status.summary.unresolved {
         lines.push(format!("  {name}: NOT FOUND: {reason}"));
     }
+    lines.extend(score(status).map(|score| stage.of(cluster, &score)));
     lines
+}
+
+/// How fast it was; the formula is in `doc/sync.md`.
+fn score(status: &Status) -> Option<String> {
+    let summary = &status.summary;
+    if !matches!(summary.ending, Ending::Done | Ending::DoneEarly) {
+        return None;
+    }
+    let done = summary.known().filter(|node| node.is_done()).count();
+    let (machines, took) = (words::count(done, "machine"), words::duration(summary.took));
+    let ideal = status.ideal().map(|ideal| {
+        let percent = 100.0 * ideal.as_secs_f64() / summary.took.as_secs_f64().max(f64::MIN_POSITIVE);
+        format!("; ideal {} ({percent:.0} %)", words::duration(ideal))
+    });
+    Some(format!("{machines} in {took}{}", ideal.unwrap_or_default()))
 }
 
 /// One line: how it ended.
@@ -51,9 +79,21 @@ pub(super) fn headline(stage: &Stage, cluster: usize, status: &Status) -> String
         Ending::Late => format!("NOT DONE everywhere, as --require-all asks, only on {done}{down}"),
         Ending::Unreachable => format!("NO MACHINE COULD BE REACHED that would finish it; done on {done}{down}"),
         Ending::NotSigned(reason) => format!("NOT SIGNED: {reason}"),
-        Ending::Interrupted => format!("INTERRUPTED, done on {done}{down}; what machines have taken goes on there"),
+        Ending::Interrupted => format!("INTERRUPTED, done on {done}{down}; {}", what_is_lost(summary)),
+        Ending::Left => format!(
+            "stopped, done on {done}{down}; the machines have everything together and complete it among themselves"
+        ),
     };
     format!("{name}: {what} ({sent} sent, {took})")
+}
+
+/// What an interruption means for machines that aren't done.
+fn what_is_lost(summary: &Summary) -> String {
+    let (held, total) = summary.held;
+    if total == 0 {
+        return "what machines have taken goes on there".to_owned();
+    }
+    format!("the machines have {} % of it together, the rest was only here: publish again to go on", held * 100 / total)
 }
 
 /// Who isn't done, in one text.
@@ -73,9 +113,13 @@ fn node_lines(result: &NodeResult, status: &Status, lines: &mut Vec<String>) {
     let sent = if sent > 0 { format!(" ({} sent)", ui::bytes(sent)) } else { String::new() };
     let label = label(result);
     if let Some(reason) = result.down.as_ref().filter(|_| !result.is_final()) {
-        let later = if result.given_up { "" } else { "; when it returns, publish again or let the cluster catch up" };
+        let later = match (result.given_up, result.followed) {
+            (true, _) => "",
+            (false, true) => "; it will catch up when it returns",
+            (false, false) => "; when it returns, publish again or let the cluster catch up",
+        };
         lines.push(format!("  {label}: DOWN: {reason}{later}"));
-        if result.host.is_none() {
+        if result.host.is_none() || result.followed {
             return;
         }
     }
@@ -120,5 +164,6 @@ pub(super) fn standing(stage: &Stage, cluster: usize, status: &Status) -> String
     let some = |count: usize, what: &str| if count == 0 { String::new() } else { format!(", {count} {what}") };
     let (at_work, down) = (some(open().count() - down, "at work"), some(down, "down"));
     let done = done_of_known(status.summary.known());
-    format!("{sent} sent, done on {done}{at_work}{down}, {}", stage.label(cluster))
+    let safe = if status.summary.safe { ", safe to disconnect" } else { "" };
+    format!("{sent} sent, done on {done}{at_work}{down}{safe}, {}", stage.label(cluster))
 }

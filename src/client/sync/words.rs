@@ -9,6 +9,9 @@ use crate::model::address::{self, Target};
 use crate::model::peer::Host;
 use crate::model::time::Stamp;
 
+/// The client may go away.
+const SAFE: &str = "safe to disconnect: the machines have everything together";
+
 /// How much a line matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Weight {
@@ -99,7 +102,11 @@ pub(super) fn event(event: &Event) -> Option<(Weight, String)> {
                 ),
             )
         }
-        Event::Progress { .. } => return None,
+        Event::Progress { .. } | Event::Told { .. } => return None,
+        Event::Safe { safe: true } => (step, SAFE.to_owned()),
+        Event::Safe { safe: false } => {
+            (notable, "not safe to disconnect any more: what one machine alone had is lost with it".to_owned())
+        }
         Event::Ended { address, outcome } => {
             let (node, path) = (node(Some(&outcome.host), *address), &outcome.path);
             match outcome.result.as_str() {

@@ -218,7 +218,11 @@ enum Happening {
 }
 
 /// The next of either, all alike: whoever sends much of one doesn't hold the others up. Safe to drop.
-async fn happening(events: &mut mpsc::Receiver<Event>, dialer: &mut Dialer, datagrams: &mut Datagrams) -> Happening {
+async fn happening(
+    events: &mut mpsc::Receiver<Event>,
+    dialer: &mut Dialer,
+    datagrams: &mut mpsc::Receiver<Received>,
+) -> Happening {
     tokio::select! {
         event = events.recv() => event.map_or(Happening::NoMoreEvents, Happening::Event),
         Some((from, data)) = datagrams.recv() => Happening::Datagram { from, data },

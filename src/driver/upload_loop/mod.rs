@@ -1,6 +1,7 @@
 //! The client's event loop: tells each cluster's engine what happened, has its effects carried out, and gives the nodes what
 //! they ask for. It decides nothing; what people see of it is its [`Audience`]'s.
 
+mod meter;
 mod serve;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,6 +14,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 
+use self::meter::Meter;
 use self::serve::Shop;
 pub use self::serve::Source;
 use super::clock::Clock;
@@ -73,6 +75,18 @@ pub struct Status {
     pub summary: Summary,
     /// Bytes sent to each address.
     pub bytes_sent: BTreeMap<SocketAddr, u64>,
+    /// How long something was being sent.
+    pub sending: Duration,
+}
+
+impl Status {
+    /// The time to send every byte once, at the rate at which the client did send; `None`: too little was sent to tell.
+    pub fn ideal(&self) -> Option<Duration> {
+        let sent: u64 = self.bytes_sent.values().sum();
+        let needed = self.summary.bytes_needed();
+        let measured = self.sending >= limits::SENDING_MEASURED_MIN && sent > 0 && needed > 0;
+        measured.then(|| self.sending.mul_f64(needed as f64 / sent as f64))
+    }
 }
 
 /// What the loop needs.
@@ -110,6 +124,7 @@ struct Cluster {
     engine: Uploads,
     /// Bytes sent to each address by connections that are gone.
     sent_before: BTreeMap<SocketAddr, u64>,
+    meter: Meter,
     end: Option<Status>,
 }
 
@@ -140,7 +155,7 @@ pub async fn run(setup: Setup, clock: Clock, audience: &mut dyn Audience) -> io:
     let (events, mut heard) = mpsc::channel(limits::CLIENT_EVENTS_QUEUED_MAX);
     let mut signals =
         Signals { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? };
-    let cluster = |engine| Cluster { engine, sent_before: BTreeMap::new(), end: None };
+    let cluster = |engine| Cluster { engine, sent_before: BTreeMap::new(), meter: Meter::default(), end: None };
     let mut this = Loop {
         clusters: setup.clusters.into_iter().map(cluster).collect(),
         links: BTreeMap::new(),
@@ -154,7 +169,8 @@ pub async fn run(setup: Setup, clock: Clock, audience: &mut dyn Audience) -> io:
         audience,
         troubles: BTreeSet::new(),
     };
-    let mut ticks = ticks(this.audience.interval());
+    let mut shows = ticks(this.audience.interval());
+    let mut samples = ticks(limits::SENDING_SAMPLE_INTERVAL);
     for cluster in 0..this.clusters.len() {
         this.tell(cluster, Input::Start);
     }
@@ -166,7 +182,8 @@ pub async fn run(setup: Setup, clock: Clock, audience: &mut dyn Audience) -> io:
             Some(answer) = answered.recv() => this.answered(answer),
             Some(event) = heard.recv() => this.heard(event),
             () = sleep_until(deadline) => this.timeout(),
-            _ = ticks.tick() => this.show(),
+            _ = samples.tick() => this.sample(),
+            _ = shows.tick() => this.show(),
         }
     }
     this.show();
@@ -283,7 +300,8 @@ impl Loop<'_> {
                 }
                 Effect::Event(event) => self.audience.event(self.clock.now().time, cluster, &event),
                 Effect::Finish(summary) => {
-                    let status = Status { summary, bytes_sent: self.bytes_sent(cluster) };
+                    self.sample();
+                    let status = self.status(cluster, summary);
                     self.audience.finished(self.clock.now().time, cluster, &status);
                     self.clusters[cluster].end = Some(status);
                 }
@@ -333,10 +351,22 @@ impl Loop<'_> {
         sent
     }
 
+    fn status(&self, cluster: usize, summary: Summary) -> Status {
+        Status { summary, bytes_sent: self.bytes_sent(cluster), sending: self.clusters[cluster].meter.sending() }
+    }
+
+    fn sample(&mut self) {
+        let now = self.clock.now().time;
+        for cluster in 0..self.clusters.len() {
+            let sent = self.bytes_sent(cluster).values().sum();
+            self.clusters[cluster].meter.sample(now, sent);
+        }
+    }
+
     fn show(&mut self) {
         let status = |(number, cluster): (usize, &Cluster)| match &cluster.end {
             Some(end) => end.clone(),
-            None => Status { summary: cluster.engine.status(), bytes_sent: self.bytes_sent(number) },
+            None => self.status(number, cluster.engine.status()),
         };
         let status: Vec<_> = self.clusters.iter().enumerate().map(status).collect();
         self.audience.status(self.clock.now().time, &status);

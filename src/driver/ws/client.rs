@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Limited};
@@ -37,9 +38,9 @@ pub enum ConnectError {
     /// The host is there, but no process has the port.
     #[error("nothing listens at {addr}")]
     Refused { addr: SocketAddr },
-    /// No answer in [`limits::HANDSHAKE_TIMEOUT`].
-    #[error("{addr} did not answer within {} s", limits::HANDSHAKE_TIMEOUT.as_secs())]
-    Timeout { addr: SocketAddr },
+    /// No answer in time.
+    #[error("{addr} did not answer within {} s", after.as_secs())]
+    Timeout { addr: SocketAddr, after: Duration },
     /// The system can't connect.
     #[error("can't connect to {addr}: {source}")]
     Io {
@@ -62,23 +63,25 @@ pub async fn connect(addr: SocketAddr, host: &str) -> Result<Connected, ConnectE
 
 /// Connects from one of this host's addresses; `None`: whichever the system chooses.
 pub async fn connect_from(from: Option<IpAddr>, addr: SocketAddr, host: &str) -> Result<Connected, ConnectError> {
-    let attempt = async {
-        let stream = open(from, addr).await.map_err(|source| {
-            if source.kind() == io::ErrorKind::ConnectionRefused {
-                ConnectError::Refused { addr }
-            } else if source.kind() == io::ErrorKind::TimedOut {
-                ConnectError::Timeout { addr }
-            } else {
-                ConnectError::Io { addr, source }
-            }
-        })?;
-        no_delay(&stream);
-        shake_hands(stream, addr, host).await
-    };
-    timeout(limits::HANDSHAKE_TIMEOUT, attempt).await.unwrap_or(Err(ConnectError::Timeout { addr }))
+    let attempt = async { shake_hands(open(from, addr).await?, addr, host).await };
+    let after = limits::HANDSHAKE_TIMEOUT;
+    timeout(after, attempt).await.unwrap_or(Err(ConnectError::Timeout { addr, after }))
 }
 
-async fn open(from: Option<IpAddr>, addr: SocketAddr) -> io::Result<TcpStream> {
+/// A TCP connection.
+pub(super) async fn open(from: Option<IpAddr>, addr: SocketAddr) -> Result<TcpStream, ConnectError> {
+    let stream = stream(from, addr).await.map_err(|source| {
+        if source.kind() == io::ErrorKind::ConnectionRefused {
+            ConnectError::Refused { addr }
+        } else {
+            ConnectError::Io { addr, source }
+        }
+    })?;
+    no_delay(&stream);
+    Ok(stream)
+}
+
+async fn stream(from: Option<IpAddr>, addr: SocketAddr) -> io::Result<TcpStream> {
     let Some(from) = from.filter(|from| from.is_ipv4() == addr.is_ipv4()) else {
         return TcpStream::connect(addr).await;
     };
@@ -133,14 +136,14 @@ fn check(response: &Response<Incoming>, key: &str) -> Result<ProtocolVersion, &'
 }
 
 /// The first line of an answer, cut, for people.
-async fn text_of(response: Response<Incoming>) -> String {
+pub(super) async fn text_of(response: Response<Incoming>) -> String {
     let body = Limited::new(response.into_body(), limits::TEXT_BYTES_MAX).collect().await;
     let body = body.map(http_body_util::Collected::to_bytes).unwrap_or_default();
     let text = String::from_utf8_lossy(&body);
     text.lines().next().unwrap_or_default().chars().filter(|c| !c.is_control()).take(200).collect()
 }
 
-fn with_cause(error: &hyper::Error) -> String {
+pub(super) fn with_cause(error: &hyper::Error) -> String {
     use std::error::Error;
     error.source().map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
 }

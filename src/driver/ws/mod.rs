@@ -6,6 +6,7 @@
 
 mod client;
 mod connection;
+mod fetch;
 mod guard;
 mod handle;
 mod server;
@@ -26,6 +27,7 @@ use crate::format::wire::{Message, WireError};
 use crate::model::peer::{ConnectionId, ProtocolVersion};
 
 pub use client::{ConnectError, Connected, connect, connect_from};
+pub use fetch::fetch;
 pub use handle::{ConnectionHandle, SendError};
 pub use server::{Handler, Page, ServerOptions, serve};
 

@@ -31,7 +31,7 @@ use self::neighbours::Neighbours;
 use self::proposals::Proposals;
 use self::register::{Heads, Registration};
 pub use self::serve::Serving;
-pub use self::status::{NodeStatus, PathStatus};
+pub use self::status::{MemberStatus, NodeStatus, PathStatus};
 use self::watch::{Ending, Watch};
 use super::catch_up::{self, CatchUp};
 use super::contract::{Engine, Outbox, earlier};

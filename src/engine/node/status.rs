@@ -1,9 +1,12 @@
 //! What a node can say of itself, for the status pages.
 
-use super::Node;
+use std::collections::BTreeMap;
+
+use super::{Node, cluster};
 use crate::engine::deploy;
+use crate::engine::gossip::Dropped;
 use crate::model::ids::{ChangeId, ImageId};
-use crate::model::peer::Host;
+use crate::model::peer::{Host, NodeId, NodeInfo};
 use crate::model::time::Stamp;
 use crate::model::vpath::VPath;
 
@@ -18,6 +21,23 @@ pub struct NodeStatus {
     pub directories: Vec<String>,
     /// Each path that has a head.
     pub paths: Vec<PathStatus>,
+    /// Nodes of the cluster, this one first.
+    pub members: Vec<MemberStatus>,
+    /// Directories that the others aren't told of, because they are too many.
+    pub directories_left_out: usize,
+    /// Datagrams that weren't taken, by reason.
+    pub datagrams_dropped: Dropped,
+}
+
+/// A node as this one knows it.
+#[derive(Debug, Clone)]
+pub struct MemberStatus {
+    /// Which.
+    pub node: NodeId,
+    /// What it says of itself.
+    pub info: NodeInfo,
+    /// `alive`, `down` or `left`.
+    pub state: &'static str,
 }
 
 /// One path at one moment.
@@ -53,7 +73,26 @@ impl Node {
             connections: self.connections.len(),
             directories: self.config.directories.keys().map(ToString::to_string).collect(),
             paths: self.heads.paths().iter().filter_map(|path| self.path_status(path)).collect(),
+            members: self.members(),
+            directories_left_out: self.cluster.gossip.directories_left_out(),
+            datagrams_dropped: self.cluster.gossip.dropped(),
         }
+    }
+
+    fn members(&self) -> Vec<MemberStatus> {
+        let me = MemberStatus {
+            node: self.links.me,
+            info: cluster::info(&self.host, self.version, &self.config),
+            state: "alive",
+        };
+        let gossip = &self.cluster.gossip;
+        let alive = gossip.members().map(|(node, info)| (*node, info.clone(), "alive"));
+        // One that carried several directories is found with each.
+        let down = self.config.directories.keys().flat_map(|directory| gossip.down(directory));
+        let down = down.map(|(node, info, _, left)| (*node, info.clone(), if left { "left" } else { "down" }));
+        let others: BTreeMap<_, _> = down.chain(alive).map(|(node, info, state)| (node, (info, state))).collect();
+        let others = others.into_iter().map(|(node, (info, state))| MemberStatus { node, info, state });
+        std::iter::once(me).chain(others).collect()
     }
 
     fn path_status(&self, path: &VPath) -> Option<PathStatus> {

@@ -2,11 +2,14 @@
 
 use std::net::SocketAddr;
 
-use super::peer::{Link, Stage};
+use super::follow::Row;
+use super::peer::{Link, Peer, Stage};
 use super::{Effect, Event, Refused, Uploads};
 use crate::engine::contract::Outbox;
 use crate::format::change;
-use crate::format::wire::{Message, Notification, Outcome, Progress, Request, Response, SubmitAnswer, VerdictWord};
+use crate::format::wire::{
+    Message, Nodes, Notice, Notification, Outcome, Progress, Request, Response, SubmitAnswer, VerdictWord,
+};
 use crate::model::ids::{ChangeId, ImageId};
 use crate::model::limits;
 use crate::model::peer::{ConnectionId, Host};
@@ -42,13 +45,11 @@ impl Uploads {
             Message::Notification(Notification::Hello(hello)) => self.hello(now, connection, hello.host, outbox),
             Message::Notification(Notification::Progress(progress)) => self.progressed(connection, progress, outbox),
             Message::Notification(Notification::Outcome(outcome)) => self.ended(connection, outcome, outbox),
+            Message::Notification(Notification::Cluster(notice)) => self.noticed(connection, notice, outbox),
             Message::Response { id, response } => self.answered(now, connection, id, response, outbox),
             // Of older versions, or nothing that is for an engine.
             Message::Notification(
-                Notification::PublishImage { .. }
-                | Notification::ReceivedImage(_)
-                | Notification::AbortedImage { .. }
-                | Notification::Cluster(_),
+                Notification::PublishImage { .. } | Notification::ReceivedImage(_) | Notification::AbortedImage { .. },
             )
             | Message::Request { .. }
             | Message::Malformed { .. }
@@ -99,13 +100,17 @@ impl Uploads {
 
     fn judged(&mut self, now: Now, place: &Place, signed: Stamp, answer: SubmitAnswer, outbox: &mut Outbox<Effect>) {
         let Place { address, host, upload, change, path } = place.clone();
+        if matches!(answer.verdict, VerdictWord::Accept | VerdictWord::Have) && !answer.addresses.is_empty() {
+            self.followed[upload].aware = true;
+        }
         let word = answer.reject_reason.clone().unwrap_or_default();
         let there = matches!(word.as_str(), "already_exists" | "already_uploading_different_version");
         match answer.verdict {
             VerdictWord::Accept | VerdictWord::Have if answer.done => {
                 let outcome = self.already(place);
-                self.set(place, Stage::Ended(outcome.clone()));
-                outbox.push(Effect::Event(Event::Ended { address, outcome }));
+                if let Some(peer) = self.peers.get_mut(&address) {
+                    peer.end(upload, outcome, outbox);
+                }
             }
             VerdictWord::Accept | VerdictWord::Have => {
                 let change = (answer.verdict == VerdictWord::Accept).then_some(change);
@@ -114,8 +119,13 @@ impl Uploads {
             }
             VerdictWord::Refused if word == "no_config" => {
                 self.set(place, Stage::NotHere);
-                outbox.push(Effect::Event(Event::NotHere { address, host, path, elsewhere: answer.hosts.len() }));
-                self.redirect(answer.hosts, outbox);
+                outbox.push(Effect::Event(Event::NotHere {
+                    address,
+                    host,
+                    path,
+                    elsewhere: answer.hosts.len().max(answer.addresses.len()),
+                }));
+                self.redirect(now, answer.hosts, answer.addresses, outbox);
             }
             VerdictWord::Refused if there && self.intents[upload].upload.weak => {
                 let current = answer.current;
@@ -190,36 +200,77 @@ impl Uploads {
     }
 
     fn progressed(&mut self, connection: ConnectionId, progress: Progress, outbox: &mut Outbox<Effect>) {
-        let found = self.stage_of(connection, &progress.host, &progress.path, progress.image);
-        if let Some((address, Stage::Accepted { progress: last, .. })) = found {
+        let found = self.place_of(connection, &progress.host, &progress.path, progress.image);
+        let Some((peer, upload)) = found else { return };
+        if let Stage::Accepted { progress: last, .. } = &mut peer.stages[upload] {
             *last = Some(progress.clone());
+            let address = peer.address;
             outbox.push(Effect::Event(Event::Progress { address, progress }));
         }
     }
 
     fn ended(&mut self, connection: ConnectionId, outcome: Outcome, outbox: &mut Outbox<Effect>) {
         let Some(image) = outcome.image else { return };
-        let found = self.stage_of(connection, &outcome.host, &outcome.path, image);
-        let Some((address, stage)) = found else { return };
-        if stage.takes(&outcome) {
-            *stage = Stage::Ended(outcome.clone());
-            outbox.push(Effect::Event(Event::Ended { address, outcome }));
+        let Some((peer, upload)) = self.place_of(connection, &outcome.host, &outcome.path, image) else { return };
+        if peer.stages[upload].takes(&outcome) {
+            peer.end(upload, outcome, outbox);
+        }
+    }
+
+    fn noticed(&mut self, connection: ConnectionId, notice: Notice, outbox: &mut Outbox<Effect>) {
+        let Some(address) = self.by_connection.get(&connection).copied() else { return };
+        match notice {
+            Notice::Pieces { image, count, have } => self.told_pieces(address, image, count, &have),
+            Notice::Have { image, pieces } => self.told_have(address, image, &pieces),
+            Notice::Nodes(nodes) => self.told_nodes(address, nodes, outbox),
+            // Between nodes, or what a client says.
+            Notice::Share { .. } | Notice::Corrupt { .. } | Notice::NodeProof { .. } | Notice::SyncComplete { .. } => {}
+        }
+    }
+
+    /// A node tells how others fare: with the change that was submitted, or with one of the same image that it had before.
+    fn told_nodes(&mut self, address: SocketAddr, nodes: Nodes, outbox: &mut Outbox<Effect>) {
+        let wanted = |upload: &super::Upload| upload.path == nodes.path && upload.image == nodes.image;
+        let Some(upload) = self.intents.iter().position(|intent| wanted(&intent.upload)) else { return };
+        let Some(peer) = self.peers.get(&address) else { return };
+        let had_it = match &peer.stages[upload] {
+            Stage::Accepted { change, .. } => change.is_none(),
+            Stage::Ended(outcome) => outcome.change == nodes.change || outcome.result == "already",
+            Stage::Unsent
+            | Stage::Asked { .. }
+            | Stage::NotHere
+            | Stage::Kept { .. }
+            | Stage::Refused(_)
+            | Stage::NotServed { .. } => false,
+        };
+        if !had_it && !self.intents[upload].changes.contains(&nodes.change) {
+            return;
+        }
+        let (path, image, change) = (nodes.path.clone(), nodes.image, nodes.change);
+        for key in self.followed[upload].tell(address, nodes) {
+            let is_peer = |peer: &Peer| peer.host.as_ref().is_some_and(|host| host.machine_id == key.1);
+            let Some(row) = self.followed[upload].row(key) else { continue };
+            // Who is connected speaks for itself.
+            if self.peers.values().any(|peer| matches!(peer.link, Link::Up { .. }) && is_peer(peer)) {
+                continue;
+            }
+            outbox.push(Effect::Event(news_of(key.0, &path, image, change, row)));
         }
     }
 
     /// Each node speaks for itself only.
-    fn stage_of(
+    fn place_of(
         &mut self,
         connection: ConnectionId,
         host: &Host,
         path: &VPath,
         image: ImageId,
-    ) -> Option<(SocketAddr, &mut Stage)> {
+    ) -> Option<(&mut Peer, usize)> {
         let wanted = |upload: &super::Upload| upload.path == *path && upload.image == image;
         let upload = self.intents.iter().position(|intent| wanted(&intent.upload))?;
         let peer = self.peers.get_mut(self.by_connection.get(&connection)?)?;
         let speaks = peer.host.as_ref().is_some_and(|speaker| speaker.machine_id == host.machine_id);
-        speaks.then_some((peer.address, peer.stages.get_mut(upload)?))
+        speaks.then_some((peer, upload))
     }
 
     /// The node won't ask here again for that image, and nobody else is known to have it.
@@ -239,6 +290,31 @@ impl Uploads {
                 let (host, path, reason) = (host.clone(), intent.upload.path.clone(), reason.to_owned());
                 outbox.push(Effect::Event(Event::NotServed { address, host, path, reason }));
             }
+        }
+    }
+}
+
+/// What a node told of another one.
+fn news_of(address: SocketAddr, path: &VPath, image: ImageId, change: ChangeId, row: Row<'_>) -> Event {
+    let (report, path) = (row.report.clone(), path.clone());
+    match &report.result {
+        Some(result) => {
+            let outcome = Outcome {
+                path,
+                image: Some(image),
+                change,
+                host: report.host,
+                result: result.clone(),
+                reason: report.reason,
+                bytes_reused: report.bytes_reused,
+                bytes_fetched: report.bytes_fetched,
+            };
+            Event::Ended { address, outcome }
+        }
+        None if row.alive => Event::Told { address, path, image, report },
+        None => {
+            let reason = "the other machines don't hear from it".to_owned();
+            Event::Unreachable { address, host: Some(report.host), reason, down: true }
         }
     }
 }

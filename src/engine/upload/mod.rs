@@ -5,8 +5,11 @@
 //! belong to others.
 
 mod answers;
+mod follow;
 mod peer;
 mod reach;
+mod safety;
+mod shares;
 mod summary;
 #[cfg(test)]
 mod tests;
@@ -18,12 +21,14 @@ use std::time::Duration;
 use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng;
 
+use self::follow::Followed;
 use self::peer::Peer;
 pub use self::summary::{Ending, NodeResult, Summary, UploadResult};
 use super::contract::{Engine, Outbox, earlier};
-use crate::format::wire::{Message, Outcome, Progress};
+use crate::format::change;
+use crate::format::wire::{Message, NodeReport, Notice, Notification, Outcome, Progress};
 use crate::model::change::{Change, SignedChange, Verb};
-use crate::model::ids::ImageId;
+use crate::model::ids::{ChangeId, ImageId};
 use crate::model::peer::{ConnectionId, Host, ProtocolVersion};
 use crate::model::time::{Now, Stamp, Time};
 use crate::model::vpath::VPath;
@@ -135,6 +140,10 @@ pub enum Event {
     Ended { address: SocketAddr, outcome: Outcome },
     /// A node can't get what it asked for, because the source was changed or can't be read.
     NotServed { address: SocketAddr, host: Host, path: VPath, reason: String },
+    /// A node told how far another one is.
+    Told { address: SocketAddr, path: VPath, image: ImageId, report: NodeReport },
+    /// The nodes have everything together now, and pass it on: the client may go away. Or not any more.
+    Safe { safe: bool },
 }
 
 /// Why a node refused, as far as it told.
@@ -170,11 +179,27 @@ pub struct Uploads {
     by_connection: BTreeMap<ConnectionId, SocketAddr>,
     /// Further addresses of nodes that are peers by another one.
     twins: BTreeSet<SocketAddr>,
-    /// Hosts that nodes named as having a directory: all, and those not tried yet.
-    redirected: BTreeSet<Box<str>>,
-    redirects: VecDeque<Box<str>>,
+    /// Nodes that were named as having a directory: all, and those not tried yet.
+    redirected: BTreeSet<Redirect>,
+    redirects: VecDeque<Redirect>,
+    /// Who was given shares of an image, in the order of their numbers.
+    shares: BTreeMap<ImageId, Vec<(SocketAddr, ConnectionId)>>,
+    /// What nodes tell of each other, one for each upload.
+    followed: Vec<Followed>,
+    /// Nodes that were only told of and that the client tried to connect to, because it had lost others.
+    stand_ins: usize,
+    /// What was said last about whether the client may go away.
+    safe: bool,
     early_passed: bool,
     finished: bool,
+}
+
+/// Where a directory should be found.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Redirect {
+    Address(SocketAddr),
+    /// To be looked up.
+    Name(Box<str>),
 }
 
 /// An upload and its change.
@@ -184,6 +209,8 @@ struct Intent {
     /// The time of the change that is signed, or being signed.
     stamp: Stamp,
     signed: Option<SignedChange>,
+    /// All that were signed for it.
+    changes: BTreeSet<ChangeId>,
     /// How often it was signed again.
     renewals: usize,
 }
@@ -191,9 +218,11 @@ struct Intent {
 impl Uploads {
     /// A cluster reachable by `names`, to which each upload shall go.
     pub fn new(names: Vec<String>, uploads: Vec<Upload>, rules: Rules, seed: u64) -> Self {
-        let intent = |upload| Intent { upload, stamp: Stamp::default(), signed: None, renewals: 0 };
+        let intent =
+            |upload| Intent { upload, stamp: Stamp::default(), signed: None, changes: BTreeSet::new(), renewals: 0 };
         Self {
             names,
+            followed: uploads.iter().map(|_| Followed::default()).collect(),
             intents: uploads.into_iter().map(intent).collect(),
             rules,
             random: ChaCha8Rng::seed_from_u64(seed),
@@ -206,6 +235,9 @@ impl Uploads {
             twins: BTreeSet::new(),
             redirected: BTreeSet::new(),
             redirects: VecDeque::new(),
+            shares: BTreeMap::new(),
+            stand_ins: 0,
+            safe: false,
             early_passed: false,
             finished: false,
         }
@@ -245,6 +277,7 @@ impl Uploads {
         match result {
             // One for an earlier time is followed by another one.
             Ok(signed) if signed.change.stamp == intent.stamp => {
+                intent.changes.insert(change::id(&signed.change));
                 intent.signed = Some(signed);
                 for address in self.peers.keys().copied().collect::<Vec<_>>() {
                     self.submit(address, outbox);
@@ -281,6 +314,16 @@ impl Engine for Uploads {
         if self.finished {
             return;
         }
+        // There are many of these, and none of them ends anything.
+        let on_the_way = matches!(
+            &input,
+            Input::Message {
+                message: Message::Notification(
+                    Notification::Progress(_) | Notification::Cluster(Notice::Pieces { .. } | Notice::Have { .. })
+                ),
+                ..
+            }
+        );
         match input {
             Input::Start => self.start(now, outbox),
             Input::Resolved { name, result } => self.resolved(now, name, result, outbox),
@@ -296,9 +339,19 @@ impl Engine for Uploads {
                     self.lost(now, address, &reason, outbox);
                 }
             }
-            Input::Interrupted => self.finish(Ending::Interrupted, now, outbox),
+            Input::Interrupted => {
+                let ending = if self.safe { Ending::Left } else { Ending::Interrupted };
+                self.finish(Summary::of(self).failure().filter(|_| self.safe).unwrap_or(ending), now, outbox);
+            }
         }
-        self.check_end(now, outbox);
+        if self.finished {
+            return;
+        }
+        self.share_out(outbox);
+        self.look_at_safety(outbox);
+        if !on_the_way {
+            self.check_end(now, outbox);
+        }
     }
 
     /// Changes with every input: the end, the early rule, the next attempt to connect, or when a node counts as down.

@@ -1,9 +1,11 @@
 //! One address of the cluster: its connection, and how each upload fares there.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
-use super::{Event, Refused};
+use super::safety::Pieces;
+use super::{Effect, Event, Refused, follow};
+use crate::engine::contract::Outbox;
 use crate::format::wire::{Outcome, Progress};
 use crate::model::ids::{ChangeId, ImageId};
 use crate::model::limits;
@@ -19,8 +21,12 @@ pub(super) struct Peer {
     pub(super) host: Option<Host>,
     /// One per upload.
     pub(super) stages: Vec<Stage>,
+    /// How uploads ended there before the connection was lost: it is asked again only for what it tells of others.
+    pub(super) before: Vec<Option<Outcome>>,
     /// Images offered on this connection.
     pub(super) published: BTreeSet<ImageId>,
+    /// What it has, as it told on this connection.
+    pub(super) pieces: BTreeMap<ImageId, Pieces>,
     /// From the moment when it should be reached until it says `Hello`.
     silence: Option<Silence>,
     last_request: u64,
@@ -48,6 +54,14 @@ struct Silence {
     attempts: u32,
     reason: Option<String>,
     down: bool,
+    /// Another node was connected to in its place.
+    replaced: bool,
+}
+
+impl Silence {
+    fn new(since: Time) -> Self {
+        Self { since, attempts: 0, reason: None, down: false, replaced: false }
+    }
 }
 
 /// How an upload fares at a node.
@@ -74,7 +88,7 @@ pub(super) enum Stage {
 impl Stage {
     /// Whether an outcome is about what was submitted. That an image is there is good whichever change brought it.
     pub(super) fn takes(&self, outcome: &Outcome) -> bool {
-        let good = matches!(outcome.result.as_str(), "done" | "already");
+        let good = follow::is_good(&outcome.result);
         match self {
             Self::Asked { change, .. } => good || *change == outcome.change,
             Self::Accepted { change, .. } => good || change.is_none_or(|change| change == outcome.change),
@@ -100,8 +114,10 @@ impl Peer {
             link: Link::Connecting,
             host: None,
             stages: vec![Stage::Unsent; uploads],
+            before: vec![None; uploads],
             published: BTreeSet::new(),
-            silence: Some(Silence { since: now, attempts: 0, reason: None, down: false }),
+            pieces: BTreeMap::new(),
+            silence: Some(Silence::new(now)),
             last_request: 0,
         }
     }
@@ -116,6 +132,7 @@ impl Peer {
     pub(super) fn greeted(&mut self, connection: ConnectionId, host: Host) {
         if self.host.as_ref().is_some_and(|before| before.machine_id != host.machine_id) {
             self.stages.fill(Stage::Unsent);
+            self.before.fill(None);
         }
         self.host = Some(host);
         self.link = Link::Up { connection };
@@ -134,7 +151,7 @@ impl Peer {
 
     /// Nothing more is to come from it.
     pub(super) fn is_final(&self) -> bool {
-        self.stages.iter().all(Stage::is_final)
+        self.stages.iter().zip(&self.before).all(|(stage, before)| stage.is_final() || before.is_some())
     }
 
     /// Why it can't be spoken to.
@@ -153,18 +170,28 @@ impl Peer {
         super::earlier(retry, down)
     }
 
-    /// An attempt failed, or the connection broke: what isn't final will be submitted again. Says whether that is news.
-    pub(super) fn failed(&mut self, now: Time, reason: &str) -> bool {
+    /// An attempt failed, or the connection broke: what isn't final will be submitted again, and what is done, too, if
+    /// `needed` for what it tells of others. Says whether that is news.
+    pub(super) fn failed(&mut self, now: Time, reason: &str, needed: bool) -> bool {
         self.published.clear();
-        for stage in self.stages.iter_mut().filter(|stage| !stage.is_final()) {
-            *stage = Stage::Unsent;
+        self.pieces.clear();
+        for (stage, before) in self.stages.iter_mut().zip(&mut self.before) {
+            if let Stage::Ended(outcome) = stage
+                && needed
+                && follow::is_good(&outcome.result)
+            {
+                *before = Some(outcome.clone());
+                *stage = Stage::Unsent;
+            } else if !stage.is_final() {
+                *stage = Stage::Unsent;
+            }
         }
-        if self.is_final() {
+        if self.stages.iter().all(Stage::is_final) || (!needed && self.is_final()) {
             self.link = Link::Closed;
             self.silence = None;
             return false;
         }
-        let silence = self.silence.get_or_insert(Silence { since: now, attempts: 0, reason: None, down: false });
+        let silence = self.silence.get_or_insert(Silence::new(now));
         let news = silence.attempts == 0;
         let factor = 2_u32.saturating_pow(silence.attempts);
         let pause = limits::RECONNECT_PAUSE_MIN.saturating_mul(factor).min(limits::RECONNECT_PAUSE_MAX);
@@ -172,6 +199,15 @@ impl Peer {
         silence.reason = Some(reason.to_owned());
         self.link = Link::Pausing { retry: now + pause };
         news
+    }
+
+    /// Whether another node should be connected to in its place: once, when it can't be reached, or not again.
+    pub(super) fn is_to_be_replaced(&mut self) -> bool {
+        let known = self.host.is_some();
+        let Some(silence) = &mut self.silence else { return false };
+        let now = !silence.replaced && silence.attempts > u32::from(known);
+        silence.replaced |= now;
+        now
     }
 
     /// Calls it down if it is time. Says whether that is news.
@@ -193,7 +229,18 @@ impl Peer {
     /// It will never do.
     pub(super) fn give_up(&mut self, now: Time, reason: &str) {
         self.link = Link::Closed;
-        self.silence = Some(Silence { since: now, attempts: 1, reason: Some(reason.to_owned()), down: true });
+        self.silence = Some(Silence { attempts: 1, reason: Some(reason.to_owned()), down: true, ..Silence::new(now) });
+    }
+
+    /// It told how an upload ended there. That it has still what it had before is no news.
+    pub(super) fn end(&mut self, upload: usize, outcome: Outcome, outbox: &mut Outbox<Effect>) {
+        match self.before[upload].take() {
+            Some(before) if outcome.result == "already" => self.stages[upload] = Stage::Ended(before),
+            _ => {
+                self.stages[upload] = Stage::Ended(outcome.clone());
+                outbox.push(Effect::Event(Event::Ended { address: self.address, outcome }));
+            }
+        }
     }
 
     pub(super) fn unreachable(&self) -> Event {

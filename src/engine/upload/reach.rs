@@ -2,11 +2,13 @@
 
 use std::net::SocketAddr;
 
+use super::follow::Followed;
 use super::peer::{Link, Peer, Stage};
-use super::{Effect, Event, Uploads};
+use super::{Effect, Event, Redirect, Uploads};
 use crate::engine::contract::Outbox;
 use crate::format::wire::Hosts;
 use crate::model::address::sample;
+use crate::model::ids::MachineId;
 use crate::model::limits;
 use crate::model::peer::{ConnectionId, Host, ProtocolVersion};
 use crate::model::time::Now;
@@ -44,7 +46,7 @@ impl Uploads {
             Err(reason) => {
                 outbox.push(Effect::Event(Event::NotResolved { name: name.clone(), reason: reason.clone() }));
                 self.unresolved.insert(name, reason);
-                self.follow_redirects(outbox);
+                self.follow_redirects(now, outbox);
             }
         }
     }
@@ -59,9 +61,10 @@ impl Uploads {
         true
     }
 
-    /// Nodes that can be spoken to.
+    /// Nodes that can be spoken to and may carry something.
     fn reached(&self) -> usize {
-        self.peers.values().filter(|peer| matches!(peer.link, Link::Up { .. })).count()
+        let carries = |peer: &Peer| peer.stages.iter().any(|stage| *stage != Stage::NotHere);
+        self.peers.values().filter(|peer| matches!(peer.link, Link::Up { .. }) && carries(peer)).count()
     }
 
     /// An address that was chosen is of no use: another one of the cluster may do better, while too few have been reached.
@@ -74,6 +77,38 @@ impl Uploads {
                 return;
             }
         }
+        if let Some(address) = self.stand_in()
+            && self.add_peer(now, address, outbox)
+        {
+            self.stand_ins += 1;
+        }
+    }
+
+    /// A node that others told of, to be connected to because too few others can be spoken to.
+    fn stand_in(&mut self) -> Option<SocketAddr> {
+        if self.stand_ins >= limits::STAND_INS_MAX || !self.needs_tellers() {
+            return None;
+        }
+        let connected = |machine: &MachineId| {
+            let is_it = |peer: &&Peer| peer.host.as_ref().is_some_and(|host| host.machine_id == *machine);
+            self.peers.values().filter(|peer| matches!(peer.link, Link::Up { .. })).any(|peer| is_it(&peer))
+        };
+        let known = |address: &SocketAddr| self.peers.contains_key(address) || self.twins.contains(address);
+        let rows = self.followed.iter().flat_map(Followed::rows);
+        let fit = rows.filter(|(key, row)| row.alive && !known(&key.0) && !connected(&key.1));
+        let addresses: Vec<_> = fit.map(|(key, _)| key.0).collect();
+        sample(&addresses, 1, &mut self.random).pop()
+    }
+
+    /// Whether somebody must be connected who tells how the other nodes fare.
+    pub(super) fn needs_tellers(&self) -> bool {
+        self.followed.iter().any(|followed| !followed.is_settled())
+    }
+
+    /// Whether nobody is left who could tell how the others fare.
+    pub(super) fn is_stranded(&self) -> bool {
+        let gone = |peer: &Peer| peer.is_down() || peer.link == Link::Closed;
+        self.needs_tellers() && self.resolving.is_empty() && self.peers.values().all(gone)
     }
 
     pub(super) fn connected(
@@ -114,10 +149,10 @@ impl Uploads {
                 return;
             }
             // The machine is out of reach there: go on here.
-            let stages = twin.stages.clone();
+            let (stages, before) = (twin.stages.clone(), twin.before.clone());
             self.drop_peer(of, outbox);
             if let Some(peer) = self.peers.get_mut(&address) {
-                peer.stages = stages;
+                (peer.stages, peer.before) = (stages, before);
                 peer.host = Some(host.clone());
             }
         }
@@ -154,20 +189,25 @@ impl Uploads {
     }
 
     pub(super) fn lost(&mut self, now: Now, address: SocketAddr, reason: &str, outbox: &mut Outbox<Effect>) {
+        for followed in &mut self.followed {
+            followed.lose(address);
+        }
+        let needed = self.needs_tellers();
         let Some(peer) = self.peers.get_mut(&address) else { return };
         if peer.link == Link::Closed {
             return;
         }
-        if peer.failed(now.time, reason) {
+        if peer.failed(now.time, reason, needed) {
             outbox.push(Effect::Event(peer.unreachable()));
-            if peer.host.is_none() {
-                self.replace_with_spare(now, outbox);
-            }
+        }
+        if peer.is_to_be_replaced() {
+            self.replace_with_spare(now, outbox);
         }
     }
 
     /// Connects again to those whose pause is over, and calls those down that were silent for too long.
     pub(super) fn reach_timeout(&mut self, now: Now, outbox: &mut Outbox<Effect>) {
+        let needed = self.needs_tellers();
         let mut silent = 0;
         for peer in self.peers.values_mut() {
             if peer.fell_silent(now.time) {
@@ -176,9 +216,9 @@ impl Uploads {
                     self.by_connection.remove(&connection);
                     outbox.push(Effect::Close { connection });
                     let reason = peer.trouble().unwrap_or_default().to_owned();
-                    peer.failed(now.time, &reason);
+                    peer.failed(now.time, &reason, needed);
                 }
-                silent += usize::from(peer.host.is_none());
+                silent += 1;
             }
             if matches!(peer.link, Link::Pausing { retry } if retry <= now.time) {
                 peer.link = Link::Connecting;
@@ -189,22 +229,29 @@ impl Uploads {
         for _ in 0..if self.reached() == 0 { 2 * silent } else { 0 } {
             self.replace_with_spare(now, outbox);
         }
-        self.follow_redirects(outbox);
+        self.follow_redirects(now, outbox);
     }
 
-    /// A node named hosts which carry a directory that it doesn't carry itself.
-    pub(super) fn redirect(&mut self, hosts: Hosts, outbox: &mut Outbox<Effect>) {
-        for (machine_id, name) in hosts.into_iter().take(limits::HOSTS_MAX) {
-            let is_peer = |peer: &Peer| peer.host.as_ref().is_some_and(|host| host.machine_id == machine_id);
-            if !self.peers.values().any(is_peer) && self.redirected.insert(name.clone()) {
-                self.redirects.push_back(name);
+    /// A node named others which carry a directory that it doesn't carry itself.
+    pub(super) fn redirect(&mut self, now: Now, hosts: Hosts, addresses: Vec<SocketAddr>, outbox: &mut Outbox<Effect>) {
+        // Without addresses names must do.
+        let names = if addresses.is_empty() { hosts } else { Hosts::new() };
+        let is_peer = |machine_id: &MachineId| {
+            self.peers.values().any(|peer| peer.host.as_ref().is_some_and(|host| host.machine_id == *machine_id))
+        };
+        let names = names.into_iter().filter(|(machine_id, _)| !is_peer(machine_id));
+        let names = names.map(|(_, name)| Redirect::Name(name));
+        let all: Vec<_> = addresses.into_iter().map(Redirect::Address).chain(names).take(limits::HOSTS_MAX).collect();
+        for redirect in all {
+            if self.redirected.insert(redirect.clone()) {
+                self.redirects.push_back(redirect);
             }
         }
-        self.follow_redirects(outbox);
+        self.follow_redirects(now, outbox);
     }
 
     /// 003-05: goes on until enough nodes carry each directory.
-    fn follow_redirects(&mut self, outbox: &mut Outbox<Effect>) {
+    fn follow_redirects(&mut self, now: Now, outbox: &mut Outbox<Effect>) {
         while !self.redirects.is_empty() {
             let carriers = |upload: usize| {
                 self.peers.values().filter(|peer| peer.stages[upload] != Stage::NotHere && !peer.is_down()).count()
@@ -213,8 +260,10 @@ impl Uploads {
             if fewest + self.resolving.len() >= self.rules.initial_connections {
                 return;
             }
-            if let Some(name) = self.redirects.pop_front() {
-                self.resolve(name.into(), outbox);
+            match self.redirects.pop_front() {
+                Some(Redirect::Name(name)) => self.resolve(name.into(), outbox),
+                Some(Redirect::Address(address)) => _ = self.add_peer(now, address, outbox),
+                None => {}
             }
         }
     }

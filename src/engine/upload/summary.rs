@@ -1,10 +1,13 @@
 //! How it stands, node by node, and whether that is an end.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::peer::{Peer, Stage};
+use super::follow::{Followed, Key, Row, is_good, result_of};
+use super::peer::{Link, Peer, Stage};
 use super::{Refused, Uploads};
+use crate::format::wire::Outcome;
 use crate::model::ids::ImageId;
 use crate::model::peer::Host;
 use crate::model::time::Time;
@@ -31,6 +34,8 @@ pub enum Ending {
     NotSigned(String),
     /// Somebody pressed Ctrl-C.
     Interrupted,
+    /// The same, when the nodes had everything together: they complete it among themselves.
+    Left,
 }
 
 /// How it stands.
@@ -44,6 +49,10 @@ pub struct Summary {
     pub unresolved: Vec<(String, String)>,
     /// Paths which no node that could be asked carries.
     pub homeless: Vec<VPath>,
+    /// The nodes have everything together and pass it on: the client may go away.
+    pub safe: bool,
+    /// Pieces which the connected nodes have together, and how many there are; zeros: not known.
+    pub held: (u64, u64),
     /// Time from start to end; zero before the end.
     pub took: Duration,
 }
@@ -61,6 +70,8 @@ pub struct NodeResult {
     pub trouble: Option<String>,
     /// However long one waits, it will not be of use.
     pub given_up: bool,
+    /// Others tell of it, and supply it when it returns.
+    pub followed: bool,
     /// One per upload.
     pub uploads: Vec<(VPath, UploadResult)>,
 }
@@ -120,14 +131,18 @@ impl NodeResult {
 
 impl Summary {
     pub(super) fn of(engine: &Uploads) -> Self {
-        let nodes: Vec<_> = engine.peers.values().map(|peer| node(engine, peer)).collect();
+        let mut nodes: Vec<_> = engine.peers.values().map(|peer| node(engine, peer)).collect();
+        nodes.extend(others(engine));
         let homeless = engine.intents.iter().enumerate().filter(|(upload, _)| {
             let mut reached = engine.peers.values().filter(|peer| peer.host.is_some()).peekable();
             reached.peek().is_some() && reached.all(|peer| peer.stages[*upload] == Stage::NotHere)
         });
         let homeless = homeless.map(|(_, intent)| intent.upload.path.clone()).collect();
         let unresolved = engine.unresolved.iter().map(|(name, reason)| (name.clone(), reason.clone())).collect();
-        Self { ending: Ending::Open, nodes, unresolved, homeless, took: Duration::ZERO }
+        let held = (0..engine.intents.len()).map(|upload| engine.held(upload));
+        let held = held.fold((0, 0), |sum, (held, total)| (sum.0 + u64::from(held), sum.1 + u64::from(total)));
+        let safe = engine.safe;
+        Self { ending: Ending::Open, nodes, unresolved, homeless, safe, held, took: Duration::ZERO }
     }
 
     /// Nodes that carry one of the directories, or may.
@@ -135,15 +150,33 @@ impl Summary {
         self.nodes.iter().filter(|node| !node.is_outside())
     }
 
+    /// Bytes that had to come over the network: for each path what the node fetched that had least of it.
+    pub fn bytes_needed(&self) -> u64 {
+        let mut needed = BTreeMap::<&VPath, u64>::new();
+        for (path, result) in self.nodes.iter().flat_map(|node| &node.uploads) {
+            if let UploadResult::Done { bytes_fetched, .. } = result {
+                let most = needed.entry(path).or_default();
+                *most = (*most).max(*bytes_fetched);
+            }
+        }
+        needed.values().sum()
+    }
+
     /// The ending, if this is one.
     pub(super) fn ending_at(&self, engine: &Uploads, now: Time) -> Option<Ending> {
         if engine.resolving.is_empty() {
             let settled = |node: &NodeResult| node.is_final() || node.down.is_some();
-            if self.nodes.iter().all(settled) {
+            let all_settled = self.nodes.iter().all(settled);
+            if all_settled && engine.is_told() {
                 let ending = self.settled(engine);
                 if ending.is_some() {
                     return ending;
                 }
+            }
+            if engine.is_stranded() {
+                let all_known = engine.followed.iter().all(|followed| self.nodes.len() as u64 >= followed.total());
+                let ending = if all_settled && all_known { self.settled(engine) } else { None };
+                return Some(ending.or_else(|| self.failure()).unwrap_or(Ending::Unreachable));
             }
         }
         if engine.early_passed && self.is_enough(engine) {
@@ -179,7 +212,7 @@ impl Summary {
     }
 
     /// What can't become success any more.
-    fn failure(&self) -> Option<Ending> {
+    pub(super) fn failure(&self) -> Option<Ending> {
         let results = || self.nodes.iter().flat_map(|node| node.uploads.iter().map(|(_, result)| result));
         let refused = |result: &UploadResult| matches!(result, UploadResult::Refused(_) | UploadResult::Aborted { .. });
         if results().any(refused) {
@@ -201,15 +234,90 @@ impl Summary {
     }
 }
 
+impl Uploads {
+    /// Whether nothing more is to be heard of nodes that aren't connected. What can be had neither from here nor from the
+    /// nodes isn't waited for.
+    fn is_told(&self) -> bool {
+        let lost = |upload: usize| {
+            let not_served = |peer: &Peer| matches!(peer.stages[upload], Stage::NotServed { .. });
+            self.peers.values().any(not_served) && !self.is_upload_safe(upload)
+        };
+        (0..self.intents.len()).all(|upload| self.followed[upload].is_settled() || lost(upload))
+    }
+
+    /// What others tell of a peer, for each upload.
+    fn rows_of(&self, peer: &Peer) -> Vec<Option<(Key, Row<'_>)>> {
+        let is_other = |(address, machine_id): Key| {
+            let at = self.peers.get(&address);
+            at.is_some_and(|at| at.host.as_ref().is_none_or(|host| host.machine_id == machine_id))
+        };
+        let row = |followed: &'_ Followed| followed.key_of(peer, is_other);
+        self.followed.iter().map(|followed| row(followed).and_then(|key| Some((key, followed.row(key)?)))).collect()
+    }
+}
+
+/// A node that was connected to: by its own word, and by that of others while it can't be spoken to.
 fn node(engine: &Uploads, peer: &Peer) -> NodeResult {
+    let rows = engine.rows_of(peer);
+    let is_up = matches!(peer.link, Link::Up { .. });
+    let lives = rows.iter().flatten().any(|(_, row)| row.alive);
     let trouble = peer.trouble().map(str::to_owned);
-    let down = peer.is_down().then(|| trouble.clone().unwrap_or_else(|| "it doesn't answer".to_owned()));
-    let result = |(intent, stage): (&super::Intent, &Stage)| {
-        (intent.upload.path.clone(), result(stage, intent.signed.is_some(), trouble.as_deref()))
-    };
-    let uploads = engine.intents.iter().zip(&peer.stages).map(result).collect();
-    let given_up = peer.is_given_up();
-    NodeResult { address: peer.address, host: peer.host.clone(), down, trouble, given_up, uploads }
+    let down = peer.is_down() && !lives;
+    let down = down.then(|| trouble.clone().unwrap_or_else(|| "it doesn't answer".to_owned()));
+    let uploads = engine.intents.iter().enumerate().map(|(upload, intent)| {
+        let stage = &peer.stages[upload];
+        let own = match &peer.before[upload] {
+            Some(before) if !stage.is_final() => ended(before),
+            _ => result(stage, intent.signed.is_some(), trouble.as_deref()),
+        };
+        let told = rows[upload].as_ref().filter(|(_, row)| row.alive || row.report.result.is_some());
+        let own = match told {
+            Some((_, row)) if !is_up && !own.is_final() => result_of(row.report, intent.upload.weak),
+            _ => own,
+        };
+        (intent.upload.path.clone(), own)
+    });
+    let uploads = uploads.collect();
+    let (given_up, followed) = (peer.is_given_up(), rows.iter().any(Option::is_some));
+    NodeResult { address: peer.address, host: peer.host.clone(), down, trouble, given_up, followed, uploads }
+}
+
+/// Nodes that are only told of.
+fn others(engine: &Uploads) -> Vec<NodeResult> {
+    let peers: BTreeSet<Key> =
+        engine.peers.values().flat_map(|peer| engine.rows_of(peer)).flatten().map(|(key, _)| key).collect();
+    let mut others = BTreeMap::<Key, NodeResult>::new();
+    for (upload, (intent, followed)) in engine.intents.iter().zip(&engine.followed).enumerate() {
+        for (key, row) in followed.rows().filter(|(key, _)| !peers.contains(key)) {
+            let node = others.entry(key).or_insert_with(|| NodeResult {
+                address: key.0,
+                host: Some(row.report.host.clone()),
+                down: None,
+                trouble: None,
+                given_up: false,
+                followed: true,
+                uploads: engine.intents.iter().map(|one| (one.upload.path.clone(), UploadResult::NotHere)).collect(),
+            });
+            node.uploads[upload].1 = result_of(row.report, intent.upload.weak);
+            if !row.alive {
+                node.down = Some("the other machines don't hear from it".to_owned());
+            }
+        }
+    }
+    others.into_values().collect()
+}
+
+fn ended(outcome: &Outcome) -> UploadResult {
+    if is_good(&outcome.result) {
+        let already = outcome.result == "already";
+        return UploadResult::Done {
+            already,
+            bytes_reused: outcome.bytes_reused,
+            bytes_fetched: outcome.bytes_fetched,
+        };
+    }
+    let reason = outcome.reason.clone().unwrap_or_else(|| outcome.result.clone());
+    UploadResult::Aborted { result: outcome.result.clone(), reason }
 }
 
 fn result(stage: &Stage, signed: bool, trouble: Option<&str>) -> UploadResult {
@@ -232,14 +340,6 @@ fn result(stage: &Stage, signed: bool, trouble: Option<&str>) -> UploadResult {
         Stage::Kept { current } => UploadResult::Kept { current: *current },
         Stage::Refused(refusal) => UploadResult::Refused(refusal.clone()),
         Stage::NotServed { reason } => UploadResult::NotServed { reason: reason.clone() },
-        Stage::Ended(outcome) if matches!(outcome.result.as_str(), "done" | "already") => UploadResult::Done {
-            already: outcome.result == "already",
-            bytes_reused: outcome.bytes_reused,
-            bytes_fetched: outcome.bytes_fetched,
-        },
-        Stage::Ended(outcome) => UploadResult::Aborted {
-            result: outcome.result.clone(),
-            reason: outcome.reason.clone().unwrap_or_else(|| outcome.result.clone()),
-        },
+        Stage::Ended(outcome) => ended(outcome),
     }
 }

@@ -1,5 +1,6 @@
 //! `ciruela sync` as a process, against daemons that do as a test says.
 
+mod cluster;
 mod endings;
 mod live;
 mod output;

@@ -14,6 +14,8 @@ enum Step {
     Verdict(u8, u8, u8),
     Outcome(u8, u8, bool),
     NotServed(u8),
+    Nodes(u8, u8, u8),
+    Pieces(u8, u8),
     Pass(u16),
 }
 
@@ -27,6 +29,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         4 => (node(), 1_u8..=2, 0_u8..7).prop_map(|(n, upload, verdict)| Step::Verdict(n, upload, verdict)),
         3 => (node(), 1_u8..=2, any::<bool>()).prop_map(|(n, upload, good)| Step::Outcome(n, upload, good)),
         1 => node().prop_map(Step::NotServed),
+        3 => (node(), 1_u8..=6, 0_u8..4).prop_map(|(n, of, kind)| Step::Nodes(n, of, kind)),
+        1 => (node(), any::<u8>()).prop_map(|(n, have)| Step::Pieces(n, have)),
         2 => (0_u16..15_000).prop_map(Step::Pass),
     ];
     proptest::collection::vec(step, 0..60)
@@ -67,6 +71,8 @@ fn run(steps: &[Step], require_all: bool) -> (World, Vec<String>) {
 
 fn take(world: &mut World, step: &Step) {
     let is_connected = |world: &World, n: u8| world.connections.contains_key(&n);
+    let is_submitted =
+        |world: &World, n: u8| is_connected(world, n) && world.submitted.contains_key(&(n, "/key/1".to_owned()));
     match *step {
         Step::Connect(n) if world.dialed.contains(&address(n)) => drop(world.open(n, ProtocolVersion::V2)),
         Step::Fail(n) if world.dialed.contains(&address(n)) => world.refuse_connection(n),
@@ -89,6 +95,14 @@ fn take(world: &mut World, step: &Step) {
             let connection = world.connections[&n];
             world.tell(Input::NotServed { connection, image: image(1), reason: "changed".to_owned() });
         }
+        Step::Nodes(n, of, kind) if is_submitted(world, n) => {
+            let word = ["unknown", "fetch", "done", "down"][usize::from(kind)];
+            world.tell_nodes(n, 6, &[(of, word), (of % 6 + 1, "done")]);
+        }
+        Step::Pieces(n, have) if is_submitted(world, n) => {
+            let have = vec![have].into();
+            world.hear(n, Notification::Cluster(Notice::Pieces { image: image(1), count: 8, have }));
+        }
         Step::Pass(millis) => world.pass(f64::from(millis) / 1000.0),
         Step::Connect(_)
         | Step::Fail(_)
@@ -96,6 +110,8 @@ fn take(world: &mut World, step: &Step) {
         | Step::Lose(_)
         | Step::Verdict(..)
         | Step::Outcome(..)
+        | Step::Nodes(..)
+        | Step::Pieces(..)
         | Step::NotServed(_) => {}
     }
 }

@@ -1,8 +1,11 @@
 //! The upload engine, told by hand what a network would tell it.
 
 mod endings;
+mod follow;
 mod laws;
 mod reach;
+mod safety;
+mod shares;
 mod verdicts;
 
 use std::collections::BTreeMap;
@@ -13,7 +16,7 @@ use super::{Effect, Ending, Event, Input, Refused, Rules, Summary, Upload, Uploa
 use crate::engine::contract::{Engine, Outbox};
 use crate::format::change;
 use crate::format::wire::{
-    Hello, Message, Notification, Outcome, Progress, Request, Response, SubmitAnswer, VerdictWord,
+    Hello, Message, Notice, Notification, Outcome, Progress, Request, Response, SubmitAnswer, VerdictWord,
 };
 use crate::model::change::{Change, SignedChange, Verb};
 use crate::model::ids::{ChangeId, ImageId, MachineId};
@@ -64,6 +67,8 @@ struct World {
     /// (node, upload) → the last request and what was submitted.
     submitted: BTreeMap<(u8, String), (u64, SignedChange)>,
     published: Vec<(u8, ImageId)>,
+    /// Each node's share of each image, as it was told last: number and of how many.
+    shares: BTreeMap<(u8, ImageId), (u32, u32)>,
     /// The last connection of each node.
     connections: BTreeMap<u8, ConnectionId>,
     end: Option<Summary>,
@@ -90,6 +95,7 @@ impl World {
             events: Vec::new(),
             submitted: BTreeMap::new(),
             published: Vec::new(),
+            shares: BTreeMap::new(),
             connections: BTreeMap::new(),
             end: None,
             by_hand: false,
@@ -150,6 +156,9 @@ impl World {
                 let offered = self.published.contains(&(node, signed.change.image.expect("an image")));
                 assert!(offered, "submitted before it was offered");
                 self.submitted.insert((node, signed.change.path.to_string()), (id, signed));
+            }
+            Message::Notification(Notification::Cluster(Notice::Share { image, index, of })) => {
+                self.shares.insert((node, image), (index, of));
             }
             other @ (Message::Notification(_)
             | Message::Request { .. }

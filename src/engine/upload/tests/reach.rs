@@ -232,6 +232,37 @@ fn follows_to_hosts_that_carry_the_directory() {
 }
 
 #[test]
+fn follows_to_addresses_that_carry_the_directory() {
+    let mut world = World::new(vec![upload(1)], rules());
+    world.found(&[1, 2]);
+    world.connect(1);
+    world.answer(1, 1, |answer| {
+        answer.verdict = VerdictWord::Refused;
+        answer.reject_reason = Some("no_config".to_owned());
+        answer.hosts = hosts(&[4, 5, 6, 7]);
+        answer.addresses = [1, 4, 5, 6, 7].map(address).to_vec();
+    });
+    assert!(world.resolved.is_empty(), "addresses need no name server");
+    assert_eq!(world.dialed, [2, 4, 5].map(address), "three may carry it");
+    world.refuse_connection(4);
+    world.connect(2);
+    not_here(&mut world, 2, &[]);
+    assert_eq!(world.dialed, [5, 6].map(address));
+    for n in [5, 6] {
+        world.connect(n);
+        world.accept(n, 1);
+    }
+    world.pass(10.0);
+    assert!(world.dialed.contains(&address(7)), "in the place of one that is down");
+    world.connect(7);
+    world.accept(7, 1);
+    for n in [5, 6, 7] {
+        world.outcome(n, 1, "done");
+    }
+    assert_eq!(world.ending(), Some(&Ending::Done));
+}
+
+#[test]
 fn nobody_carries_the_directory() {
     for require_all in [false, true] {
         let mut world = World::new(vec![upload(1)], Rules { require_all, ..rules() });

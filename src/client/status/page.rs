@@ -1,0 +1,86 @@
+//! What one machine says of itself: `/status.json`, see `doc/operations.md`. What it doesn't say, as an older one, is missing.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use serde::Deserialize;
+
+/// The page.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct StatusPage {
+    pub(super) version: String,
+    pub(super) hostname: String,
+    pub(super) machine_id: String,
+    #[serde(default)]
+    pub(super) uptime_seconds: Option<u64>,
+    #[serde(default)]
+    pub(super) directories: Vec<String>,
+    /// Of each directory.
+    #[serde(default)]
+    pub(super) heads: BTreeMap<String, Heads>,
+    #[serde(default)]
+    pub(super) paths: Vec<PathEntry>,
+    /// Nodes of the cluster, itself included.
+    #[serde(default)]
+    pub(super) members: Vec<Member>,
+}
+
+/// All heads of a directory in one.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub(super) struct Heads {
+    pub(super) count: u64,
+    pub(super) fingerprint: String,
+}
+
+/// One path.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub(super) struct PathEntry {
+    pub(super) path: String,
+    pub(super) image: Option<String>,
+    pub(super) change: String,
+    pub(super) stamp_ms: u64,
+    pub(super) visible: Option<String>,
+    pub(super) state: String,
+    pub(super) waiting: Option<String>,
+    pub(super) bytes_done: u64,
+    pub(super) bytes_total: u64,
+}
+
+/// A node as another one knows it.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Member {
+    pub(super) address: SocketAddr,
+    pub(super) machine_id: String,
+    pub(super) hostname: String,
+    /// `alive`, `suspect` or `down`.
+    pub(super) state: String,
+}
+
+impl StatusPage {
+    pub(super) fn parse(text: &[u8]) -> Result<Self, String> {
+        serde_json::from_slice(text).map_err(|error| format!("its status page isn't one of ciruela: {error}"))
+    }
+
+    /// The paths of a directory.
+    pub(super) fn paths_of(&self, directory: &str) -> impl Iterator<Item = &PathEntry> {
+        let below = move |path: &str| path.split('/').nth(1) == Some(directory);
+        self.paths.iter().filter(move |entry| below(&entry.path))
+    }
+}
+
+impl PathEntry {
+    /// What should be there is.
+    pub(super) fn is_done(&self) -> bool {
+        self.state == "done"
+    }
+
+    /// `fetch 45 %, waits: no source`.
+    pub(super) fn words(&self) -> String {
+        let percent = match self.bytes_total {
+            0 => String::new(),
+            total => format!(" {} %", u128::from(self.bytes_done) * 100 / u128::from(total)),
+        };
+        let waiting = self.waiting.as_ref().map_or_else(String::new, |what| format!(", waits: {what}"));
+        format!("{}{percent}{waiting}", self.state)
+    }
+}

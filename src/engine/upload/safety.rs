@@ -1,0 +1,114 @@
+//! Whether the nodes have everything together, so that the client may go away (003-14).
+
+use std::net::SocketAddr;
+
+use super::peer::{Link, Peer, Stage};
+use super::{Effect, Event, Uploads};
+use crate::engine::contract::Outbox;
+use crate::model::ids::ImageId;
+use crate::model::limits;
+
+/// The pieces of an image that a node has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Pieces {
+    All,
+    /// One bit each, the lowest bit of the first byte first.
+    Some {
+        count: u32,
+        bits: Vec<u8>,
+    },
+}
+
+impl Pieces {
+    /// As a node tells it: no pieces at all is all of them. `None`: that can't be.
+    pub(super) fn told(count: u32, have: &[u8]) -> Option<Self> {
+        if count == 0 {
+            return Some(Self::All);
+        }
+        let fits = count as usize <= limits::PIECES_MAX && have.len() == (count as usize).div_ceil(8);
+        fits.then(|| Self::Some { count, bits: have.to_vec() })
+    }
+
+    /// The node has these, too.
+    pub(super) fn add(&mut self, pieces: &[u32]) {
+        let Self::Some { count, bits } = self else { return };
+        for piece in pieces.iter().filter(|piece| **piece < *count) {
+            bits[(piece / 8) as usize] |= 1 << (piece % 8);
+        }
+    }
+}
+
+/// How many pieces some have together, and of how many; those who cut the image otherwise than the first don't count.
+fn together<'a>(all: impl Iterator<Item = &'a Pieces>) -> (u32, u32) {
+    let mut union = Vec::new();
+    let mut total = 0;
+    for pieces in all {
+        match pieces {
+            Pieces::All => return (1, 1),
+            Pieces::Some { count, bits } if total == 0 || *count == total => {
+                total = *count;
+                union.resize(bits.len(), 0);
+                union.iter_mut().zip(bits).for_each(|(sum, byte)| *sum |= byte);
+            }
+            Pieces::Some { .. } => {}
+        }
+    }
+    let bit = |piece: &u32| union[(*piece / 8) as usize] & 1 << (*piece % 8) != 0;
+    let held = (0..total).filter(bit).count();
+    (u32::try_from(held).unwrap_or(total), total)
+}
+
+impl Uploads {
+    pub(super) fn told_pieces(&mut self, from: SocketAddr, image: ImageId, count: u32, have: &[u8]) {
+        let published = self.intents.iter().any(|intent| intent.upload.image == image);
+        if let (true, Some(peer), Some(pieces)) = (published, self.peers.get_mut(&from), Pieces::told(count, have)) {
+            peer.pieces.insert(image, pieces);
+        }
+    }
+
+    pub(super) fn told_have(&mut self, from: SocketAddr, image: ImageId, pieces: &[u32]) {
+        if let Some(known) = self.peers.get_mut(&from).and_then(|peer| peer.pieces.get_mut(&image)) {
+            known.add(pieces);
+        }
+    }
+
+    /// Says when it becomes safe to go away, and when it isn't any more.
+    pub(super) fn look_at_safety(&mut self, outbox: &mut Outbox<Effect>) {
+        let safe = (0..self.intents.len()).all(|upload| self.is_upload_safe(upload));
+        if safe != self.safe {
+            self.safe = safe;
+            outbox.push(Effect::Event(Event::Safe { safe }));
+        }
+    }
+
+    /// Only nodes that pass an image on make it safe.
+    pub(super) fn is_upload_safe(&self, upload: usize) -> bool {
+        let followed = &self.followed[upload];
+        let here = |peer: &Peer| match &peer.stages[upload] {
+            Stage::Ended(outcome) => super::follow::is_good(&outcome.result) && is_up(peer),
+            Stage::Kept { .. } => true,
+            Stage::Unsent
+            | Stage::Asked { .. }
+            | Stage::Accepted { .. }
+            | Stage::NotHere
+            | Stage::Refused(_)
+            | Stage::NotServed { .. } => false,
+        };
+        if !followed.aware {
+            return false;
+        }
+        let (held, total) = self.held(upload);
+        followed.is_anywhere() || self.peers.values().any(here) || (total > 0 && held == total)
+    }
+
+    /// How many pieces of an upload the connected nodes have together, and of how many; zeros: nothing is known.
+    pub(super) fn held(&self, upload: usize) -> (u32, u32) {
+        let image = self.intents[upload].upload.image;
+        let connected = self.peers.values().filter(|peer| is_up(peer));
+        together(connected.filter_map(|peer| peer.pieces.get(&image)))
+    }
+}
+
+fn is_up(peer: &Peer) -> bool {
+    matches!(peer.link, Link::Up { .. })
+}
