@@ -53,6 +53,12 @@ impl Judged {
     /// `path`: it alone counts.
     pub(super) fn of(gathered: Gathered, path: Option<&VPath>) -> Self {
         let Gathered { unresolved, answers, members } = gathered;
+        // A machine may answer only at an address other than the one which the cluster knows.
+        let elsewhere: BTreeSet<_> = answers
+            .iter()
+            .filter(|(address, _)| !members.contains_key(address))
+            .filter_map(|(_, page)| Some(page.as_ref().ok()?.machine_id.clone()))
+            .collect();
         let mut told = BTreeSet::new();
         let mut nodes = Vec::new();
         // Those at an address that the cluster knows come first: a machine at another one may be the same.
@@ -64,6 +70,9 @@ impl Judged {
                 && !told.insert((page.machine_id.clone(), page.hostname.clone()))
                 && member.is_none()
             {
+                continue;
+            }
+            if page.is_err() && member.is_some_and(|member| elsewhere.contains(&member.machine_id)) {
                 continue;
             }
             let hostname = page.as_ref().ok().map(|page| page.hostname.clone());

@@ -50,9 +50,12 @@ pub(super) struct PathEntry {
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Member {
     pub(super) address: SocketAddr,
+    #[serde(default)]
     pub(super) machine_id: String,
+    #[serde(default)]
     pub(super) hostname: String,
     /// `alive`, `suspect` or `down`.
+    #[serde(default)]
     pub(super) state: String,
 }
 
@@ -69,9 +72,9 @@ impl StatusPage {
 }
 
 impl PathEntry {
-    /// What should be there is.
+    /// What should be there is; an old tree may still be removed.
     pub(super) fn is_done(&self) -> bool {
-        self.state == "done"
+        self.state == "done" || (self.state == "collect" && self.visible == self.image)
     }
 
     /// `fetch 45 %, waits: no source`.

@@ -94,14 +94,13 @@ fn summary(judged: &Judged) -> String {
     let behind = count(|node| node.standing.values().any(|one| *one == Standing::Behind));
     let deploying = count(|node| node.standing.values().any(|one| *one == Standing::Deploying));
     let parts = [(unreachable, "unreachable"), (behind, "behind"), (deploying, "deploying")];
-    let mut text = match judged.nodes.len() {
+    let parts = parts.into_iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"));
+    let machines = match judged.nodes.len() {
         1 => "1 machine".to_owned(),
         many => format!("{many} machines"),
     };
-    for (count, what) in parts.into_iter().filter(|(count, _)| *count > 0) {
-        text.push_str(&format!(", {count} {what}"));
-    }
-    if judged.is_current() { format!("{text}, all current") } else { text }
+    let current = judged.is_current().then(|| "all current".to_owned());
+    std::iter::once(machines).chain(parts).chain(current).collect::<Vec<_>>().join(", ")
 }
 
 /// Columns, but for the last of each row.

@@ -45,8 +45,8 @@ fn standings(judged: &Judged) -> Vec<Option<Standing>> {
 fn most_are_right() {
     let old = entry("/d/x", "c1", 1, "done");
     let new = entry("/d/x", "c2", 2, "done");
-    let pages =
-        [(1, page(1, "b", &[new.clone()])), (2, page(2, "b", &[new.clone()])), (3, page(3, "a", &[old.clone()]))];
+    let [old, new] = [[old], [new]];
+    let pages = [(1, page(1, "b", &new)), (2, page(2, "b", &new)), (3, page(3, "a", &old))];
     let judged = Judged::of(gathered(&pages), None);
     assert_eq!(standings(&judged), [Some(Standing::Current), Some(Standing::Current), Some(Standing::Behind)]);
     assert!(!judged.is_current());
@@ -54,7 +54,7 @@ fn most_are_right() {
     assert!(text.contains("d: 1 BEHIND") && text.contains("2days 7h"), "{text}");
     assert!(text.ends_with("3 machines, 1 behind"), "{text}");
     // One against one: the newer one.
-    let judged = Judged::of(gathered(&[(1, page(1, "b", &[new])), (2, page(2, "c", &[old]))]), None);
+    let judged = Judged::of(gathered(&[(1, page(1, "b", &new)), (2, page(2, "c", &old))]), None);
     assert_eq!(standings(&judged), [Some(Standing::Current), Some(Standing::Behind)]);
 }
 
