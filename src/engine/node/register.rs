@@ -341,9 +341,10 @@ impl Node {
 
     fn answer_client(&mut self, client: Submission, path: &VPath, verdict: &Verdict, outbox: &mut Outbox<Effect>) {
         let accepted = matches!(verdict, Verdict::Accept | Verdict::Have);
+        // Where else the directory is carried; so a client knows at once that there are others to wait for.
         let elsewhere = match verdict {
-            Verdict::Refused(Refusal::NoConfig { .. }) => self.elsewhere(path.key()),
-            Verdict::Accept | Verdict::Have | Verdict::Superseded(_) | Verdict::Refused(_) => Vec::new(),
+            Verdict::Accept | Verdict::Have | Verdict::Refused(Refusal::NoConfig { .. }) => self.elsewhere(path.key()),
+            Verdict::Superseded(_) | Verdict::Refused(_) => Vec::new(),
         };
         let reject_reason = verdict.reject_word().map(str::to_owned);
         let hosts = match verdict {

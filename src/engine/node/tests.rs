@@ -1,14 +1,14 @@
 //! When changes are answered, and what holds after a write or an index turns out badly.
 
 use std::collections::VecDeque;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use super::*;
 use crate::format::change;
 use crate::format::signature;
 use crate::format::ssh::SecretKey;
-use crate::format::wire::{Notification, Request, Response, VerdictWord};
+use crate::format::wire::{Message, Notification, Request, Response, VerdictWord};
 use crate::model::change::{Change, SignedChange, Verb};
 use crate::model::directory::DirectoryConfig;
 use crate::model::disk_task::{Sealed, Target};
@@ -17,6 +17,7 @@ use crate::model::hash_kind::HashKind;
 use crate::model::ids::MachineId;
 use crate::model::image::ImageBuilder;
 use crate::model::key::{NamedKey, Scheme, Signature};
+use crate::model::peer::{ConnectionId, ProtocolVersion};
 use crate::model::time::Stamp;
 
 const C: ConnectionId = ConnectionId(1);
