@@ -233,12 +233,10 @@ impl Gossip {
         });
         let all = std::iter::once(me).chain(others);
         let mut page = PageWriter::default();
-        let mut next = cursor;
-        for entry in all.skip(usize::try_from(cursor).unwrap_or(usize::MAX)) {
+        for (cursor, entry) in (cursor..).zip(all.skip(usize::try_from(cursor).unwrap_or(usize::MAX))) {
             if !page.push(&entry) {
-                return (page.finish(), Some(next));
+                return (page.finish(), Some(cursor));
             }
-            next += 1;
         }
         (page.finish(), None)
     }
@@ -383,9 +381,9 @@ impl Gossip {
             for key in self.ring.several(limits::LEAVE_DATAGRAMS, &self.table, &mut self.random) {
                 let Some(to) = self.table.by_key(&key).map(|entry| entry.id) else { continue };
                 let mut envelope = self.envelope(now, Some(to));
-                parts.iter().for_each(|part| {
+                for part in &parts {
                     envelope.push(&part.item());
-                });
+                }
                 self.send(to.node.address, envelope, outbox);
             }
         }

@@ -110,15 +110,14 @@ impl Crowd {
 
     fn carry_out(&mut self, number: usize, outbox: Outbox<Effect>) {
         for effect in outbox {
-            match effect {
-                Effect::Send { to, data } => {
-                    self.bytes += data.len() as u64 + HEADERS;
-                    let from = self.members[number].node.address;
-                    self.post(from, self.by_address[&to], data);
-                }
-                Effect::Down { .. } => self.downs += 1,
-                Effect::FetchMembers { .. } => self.tell(number, Input::MembersFailed),
-                _ => {}
+            if let Effect::Send { to, data } = effect {
+                self.bytes += data.len() as u64 + HEADERS;
+                let from = self.members[number].node.address;
+                self.post(from, self.by_address[&to], data);
+            } else if let Effect::FetchMembers { .. } = effect {
+                self.tell(number, Input::MembersFailed);
+            } else if let Effect::Down { .. } = effect {
+                self.downs += 1;
             }
         }
     }
@@ -161,7 +160,14 @@ impl Crowd {
                 Message::IndirectPing { origin, probe_number } => {
                     self.packet(me, header.from, Message::IndirectAck { target: origin, probe_number });
                 }
-                _ => {}
+                Message::Ack(_)
+                | Message::IndirectAck { .. }
+                | Message::ForwardedAck { .. }
+                | Message::Announce
+                | Message::Feed
+                | Message::Gossip
+                | Message::Broadcast
+                | Message::TurnUndead => {}
             }
         }
     }

@@ -102,9 +102,9 @@ fn reports_arrive_and_are_acknowledged_once() {
         }
         assert_eq!(received.len(), 19 * 30, "seed {seed}");
         for node in 1..20 {
-            let acked = world.nodes[node].told.iter().filter_map(|(_, effect)| match effect {
-                Effect::ReportAcked { from, number } if *from == to => Some(*number),
-                _ => None,
+            let acked = world.nodes[node].told.iter().filter_map(|(_, effect)| {
+                let Effect::ReportAcked { from, number } = effect else { return None };
+                (*from == to).then_some(*number)
             });
             let acked: Vec<_> = acked.collect();
             assert_eq!(acked.iter().copied().collect::<BTreeSet<_>>(), (0..30).collect(), "seed {seed}, node {node}");
