@@ -39,7 +39,7 @@ fn bytes_do_not_grow_with_the_cluster() {
 
 #[test]
 fn nor_with_a_thousand() {
-    // Some ten seconds of one core.
+    // Minutes of one core: a thousand nodes that start together.
     if std::env::var_os("CIRUELA_SIM_LONG").is_none() {
         return;
     }
