@@ -232,7 +232,7 @@ impl World {
             assert!(self.now < start + most, "not within {most:?}; {}", self.knowledge());
             self.run_for(Duration::from_millis(100));
         }
-        self.now - start
+        self.now.saturating_sub(start)
     }
 
     pub(super) fn run_for(&mut self, time: Duration) {
@@ -327,19 +327,18 @@ impl World {
 
     fn carry_out(&mut self, number: usize, outbox: Outbox<Effect>) {
         for effect in outbox {
-            match effect {
-                Effect::Send { to, data } => self.send(number, to, data),
-                effect => {
-                    self.trace.update(format!("{:?} {number} {effect:?}\n", self.now).as_bytes());
-                    self.follow(number, &effect);
-                    self.nodes[number].told.push((self.now, effect));
-                }
+            if let Effect::Send { to, data } = &effect {
+                self.send(number, *to, data);
+            } else {
+                self.trace.update(format!("{:?} {number} {effect:?}\n", self.now).as_bytes());
+                self.follow(number, &effect);
+                self.nodes[number].told.push((self.now, effect));
             }
         }
         self.plan(number);
     }
 
-    fn send(&mut self, number: usize, to: SocketAddr, data: Bytes) {
+    fn send(&mut self, number: usize, to: SocketAddr, data: &Bytes) {
         assert!(data.len() <= 1_400, "{} bytes", data.len());
         let node = &mut self.nodes[number];
         (node.bytes, node.datagrams) = (node.bytes + data.len() as u64 + HEADERS, node.datagrams + 1);
@@ -349,7 +348,7 @@ impl World {
         }
         let Some(to) = self.by_address.get(&to).copied().filter(|to| self.nodes[*to].group == group) else { return };
         for at in self.conditions.send_datagram(self.now, &mut self.random) {
-            self.after(at - self.now, Happening::Arrives { from, to, data: data.clone() });
+            self.after(at.saturating_sub(self.now), Happening::Arrives { from, to, data: data.clone() });
         }
     }
 
