@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::join::Fetch;
 use super::*;
 use crate::format::gossip::{Seal, read_datagram};
 use crate::model::ids::MachineId;
