@@ -95,6 +95,12 @@ fn pair() -> [Gossip; 2] {
 const LATER: u64 = 4_000;
 
 #[test]
+fn it_may_go_to_another_thread() {
+    fn check<T: Send>(_: &T) {}
+    check(&gossip(1));
+}
+
+#[test]
 fn nothing_is_done_before_the_start_and_after_the_end() {
     let mut engine = gossip(1);
     assert_eq!(engine.deadline(), None);

@@ -8,11 +8,13 @@ use blake2b_simd::State as Hash;
 use bytes::Bytes;
 use ciruela::engine::contract::{Engine, Outbox};
 use ciruela::engine::gossip::{Effect, Gossip, Input};
+use ciruela::format::gossip::MemberId;
 use ciruela::model::heads::HeadsFingerprint;
 use ciruela::model::ids::MachineId;
 use ciruela::model::peer::{ClusterKey, NodeId, NodeInfo};
 use ciruela::model::time::{Now, Stamp, Time};
 
+use super::crowd::pages;
 use crate::cluster::network::Conditions;
 use crate::disk::power::Random;
 
@@ -159,6 +161,17 @@ impl World {
 
     pub(super) fn start_all(&mut self) {
         (0..self.nodes.len()).for_each(|number| self.start(number));
+    }
+
+    /// Tells all of all, as if they had known each other for long.
+    pub(super) fn introduce(&mut self) {
+        let members: Vec<_> = self.nodes.iter().map(|node| MemberId { node: node.id, renewal: 0 }).collect();
+        let pages = pages(&members);
+        for number in 0..self.nodes.len() {
+            for page in &pages {
+                self.tell(number, Input::Members { page: page.clone(), last: false });
+            }
+        }
     }
 
     /// The process is gone, without a word.
