@@ -262,3 +262,19 @@ BASE has 1 error
     let missing = check_config(&base.path("missing"), Path::new("/cwd"));
     assert!(missing.outcome.is_err() && missing.notes.is_empty());
 }
+
+#[test]
+fn the_cluster_key() {
+    let base = Base::new(&[("cluster.key", &format!(" {}\n", "0f".repeat(32)))]);
+    assert_eq!(base.load().expect("valid").cluster_key, Some(ClusterKey([0x0f; 32])));
+    fs::set_permissions(base.path("cluster.key"), fs::Permissions::from_mode(0o640)).expect("ours");
+    assert!(base.report().contains("note: BASE/cluster.key can be read"), "{}", base.report());
+    fs::set_permissions(base.path("cluster.key"), fs::Permissions::from_mode(0o600)).expect("ours");
+    assert!(warnings(base.0.path()).is_empty());
+    for text in ["", "secret", &"0g".repeat(32), &"00".repeat(33), &"00 ".repeat(32)] {
+        base.write("cluster.key", text.as_bytes());
+        let errors = base.errors();
+        let hint = "cluster.key: expected 64 hexadecimal digits; `ciruela-server new-cluster-key` makes a key";
+        assert_eq!(errors, [hint], "{text:?}");
+    }
+}

@@ -93,7 +93,8 @@ impl Gossip {
             }
         }
         let up = self.table.get(&sender.node).is_some_and(|entry| entry.life == Life::Up && entry.id == sender);
-        if !any && !up && !(self.table.is_full() && self.table.get(&sender.node).is_none()) {
+        let room = self.table.get(&sender.node).is_some() || !self.table.is_full();
+        if !any && !up && room {
             self.swim.heard(sender);
             self.settle(now, outbox);
         }
@@ -118,7 +119,6 @@ impl Gossip {
     fn item(&mut self, now: Now, sender: MemberId, item: &Item<'_>, outbox: &mut Outbox<Effect>) {
         let up = self.table.get(&sender.node).is_some_and(|entry| entry.life == Life::Up && entry.id == sender);
         match item {
-            Item::Swim(_) => {}
             Item::Part(part) => self.part(now, part, outbox),
             Item::Later { incarnation } => self.seen_own(*incarnation, outbox),
             Item::Ack { number } => {
@@ -132,7 +132,7 @@ impl Gossip {
             }
             Item::Pulse { values, heads } if up => self.compare(now, sender, *values, heads, outbox),
             Item::Ask if up => self.tell_values(now, sender, outbox),
-            Item::Report { .. } | Item::Pulse { .. } | Item::Ask => {}
+            Item::Swim(_) | Item::Report { .. } | Item::Pulse { .. } | Item::Ask => {}
         }
     }
 

@@ -58,6 +58,8 @@ pub(super) struct Table {
     up: BTreeSet<Key>,
     /// Those that are up and haven't said what they carry.
     silent: BTreeSet<Key>,
+    /// Those at which somebody waits for something.
+    watching: BTreeSet<Key>,
     downs: BTreeSet<(Time, Key)>,
     /// Nodes that may turn out to be twins, and when to look again.
     twins: BTreeSet<(Time, Key)>,
@@ -70,6 +72,7 @@ impl Table {
             entries: BTreeMap::new(),
             up: BTreeSet::new(),
             silent: BTreeSet::new(),
+            watching: BTreeSet::new(),
             downs: BTreeSet::new(),
             twins: BTreeSet::new(),
         }
@@ -138,8 +141,8 @@ impl Table {
     }
 
     pub(super) fn watchers<'a>(&'a self, path: &'a VPath) -> impl Iterator<Item = (&'a NodeId, &'a ChangeId)> {
-        let told = self.entries.values().filter(|entry| entry.told);
-        told.flat_map(move |entry| {
+        let watching = self.watching.iter().filter_map(|key| self.entries.get(key));
+        watching.filter(|entry| entry.told).flat_map(move |entry| {
             let here = entry.values.watches().filter(move |watch| watch.0 == *path);
             here.map(|watch| (&entry.id.node, &watch.1))
         })
@@ -215,6 +218,7 @@ impl Table {
         (entry.id, entry.swim, entry.suspected) = (new, 0, false);
         if entry.values_of < new.node.incarnation {
             (entry.values_of, entry.values) = (new.node.incarnation, Known::default());
+            self.watching.remove(&key);
             if entry.life == Life::Up {
                 entry.up_since = now;
                 self.silent.insert(key);
@@ -234,6 +238,11 @@ impl Table {
         let entry = self.entries.get_mut(&key).filter(|entry| entry.values_of == origin.node.incarnation)?;
         let node = entry.id.node;
         let taken = take(&mut entry.values);
+        if entry.values.watches().next().is_some() {
+            self.watching.insert(key);
+        } else {
+            self.watching.remove(&key);
+        }
         match &taken {
             Taken::About => {
                 let news = entry.told;
@@ -312,6 +321,7 @@ impl Table {
         {
             self.downs.pop_first();
             self.entries.remove(&key);
+            self.watching.remove(&key);
         }
     }
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::join::Fetch;
 use super::*;
 use crate::format::gossip::{Seal, read_datagram};
 use crate::model::ids::MachineId;
@@ -41,11 +42,11 @@ fn words(data: &Bytes) -> Vec<String> {
 }
 
 fn sent(effects: &[Effect]) -> Vec<(SocketAddr, Vec<String>)> {
-    let sends = effects.iter().filter_map(|effect| match effect {
-        Effect::Send { to, data } => Some((*to, words(data))),
-        _ => None,
-    });
-    sends.collect()
+    let send = |effect: &Effect| {
+        let Effect::Send { to, data } = effect else { return None };
+        Some((*to, words(data)))
+    };
+    effects.iter().filter_map(send).collect()
 }
 
 /// Lets two nodes talk until nothing more is said at this moment.
@@ -75,9 +76,9 @@ fn time_out(engine: &mut Gossip, now: Now) -> Vec<Effect> {
 /// Two nodes that know each other.
 fn pair() -> [Gossip; 2] {
     let mut nodes = [gossip(1), gossip(2)];
-    for number in 0..2 {
-        tell(&mut nodes[number], at(0), Input::Peers(vec![node(1).address, node(2).address]));
-        tell(&mut nodes[number], at(0), Input::Start);
+    for engine in &mut nodes {
+        tell(engine, at(0), Input::Peers(vec![node(1).address, node(2).address]));
+        tell(engine, at(0), Input::Start);
     }
     let mut millis = 0;
     while !(nodes[0].alive(&node(2)) && nodes[1].alive(&node(1))) {
@@ -92,6 +93,12 @@ fn pair() -> [Gossip; 2] {
 }
 
 const LATER: u64 = 4_000;
+
+#[test]
+fn it_may_go_to_another_thread() {
+    fn check<T: Send>(_: &T) {}
+    check(&gossip(1));
+}
 
 #[test]
 fn nothing_is_done_before_the_start_and_after_the_end() {

@@ -10,8 +10,8 @@ use chacha20poly1305::{KeyInit as _, XChaCha20Poly1305, XNonce};
 use crate::model::limits;
 use crate::model::peer::ClusterKey;
 
-const SEALED: &[u8; 4] = b"CRG\x01";
-const PLAIN: &[u8; 4] = b"CRG\x00";
+const SEALED: &[u8] = b"CRG\x01";
+const PLAIN: &[u8] = b"CRG\x00";
 const NONCE: usize = 24;
 const TAG: usize = 16;
 
@@ -88,7 +88,7 @@ pub fn open_plain(datagram: &[u8]) -> Result<Vec<u8>, OpenError> {
     body(datagram, PLAIN).map(<[u8]>::to_vec)
 }
 
-fn body<'a>(datagram: &'a [u8], magic: &[u8; 4]) -> Result<&'a [u8], OpenError> {
+fn body<'a>(datagram: &'a [u8], magic: &[u8]) -> Result<&'a [u8], OpenError> {
     if datagram.len() > limits::DATAGRAM_BYTES_MAX {
         return Err(OpenError::Foreign);
     }

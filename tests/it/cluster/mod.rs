@@ -3,10 +3,12 @@
 use std::fs;
 use std::path::Path;
 
+use rustix::process::Signal;
+
 use crate::daemon::{Daemon, tree};
 use crate::e2e::wait_for_status;
 use crate::publisher::{Publisher, to};
-use crate::trees::mixed;
+use crate::trees::{mixed, plain};
 
 const KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff\n";
 
@@ -51,11 +53,123 @@ pub(super) fn wait_for_all(daemons: &[&Daemon], path: &str, folder: &str, source
 }
 
 #[test]
-fn what_one_node_is_told_all_get() {
+fn what_one_node_is_told_all_get_before_the_client_ends() {
     let publisher = Publisher::new(101);
     let daemons = cluster(&publisher, [101, 102, 103, 104, 105]);
+    wait_for_members(&daemons.each_ref(), 5);
     let source = source(&publisher, "first", |root| mixed(root, 1));
-    let entry = daemons[0].address.to_string();
-    publisher.run(&["--append", &to(&source, "/data/mixed")], &[entry]).expect(0);
-    wait_for_all(&daemons.each_ref(), "/data/mixed", "data/mixed", &source);
+    let ended = publisher.run(&["--append", &to(&source, "/data/mixed")], &[daemons[0].address.to_string()]).expect(0);
+    let expected = tree(&source);
+    for daemon in &daemons {
+        assert_eq!(tree(&daemon.data("data/mixed")), expected);
+    }
+    assert_eq!(ended.events.last().expect("an end")["exit_status"], 0);
+}
+
+#[test]
+fn who_was_off_and_who_is_new_catch_up_with_no_client_there() {
+    let publisher = Publisher::new(106);
+    let mut daemons = cluster(&publisher, [106, 107, 108]);
+    wait_for_members(&daemons.each_ref(), 3);
+    daemons[2].kill();
+    let first = source(&publisher, "first", |root| mixed(root, 2));
+    let second = source(&publisher, "second", |root| mixed(root, 3));
+    let entry = [daemons[1].address.to_string()];
+    publisher.run(&["--append", &to(&first, "/data/mixed")], &entry).expect(0);
+    publisher.run(&["--replace", &to(&second, "/conf/other")], &entry).expect(0);
+    daemons[2].spawn();
+    let mut fresh = Daemon::prepare(109, &publisher.public_key());
+    join(&mut fresh, Some(daemons[1].address));
+    wait_for_all(&[&daemons[2], &fresh], "/data/mixed", "data/mixed", &first);
+    wait_for_all(&[&daemons[2], &fresh], "/conf/other", "conf-data/other", &second);
+}
+
+#[test]
+fn a_node_without_the_directory_names_those_that_have_it() {
+    let publisher = Publisher::new(110);
+    let [mut first, mut second, mut third] = [110, 111, 112].map(|n| Daemon::prepare(n, &publisher.public_key()));
+    fs::remove_file(first.folder.path().join("conf/configs/data.yaml")).expect("it is there");
+    join(&mut first, None);
+    join(&mut second, Some(first.address));
+    join(&mut third, Some(first.address));
+    wait_for_members(&[&first, &second, &third], 3);
+    let source = source(&publisher, "source", |root| mixed(root, 4));
+    let entry = [first.address.to_string()];
+    publisher.run(&["--append", &to(&source, "/data/mixed")], &entry).expect(0);
+    wait_for_all(&[&second, &third], "/data/mixed", "data/mixed", &source);
+    assert!(!first.data("data/mixed").exists());
+    // What nobody carries ends at once.
+    publisher.run(&["--append", &to(&source, "/nobody/mixed")], &entry).expect(3);
+}
+
+#[test]
+fn who_hangs_is_held_for_down_and_gets_it_when_it_goes_on() {
+    let publisher = Publisher::new(113);
+    let daemons = cluster(&publisher, [113, 114, 115]);
+    wait_for_members(&daemons.each_ref(), 3);
+    daemons[2].signal(Signal::STOP);
+    wait_for_members(&[&daemons[0], &daemons[1]], 2);
+    let source = source(&publisher, "source", |root| mixed(root, 5));
+    publisher.run(&["--append", &to(&source, "/data/mixed")], &[daemons[0].address.to_string()]);
+    wait_for_all(&[&daemons[0], &daemons[1]], "/data/mixed", "data/mixed", &source);
+    daemons[2].signal(Signal::CONT);
+    wait_for_all(&[&daemons[2]], "/data/mixed", "data/mixed", &source);
+    wait_for_members(&daemons.each_ref(), 3);
+}
+
+#[test]
+fn who_leaves_is_known_to_have_left() {
+    let publisher = Publisher::new(116);
+    let mut daemons = cluster(&publisher, [116, 117, 118]);
+    wait_for_members(&daemons.each_ref(), 3);
+    daemons[1].signal(Signal::TERM);
+    assert!(daemons[1].wait().success());
+    wait_for_members(&[&daemons[0], &daemons[2]], 2);
+    let left = members(&daemons[0]).into_iter().find(|member| member["hostname"] == "node117").expect("remembered");
+    assert_eq!(left["state"], "left");
+}
+
+#[test]
+fn another_key_is_another_cluster() {
+    let publisher = Publisher::new(119);
+    let [first] = cluster(&publisher, [119]);
+    let mut stranger = Daemon::prepare(120, &publisher.public_key());
+    write(&stranger, "cluster.key", &KEY.replace('0', "f"));
+    write(&stranger, "peers.txt", &format!("{}\n", first.address));
+    stranger.spawn();
+    let mut friend = Daemon::prepare(121, &publisher.public_key());
+    join(&mut friend, Some(first.address));
+    wait_for_members(&[&first, &friend], 2);
+    let source = source(&publisher, "source", |root| mixed(root, 6));
+    publisher.run(&["--append", &to(&source, "/data/mixed")], &[first.address.to_string()]).expect(0);
+    wait_for_all(&[&first, &friend], "/data/mixed", "data/mixed", &source);
+    assert_eq!(members(&stranger).len(), 1);
+    assert!(!stranger.data("data/mixed").exists());
+}
+
+#[test]
+fn when_it_is_safe_the_client_may_go() {
+    let publisher = Publisher::new(122);
+    let daemons = cluster(&publisher, [122, 123, 124, 125]);
+    wait_for_members(&daemons.each_ref(), 4);
+    let source = source(&publisher, "source", |root| plain(root, 7, 40, 500_000));
+    let mut client = publisher.start(&["--append", &to(&source, "/data/large")], &[daemons[3].address.to_string()]);
+    client.wait_for("safe", |event| event["event"] == "safe" && event["safe"] == true);
+    client.kill();
+    wait_for_all(&daemons.each_ref(), "/data/large", "data/large", &source);
+}
+
+fn members(daemon: &Daemon) -> Vec<serde_json::Value> {
+    let status: serde_json::Value = serde_json::from_str(&daemon.get("/status.json")).expect("JSON");
+    status["members"].as_array().expect("an array").clone()
+}
+
+/// Waits until each knows so many live nodes, itself included.
+fn wait_for_members(daemons: &[&Daemon], alive: usize) {
+    let is_alive = |member: &&serde_json::Value| member["state"] == "alive";
+    for daemon in daemons {
+        while members(daemon).iter().filter(is_alive).count() != alive {
+            std::thread::yield_now();
+        }
+    }
 }

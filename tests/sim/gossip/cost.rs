@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::crowd::Crowd;
-use super::membership::{USUAL, joined, secs};
+use super::membership::{USUAL, acquainted, secs};
 use super::world::World;
 
 /// What an idle node sends in a second at most, whatever the cluster's size.
@@ -23,7 +23,7 @@ fn idle_bytes_per_second(world: &mut World, time: Duration) -> u64 {
 }
 
 fn settled(seed: u64, count: usize) -> World {
-    let mut world = joined(seed, USUAL, count);
+    let mut world = acquainted(seed, USUAL, count);
     // What is still passed on comes to its end.
     world.run_for(secs(20));
     world
@@ -39,7 +39,7 @@ fn bytes_do_not_grow_with_the_cluster() {
 
 #[test]
 fn nor_with_a_thousand() {
-    // Some ten seconds of one core.
+    // Minutes of one core: a thousand nodes that start together.
     if std::env::var_os("CIRUELA_SIM_LONG").is_none() {
         return;
     }

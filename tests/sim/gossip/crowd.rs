@@ -46,6 +46,22 @@ fn values_sum() -> u64 {
     u64::from_be_bytes(hash.as_bytes().try_into().expect("eight bytes"))
 }
 
+/// All members that have just started, as one of them tells of them.
+pub(super) fn pages(members: &[MemberId]) -> Vec<Bytes> {
+    let entry = |(number, id): (usize, &MemberId)| {
+        let about = write_about(&info(number)).0;
+        PageEntry { member: Member::new(*id, 0, State::Alive), values: vec![(0, 1, about.into())] }
+    };
+    let mut pages = vec![PageWriter::default()];
+    for entry in members.iter().enumerate().map(entry) {
+        if !pages.last_mut().is_some_and(|page| page.push(&entry)) {
+            pages.push(PageWriter::default());
+            assert!(pages.last_mut().expect("just made").push(&entry));
+        }
+    }
+    pages.into_iter().map(PageWriter::finish).collect()
+}
+
 impl Crowd {
     pub(super) fn new(seed: u64, whole: usize, count: usize) -> Self {
         let member = |number| MemberId {
@@ -70,18 +86,7 @@ impl Crowd {
     }
 
     fn introduce(&mut self) {
-        let entry = |(number, id): (usize, &MemberId)| {
-            let about = write_about(&info(number)).0;
-            PageEntry { member: Member::new(*id, 0, State::Alive), values: vec![(0, 1, about.into())] }
-        };
-        let mut pages = vec![PageWriter::default()];
-        for entry in self.members.iter().enumerate().map(entry) {
-            if !pages.last_mut().is_some_and(|page| page.push(&entry)) {
-                pages.push(PageWriter::default());
-                assert!(pages.last_mut().expect("just made").push(&entry));
-            }
-        }
-        let pages: Vec<Bytes> = pages.into_iter().map(PageWriter::finish).collect();
+        let pages = pages(&self.members);
         for number in 0..self.whole.len() {
             self.tell(number, Input::Start);
             let (directory, fingerprint) = (DIRECTORY.into(), HeadsFingerprint::default());
@@ -110,15 +115,14 @@ impl Crowd {
 
     fn carry_out(&mut self, number: usize, outbox: Outbox<Effect>) {
         for effect in outbox {
-            match effect {
-                Effect::Send { to, data } => {
-                    self.bytes += data.len() as u64 + HEADERS;
-                    let from = self.members[number].node.address;
-                    self.post(from, self.by_address[&to], data);
-                }
-                Effect::Down { .. } => self.downs += 1,
-                Effect::FetchMembers { .. } => self.tell(number, Input::MembersFailed),
-                _ => {}
+            if let Effect::Send { to, data } = effect {
+                self.bytes += data.len() as u64 + HEADERS;
+                let from = self.members[number].node.address;
+                self.post(from, self.by_address[&to], data);
+            } else if let Effect::FetchMembers { .. } = effect {
+                self.tell(number, Input::MembersFailed);
+            } else if let Effect::Down { .. } = effect {
+                self.downs += 1;
             }
         }
     }
@@ -161,7 +165,14 @@ impl Crowd {
                 Message::IndirectPing { origin, probe_number } => {
                     self.packet(me, header.from, Message::IndirectAck { target: origin, probe_number });
                 }
-                _ => {}
+                Message::Ack(_)
+                | Message::IndirectAck { .. }
+                | Message::ForwardedAck { .. }
+                | Message::Announce
+                | Message::Feed
+                | Message::Gossip
+                | Message::Broadcast
+                | Message::TurnUndead => {}
             }
         }
     }

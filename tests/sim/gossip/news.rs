@@ -9,7 +9,7 @@ use ciruela::model::ids::ChangeId;
 use ciruela::model::peer::NodeInfo;
 use ciruela::model::vpath::VPath;
 
-use super::membership::{USUAL, joined, secs};
+use super::membership::{USUAL, acquainted, joined, secs};
 use super::world::{DIRECTORY, World, info};
 use crate::cluster::network::Conditions;
 
@@ -102,9 +102,9 @@ fn reports_arrive_and_are_acknowledged_once() {
         }
         assert_eq!(received.len(), 19 * 30, "seed {seed}");
         for node in 1..20 {
-            let acked = world.nodes[node].told.iter().filter_map(|(_, effect)| match effect {
-                Effect::ReportAcked { from, number } if *from == to => Some(*number),
-                _ => None,
+            let acked = world.nodes[node].told.iter().filter_map(|(_, effect)| {
+                let Effect::ReportAcked { from, number } = effect else { return None };
+                (*from == to).then_some(*number)
             });
             let acked: Vec<_> = acked.collect();
             assert_eq!(acked.iter().copied().collect::<BTreeSet<_>>(), (0..30).collect(), "seed {seed}, node {node}");
@@ -117,9 +117,9 @@ fn reports_arrive_and_are_acknowledged_once() {
     }
 }
 
-/// How long until all have the head that one has, and how often that was told on the way.
+/// How long until all have the head that one has.
 fn spread(seed: u64, count: usize, urgent: bool) -> Duration {
-    let mut world = joined(seed, Conditions { delay: Duration::from_millis(5), ..USUAL }, count);
+    let mut world = acquainted(seed, Conditions { delay: Duration::from_millis(5), ..USUAL }, count);
     world.run_for(secs(3));
     world.set_head(0, 100, urgent);
     world.run_until(secs(60), |world| world.nodes.iter().all(|node| node.head == 100))

@@ -28,9 +28,9 @@ fn restored_from_an_older_copy() {
         world.nodes[4].told.clear();
         world.start(4);
         world.run_until(secs(30), World::agree);
-        let restored = world.nodes[4].told.iter().filter_map(|(_, effect)| match effect {
-            Effect::Restored { seen } => Some(*seen),
-            _ => None,
+        let restored = world.nodes[4].told.iter().filter_map(|(_, effect)| {
+            let Effect::Restored { seen } = effect else { return None };
+            Some(*seen)
         });
         assert_eq!(restored.collect::<Vec<_>>(), [last], "seed {seed}");
         assert_eq!(world.nodes[4].id.incarnation, last + 1, "seed {seed}");
@@ -47,9 +47,9 @@ fn twins_are_two_members() {
     world.run_for(secs(180));
     let original = world.nodes[2].id;
     for node in world.running() {
-        let told = world.nodes[node].told.iter().filter_map(|(_, effect)| match effect {
-            Effect::Twin { node } => Some(*node),
-            _ => None,
+        let told = world.nodes[node].told.iter().filter_map(|(_, effect)| {
+            let Effect::Twin { node } = effect else { return None };
+            Some(*node)
         });
         let told: Vec<_> = told.collect();
         let expected = match node {

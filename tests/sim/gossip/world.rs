@@ -8,11 +8,13 @@ use blake2b_simd::State as Hash;
 use bytes::Bytes;
 use ciruela::engine::contract::{Engine, Outbox};
 use ciruela::engine::gossip::{Effect, Gossip, Input};
+use ciruela::format::gossip::MemberId;
 use ciruela::model::heads::HeadsFingerprint;
 use ciruela::model::ids::MachineId;
 use ciruela::model::peer::{ClusterKey, NodeId, NodeInfo};
 use ciruela::model::time::{Now, Stamp, Time};
 
+use super::crowd::pages;
 use crate::cluster::network::Conditions;
 use crate::disk::power::Random;
 
@@ -161,6 +163,17 @@ impl World {
         (0..self.nodes.len()).for_each(|number| self.start(number));
     }
 
+    /// Tells all of all, as if they had known each other for long.
+    pub(super) fn introduce(&mut self) {
+        let members: Vec<_> = self.nodes.iter().map(|node| MemberId { node: node.id, renewal: 0 }).collect();
+        let pages = pages(&members);
+        for number in 0..self.nodes.len() {
+            for page in &pages {
+                self.tell(number, Input::Members { page: page.clone(), last: false });
+            }
+        }
+    }
+
     /// The process is gone, without a word.
     pub(super) fn kill(&mut self, number: usize) {
         self.nodes[number].engine = None;
@@ -232,7 +245,7 @@ impl World {
             assert!(self.now < start + most, "not within {most:?}; {}", self.knowledge());
             self.run_for(Duration::from_millis(100));
         }
-        self.now - start
+        self.now.saturating_sub(start)
     }
 
     pub(super) fn run_for(&mut self, time: Duration) {
@@ -327,19 +340,18 @@ impl World {
 
     fn carry_out(&mut self, number: usize, outbox: Outbox<Effect>) {
         for effect in outbox {
-            match effect {
-                Effect::Send { to, data } => self.send(number, to, data),
-                effect => {
-                    self.trace.update(format!("{:?} {number} {effect:?}\n", self.now).as_bytes());
-                    self.follow(number, &effect);
-                    self.nodes[number].told.push((self.now, effect));
-                }
+            if let Effect::Send { to, data } = &effect {
+                self.send(number, *to, data);
+            } else {
+                self.trace.update(format!("{:?} {number} {effect:?}\n", self.now).as_bytes());
+                self.follow(number, &effect);
+                self.nodes[number].told.push((self.now, effect));
             }
         }
         self.plan(number);
     }
 
-    fn send(&mut self, number: usize, to: SocketAddr, data: Bytes) {
+    fn send(&mut self, number: usize, to: SocketAddr, data: &Bytes) {
         assert!(data.len() <= 1_400, "{} bytes", data.len());
         let node = &mut self.nodes[number];
         (node.bytes, node.datagrams) = (node.bytes + data.len() as u64 + HEADERS, node.datagrams + 1);
@@ -349,7 +361,7 @@ impl World {
         }
         let Some(to) = self.by_address.get(&to).copied().filter(|to| self.nodes[*to].group == group) else { return };
         for at in self.conditions.send_datagram(self.now, &mut self.random) {
-            self.after(at - self.now, Happening::Arrives { from, to, data: data.clone() });
+            self.after(at.saturating_sub(self.now), Happening::Arrives { from, to, data: data.clone() });
         }
     }
 
