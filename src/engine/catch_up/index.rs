@@ -1,7 +1,7 @@
 //! One directory's heads, sorted by path, with the sum of any range at hand.
 //!
 //! Sorted chunks of some hundred heads, each with its sum: a range costs one addition for each chunk and half a chunk at
-//! either end, a change one move within a chunk. With 100,000 heads that is a microsecond each (`benches/heads.rs`).
+//! either end, a change one move within a chunk: microseconds with 100,000 heads (`benches/heads.rs`).
 
 use std::cmp::Ordering;
 
