@@ -54,6 +54,8 @@ pub struct NodeConfig {
     pub peers: Vec<Box<str>>,
     /// `cluster.key`: what the nodes of the cluster share.
     pub cluster_key: Option<ClusterKey>,
+    /// How fast it may send and fetch content.
+    pub rates: Rates,
 }
 
 impl NodeConfig {
@@ -73,4 +75,13 @@ impl NodeConfig {
         let named = directory.upload_keys.iter().filter_map(|name| self.keys.get(name)).flatten();
         named.chain(&self.master_keys).filter(|named| seen.insert(named.key)).collect()
     }
+}
+
+/// Bounds on the flow of content, in bytes per second; `None`: there is none.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Rates {
+    /// Blocks and indexes that this node sends.
+    pub upload: Option<u64>,
+    /// Blocks that it fetches.
+    pub download: Option<u64>,
 }

@@ -175,6 +175,8 @@ pub const CONNECTION_IDLE_TIMEOUT: Duration = Duration::from_mins(2);
 pub const PING_INTERVAL: Duration = Duration::from_secs(30);
 /// Saying goodbye takes no longer.
 pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+/// The lowest bound on a rate, bytes per second: with less, a request would take longer than anybody waits.
+pub const RATE_MIN: u64 = 64_000;
 /// Members that a node chooses for an image that it deploys. Others choose it, too, so that it has about twice as many.
 pub const NEIGHBOURS_CHOSEN: usize = 5;
 /// How often a node looks whether an image has enough of them.

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use crate::format::config::{self, ConfigError, Override, did_you_mean};
 use crate::format::ssh::{AuthorizedKeysError, parse_authorized_keys};
-use crate::model::directory::{DirectoryConfig, NodeConfig};
+use crate::model::directory::{DirectoryConfig, NodeConfig, Rates};
 use crate::model::limits;
 use crate::model::peer::ClusterKey;
 
@@ -147,7 +147,8 @@ impl Loader<'_> {
         let peers = self.peers();
         let cluster_key = self.cluster_key();
         let directories = directories.into_iter().map(|(name, directory)| (name, Arc::new(directory))).collect();
-        let config = NodeConfig { directories, master_keys, keys, peers, cluster_key };
+        let rates = self.rates();
+        let config = NodeConfig { directories, master_keys, keys, peers, cluster_key, rates };
         self.errors.extend(check::upload_keys(&self.folder, &config));
         self.errors.extend(check::overlaps(&self.folder, &config));
         config
@@ -207,6 +208,15 @@ impl Loader<'_> {
         config::parse_peers(&text).unwrap_or_else(|errors| {
             self.config_errors(file, errors);
             Vec::new()
+        })
+    }
+
+    fn rates(&mut self) -> Rates {
+        let file = Path::new("daemon.yaml");
+        let Some(text) = self.text(file) else { return Rates::default() };
+        config::parse_daemon(&text).unwrap_or_else(|errors| {
+            self.config_errors(file, errors);
+            Rates::default()
         })
     }
 

@@ -318,11 +318,13 @@ impl Node {
                 self.submit_published(now, client(Form::ReplaceDir), change, Verb::Replace, outbox);
             }
             Request::SubmitChange(signed) => self.submit(now, client(Form::SubmitChange), &signed, outbox),
-            Request::GetIndex { id: image, .. } => self.serve_index(connection, id, image, outbox),
-            Request::GetIndexPart { id: image, offset } => self.serve_index_part(connection, id, image, offset, outbox),
-            Request::GetIndexAt { path } => self.serve_index_at(connection, id, &path, outbox),
-            Request::GetBlock { hash, hint } => self.serve_block(connection, id, hash, hint, outbox),
-            Request::GetBlocks { image, run } => self.serve_run(connection, id, image, run, outbox),
+            Request::GetIndex { id: image, .. } => self.serve_index(now, connection, id, image, outbox),
+            Request::GetIndexPart { id: image, offset } => {
+                self.serve_index_part(now, connection, id, image, offset, outbox)
+            }
+            Request::GetIndexAt { path } => self.serve_index_at(now, connection, id, &path, outbox),
+            Request::GetBlock { hash, hint } => self.serve_block(now, connection, id, hash, hint, outbox),
+            Request::GetBlocks { image, run } => self.serve_run(now, connection, id, image, run, outbox),
             Request::Node(request) => self.node_requested(now, connection, id, request, outbox),
         }
     }

@@ -31,6 +31,7 @@ use self::neighbours::Neighbours;
 use self::proposals::Proposals;
 use self::register::{Heads, Registration};
 pub use self::serve::Serving;
+use self::serve::Uploads;
 pub use self::status::{MemberStatus, NodeStatus, PathStatus};
 use self::watch::{Ending, Watch};
 use super::catch_up::{self, CatchUp};
@@ -76,6 +77,7 @@ pub struct Node {
     proposals: Proposals,
     catch_ups: CatchUp,
     unasked: Unasked,
+    uploads: Uploads,
     /// Who waits for an index, by image.
     index_waiters: BTreeMap<ImageId, BTreeSet<VPath>>,
     jobs: BTreeMap<JobId, Purpose>,
@@ -98,6 +100,7 @@ impl Node {
             proposals: Proposals::default(),
             catch_ups: CatchUp::default(),
             unasked: Unasked::default(),
+            uploads: Uploads::default(),
             host,
             cluster_name: cluster,
             version,
@@ -119,6 +122,7 @@ impl Node {
             let change = self.heads.change(&path).map(|(id, _)| id);
             self.catch_up(now, catch_up::Input::Head { path, change }, outbox);
         }
+        self.set_rates(now, outbox);
         self.tell_info(now, None, outbox);
         self.gossip(now, gossip::Input::Start, outbox);
         for path in self.heads.paths() {
@@ -374,6 +378,12 @@ impl Node {
         }
     }
 
+    fn set_rates(&mut self, now: Now, outbox: &mut Outbox<Effect>) {
+        self.uploads.pace.set(self.config.rates.upload);
+        self.serve_waiting(now, outbox);
+        self.fetch(now, fetch::Input::MaxDownloadRate(self.config.rates.download), outbox);
+    }
+
     fn configured(&mut self, now: Now, config: Arc<NodeConfig>, outbox: &mut Outbox<Effect>) {
         let before = std::mem::replace(&mut self.config, config);
         for path in self.heads.paths() {
@@ -387,6 +397,7 @@ impl Node {
             }
         }
         self.deploy(now, deploy::Input::Retry, outbox);
+        self.set_rates(now, outbox);
         self.tell_info(now, Some(&before), outbox);
     }
 }
@@ -424,16 +435,19 @@ impl Engine for Node {
         self.report_progress(now, outbox);
     }
 
-    /// Changes with every input: the earliest of deploy's, fetch's and the next progress report.
+    /// Changes with every input: the earliest of all parts.
     fn deadline(&self) -> Option<(Time, &'static str)> {
-        let own = earlier(
+        let all = [
+            self.deploys.deadline(),
+            self.fetches.deadline(),
+            self.watch.deadline(),
             self.catch_ups.deadline(),
-            earlier(
-                self.watch.deadline(),
-                earlier(self.links_deadline(), earlier(self.neighbours.deadline(), self.cluster.deadline())),
-            ),
-        );
-        earlier(own, earlier(self.deploys.deadline(), self.fetches.deadline()))
+            self.links_deadline(),
+            self.neighbours.deadline(),
+            self.cluster.deadline(),
+            self.uploads.deadline(),
+        ];
+        all.into_iter().fold(None, earlier)
     }
 
     fn handle_timeout(&mut self, now: Now, outbox: &mut Outbox<Effect>) {
@@ -446,6 +460,7 @@ impl Engine for Node {
         let mut inner = Outbox::new();
         self.catch_ups.handle_timeout(now, &mut inner);
         self.caught_up(now, inner, outbox);
+        self.serve_waiting(now, outbox);
         self.cluster_timeout(now, outbox);
         self.links_timeout(now, outbox);
         self.neighbours_timeout(now, outbox);

@@ -9,9 +9,8 @@ mod yaml;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
-use super::ssh::is_printable;
-use super::ssh::printable;
-use crate::model::directory::{DirectoryConfig, Retention};
+use super::ssh::{is_printable, printable};
+use crate::model::directory::{DirectoryConfig, Rates, Retention};
 use crate::model::limits;
 use crate::model::peer::ClusterKey;
 use crate::model::vpath::component_error;
@@ -99,6 +98,10 @@ const DIRECTORY_FIELDS: [Known; 10] = [
     scalar("keep-list-file", PATH),
 ];
 
+const RATE: &str = "bytes per second, as in `20 MB` or `500 KB`, at least 64 KB";
+
+const DAEMON_FIELDS: [Known; 2] = [scalar("max-upload-rate", RATE), scalar("max-download-rate", RATE)];
+
 const DAY: Duration = Duration::from_hours(24);
 
 /// Reads `configs/NAME.yaml`. Relative directories are below `cwd`, which is absolute. The errors are all that there are,
@@ -142,6 +145,30 @@ pub fn parse_directory(name: &str, text: &str, cwd: &Path) -> Result<DirectoryCo
         }),
         _ => Err(sorted(fields.errors)),
     }
+}
+
+/// Reads `daemon.yaml`.
+pub fn parse_daemon(text: &str) -> Result<Rates, Vec<ConfigError>> {
+    let (fields, errors) = yaml::read_mapping(text, &DAEMON_FIELDS);
+    let mut fields = Fields { fields, errors };
+    let rates = Rates { upload: fields.get("max-upload-rate", rate), download: fields.get("max-download-rate", rate) };
+    if fields.errors.is_empty() { Ok(rates) } else { Err(sorted(fields.errors)) }
+}
+
+/// `1_000_000`, `500KB`, `20 MB`, `1 GB`, each in a second; powers of 1,000.
+fn rate(text: &str) -> Result<u64, Option<Problem>> {
+    let split = text.find(|c: char| !c.is_ascii_digit() && c != '_').unwrap_or(text.len());
+    let (digits, unit) = text.split_at(split);
+    let number: u64 = digits.replace('_', "").parse().map_err(|_| None)?;
+    let unit = unit.trim().trim_end_matches("/s");
+    let factor = match unit {
+        "" | "B" => 1,
+        "KB" | "kB" => 1_000,
+        "MB" => 1_000_000,
+        "GB" => 1_000_000_000,
+        _ => return Err(None),
+    };
+    number.checked_mul(factor).filter(|rate| *rate >= limits::RATE_MIN).ok_or(None)
 }
 
 /// One entry of `overrides.yaml`: the directory of a config is elsewhere on this node.

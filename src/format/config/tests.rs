@@ -88,6 +88,19 @@ fn errors_show_no_control_characters() {
 }
 
 #[test]
+fn rates() {
+    let read = |text: &str| parse_daemon(text).map_err(|errors| errors[0].to_string());
+    let rates = |upload, download| Ok(Rates { upload, download });
+    assert_eq!(read(""), rates(None, None));
+    assert_eq!(read("max-upload-rate: 20 MB\n"), rates(Some(20_000_000), None));
+    assert_eq!(read("max-upload-rate: 1_000_000\nmax-download-rate: 500KB/s"), rates(Some(1_000_000), Some(500_000)));
+    for bad in ["fast", "1 TB", "-1", "63 KB", "99999999999 GB"] {
+        let error = read(&format!("max-download-rate: {bad}")).expect_err("bad");
+        assert!(error.starts_with("line 1: `max-download-rate` takes bytes per second"), "{error}");
+    }
+}
+
+#[test]
 fn unknown_fields_name_the_nearest() {
     assert_eq!(
         errors("directory: /x\nnum-levels: 1\nappend_only: true\nshiny: 1\n"),
