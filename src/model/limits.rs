@@ -192,7 +192,7 @@ pub const NODE_DIALS_MAX: usize = 64;
 /// A connection between nodes which nobody needs is closed after this time.
 pub const NODE_LINK_IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often the names in `peers.txt` are looked up again.
-pub const PEERS_INTERVAL: Duration = Duration::from_secs(60);
+pub const PEERS_INTERVAL: Duration = Duration::from_mins(1);
 /// And after a look-up that failed.
 pub const PEERS_RETRY_PAUSE: Duration = Duration::from_secs(5);
 /// Names looked up at once.

@@ -40,6 +40,7 @@ pub(super) fn config() -> NodeConfig {
         keys: BTreeMap::from([("ci".into(), vec![key(2, "ci (bob)")]), ("other".into(), vec![key(3, "other")])]),
         peers: Vec::new(),
         cluster_key: None,
+        rates: crate::model::directory::Rates::default(),
     }
 }
 

@@ -8,6 +8,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_core::Rng as _;
 
 use super::blocks::Job;
+use super::meter::whole;
 use super::sources::{Has, Share, Source, Sources};
 use super::{Effect, Question};
 use crate::engine::contract::Outbox;
@@ -186,7 +187,7 @@ impl Job {
         }
         let asked = self.asked.values().filter(|asked| asked.of_neighbour() && !asked.late);
         let bytes: u64 = asked.map(|asked| asked.bytes).sum();
-        let window = (self.together.product() * TOGETHER_GAIN) as u64 + TOGETHER_QUESTIONS * self.usual_run();
+        let window = whole(self.together.product() * TOGETHER_GAIN) + TOGETHER_QUESTIONS * self.usual_run();
         bytes < window
     }
 

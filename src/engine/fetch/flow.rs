@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::meter::{Meter, Sent};
+use super::meter::{Meter, Sent, whole};
 use crate::model::limits;
 use crate::model::peer::ProtocolVersion;
 use crate::model::time::Time;
@@ -81,7 +81,7 @@ impl Flow {
         match self.meter.usual() {
             None => first,
             Some(usual) if usual > limits::SOURCE_ANSWER_QUICK * 4 => 1,
-            Some(_) => ((self.meter.product() * GAIN) as u64).max(2 * run),
+            Some(_) => whole(self.meter.product() * GAIN).max(2 * run),
         }
     }
 

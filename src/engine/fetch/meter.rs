@@ -58,6 +58,11 @@ impl Meter {
     /// Bytes of one question that are likely to be answered quickly.
     pub(super) fn quick_bytes(&self) -> u64 {
         let quick = self.rate * limits::SOURCE_ANSWER_QUICK.as_secs_f64();
-        if self.usual.is_none() { u64::MAX } else { quick as u64 }
+        if self.usual.is_none() { u64::MAX } else { whole(quick) }
     }
+}
+/// Without the part behind the point; what is negative or no number is none.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`as` saturates")]
+pub(super) const fn whole(bytes: f64) -> u64 {
+    bytes as u64
 }

@@ -102,7 +102,9 @@ impl Rarity {
         if self.complete > 0 {
             return None;
         }
-        common(&self.levels[0], |word| !share.words()[word]).map(|(at, word)| at + 63 - word.leading_zeros()).last()
+        common(&self.levels[0], |word| !share.words()[word])
+            .map(|(at, word)| at + 63 - word.leading_zeros())
+            .next_back()
     }
 
     fn level(&self, piece: u32) -> usize {

@@ -320,7 +320,7 @@ impl Node {
             Request::SubmitChange(signed) => self.submit(now, client(Form::SubmitChange), &signed, outbox),
             Request::GetIndex { id: image, .. } => self.serve_index(now, connection, id, image, outbox),
             Request::GetIndexPart { id: image, offset } => {
-                self.serve_index_part(now, connection, id, image, offset, outbox)
+                self.serve_index_part(now, connection, id, image, offset, outbox);
             }
             Request::GetIndexAt { path } => self.serve_index_at(now, connection, id, &path, outbox),
             Request::GetBlock { hash, hint } => self.serve_block(now, connection, id, hash, hint, outbox),

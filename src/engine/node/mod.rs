@@ -43,7 +43,7 @@ use crate::format::wire::{Notice, Notification};
 use crate::model::directory::NodeConfig;
 use crate::model::disk_task::{DiskAction, DiskResult, DiskTask};
 use crate::model::failure::{Failure, FailureKind};
-use crate::model::ids::ImageId;
+use crate::model::ids::{ChangeId, ImageId};
 use crate::model::image::Image;
 use crate::model::peer::{Host, NodeId};
 use crate::model::run::Run;
@@ -187,76 +187,26 @@ impl Node {
                     outbox.push(Effect::Write { job, rows: vec![Row::Committed { path, record: committed }] });
                 }
                 deploy::Effect::Done { path, change, image, bytes_reused, bytes_fetched, already } => {
-                    self.heads.committed(&path, change);
-                    self.tell_all_pieces(image, outbox);
-                    self.spread_ended(&path, image);
-                    outbox.push(Effect::Note(Note::Done {
-                        path: path.clone(),
-                        image,
-                        bytes_reused,
-                        bytes_fetched,
-                        already,
-                    }));
                     let result = if already { "already" } else { "done" };
                     let ending = Ending { change, image, result, reason: None, bytes_reused, bytes_fetched };
-                    self.outcome(now, &path, ending, outbox);
+                    self.done(now, &path, ending, outbox);
                 }
                 deploy::Effect::Superseded { path, change, image } => {
-                    self.spread_ended(&path, image);
                     let reason = "a newer change took its place".to_owned();
-                    outbox.push(Effect::Note(Note::Ended { path: path.clone(), image, reason: reason.clone() }));
-                    let ending = Ending {
-                        change,
-                        image,
-                        result: "superseded",
-                        reason: Some(&reason),
-                        bytes_reused: 0,
-                        bytes_fetched: 0,
-                    };
-                    self.outcome(now, &path, ending, outbox);
+                    self.given_up(now, &path, (change, image), ("superseded", reason), outbox);
                 }
                 deploy::Effect::Conflict { path, change, image, standing } => {
-                    self.spread_ended(&path, image);
                     let reason = format!("image {standing} is visible, and in an append-only directory it stays");
-                    outbox.push(Effect::Note(Note::Ended { path: path.clone(), image, reason: reason.clone() }));
-                    let ending = Ending {
-                        change,
-                        image,
-                        result: "conflict",
-                        reason: Some(&reason),
-                        bytes_reused: 0,
-                        bytes_fetched: 0,
-                    };
-                    self.outcome(now, &path, ending, outbox);
+                    self.given_up(now, &path, (change, image), ("conflict", reason), outbox);
                 }
                 deploy::Effect::Cancelled { path, change, image } => {
-                    self.spread_ended(&path, image);
                     let reason = "its directory isn't configured here any more".to_owned();
-                    outbox.push(Effect::Note(Note::Ended { path: path.clone(), image, reason: reason.clone() }));
-                    let ending = Ending {
-                        change,
-                        image,
-                        result: "failed",
-                        reason: Some(&reason),
-                        bytes_reused: 0,
-                        bytes_fetched: 0,
-                    };
-                    self.outcome(now, &path, ending, outbox);
+                    self.given_up(now, &path, (change, image), ("failed", reason), outbox);
                 }
                 deploy::Effect::Failed { path, change, image, reason } => {
-                    outbox.push(Effect::Note(Note::Ended { path: path.clone(), image, reason: reason.clone() }));
-                    self.spread_ended(&path, image);
                     self.catch_up(now, catch_up::Input::Withdrawn { change, reason: reason.clone() }, outbox);
                     self.withdraw(now, &path, change, outbox);
-                    let ending = Ending {
-                        change,
-                        image,
-                        result: "failed",
-                        reason: Some(&reason),
-                        bytes_reused: 0,
-                        bytes_fetched: 0,
-                    };
-                    self.outcome(now, &path, ending, outbox);
+                    self.given_up(now, &path, (change, image), ("failed", reason), outbox);
                 }
                 deploy::Effect::Paused { path, failure } => {
                     self.watch.touch(&path);
@@ -264,6 +214,32 @@ impl Node {
                 }
             }
         }
+    }
+
+    /// A deployment has reached its end.
+    fn done(&mut self, now: Now, path: &VPath, ending: Ending<'_>, outbox: &mut Outbox<Effect>) {
+        let Ending { change, image, result, bytes_reused, bytes_fetched, .. } = ending;
+        self.heads.committed(path, change);
+        self.tell_all_pieces(image, outbox);
+        self.spread_ended(path, image);
+        let already = result == "already";
+        outbox.push(Effect::Note(Note::Done { path: path.clone(), image, bytes_reused, bytes_fetched, already }));
+        self.outcome(now, path, ending, outbox);
+    }
+
+    /// A deployment has ended before its end.
+    fn given_up(
+        &mut self,
+        now: Now,
+        path: &VPath,
+        (change, image): (ChangeId, ImageId),
+        (result, reason): (&'static str, String),
+        outbox: &mut Outbox<Effect>,
+    ) {
+        self.spread_ended(path, image);
+        outbox.push(Effect::Note(Note::Ended { path: path.clone(), image, reason: reason.clone() }));
+        let ending = Ending { change, image, result, reason: Some(&reason), bytes_reused: 0, bytes_fetched: 0 };
+        self.outcome(now, path, ending, outbox);
     }
 
     fn fetched(&mut self, now: Now, effects: Outbox<fetch::Effect>, outbox: &mut Outbox<Effect>) {
