@@ -302,7 +302,7 @@ impl Fields {
 }
 
 fn expected(field: &str) -> &'static str {
-    DIRECTORY_FIELDS.iter().find(|known| known.name == field).map_or("", |known| known.expected)
+    DIRECTORY_FIELDS.iter().chain(&DAEMON_FIELDS).find(|known| known.name == field).map_or("", |known| known.expected)
 }
 
 fn sorted(mut errors: Vec<ConfigError>) -> Vec<ConfigError> {
