@@ -4,6 +4,7 @@ use super::record::Record;
 use super::setup::Setup;
 use super::world::run;
 
+#[expect(clippy::print_stderr, reason = "the figures are for who reads the test's output")]
 fn show(name: &str, setup: &Setup) -> Record {
     let record = run(setup.clone());
     let (ratio, client, doubled) = (record.ratio(), record.client_ratio(), record.doubled_ratio());
