@@ -113,11 +113,15 @@ async fn run(
     let (listener, socket) = bind(address).await?;
     let address = listener.local_addr().context("can't tell the address that is listened on")?;
     let Origin { host, incarnation, key, snapshot } = origin;
+    let advertised = identity::address(args, address, &config);
+    if advertised.ip().is_unspecified() && !config.peers.is_empty() {
+        tracing::warn!("it isn't known at which address the other nodes find this one: give it with --advertise");
+    }
     let node = Node::new(Setup {
         host,
         cluster: args.cluster.clone().map(Into::into),
         version: VERSION,
-        address: identity::address(args, address, &config),
+        address: advertised,
         incarnation,
         key,
         random: random().context("the system gives no random bytes")?,

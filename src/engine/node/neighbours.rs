@@ -158,6 +158,16 @@ impl Node {
         swarm.next = swarm.next.min(now.time + limits::NEIGHBOURS_PAUSE);
     }
 
+    /// A neighbour takes none of the changes: another one is chosen in its place.
+    pub(super) fn neighbour_refuses(&mut self, now: Now, connection: ConnectionId, paths: &[VPath]) {
+        let Some(node) = self.connections.node(connection) else { return };
+        let images: BTreeSet<_> = paths.iter().filter_map(|path| self.heads.change(path)?.1.change.image).collect();
+        for image in images {
+            self.release(connection, Need::Image(image));
+            self.neighbour_unlinked(now, node.address, image);
+        }
+    }
+
     /// Proposes the heads at these paths.
     pub(super) fn propose(&mut self, connection: ConnectionId, paths: &[VPath], outbox: &mut Outbox<Effect>) {
         for paths in paths.chunks(limits::CHANGES_PER_MESSAGE_MAX) {

@@ -136,10 +136,14 @@ impl Node {
     pub(super) fn proposed(
         &mut self,
         now: Now,
+        connection: ConnectionId,
         paths: &[VPath],
         verdicts: Vec<ProposalVerdict>,
         outbox: &mut Outbox<Effect>,
     ) {
+        if verdicts.iter().all(|verdict| verdict.verdict == VerdictWord::Refused) {
+            self.neighbour_refuses(now, connection, paths);
+        }
         let newer: Vec<_> = verdicts
             .into_iter()
             .filter_map(|verdict| verdict.newer)

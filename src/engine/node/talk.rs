@@ -121,7 +121,7 @@ impl Node {
                 self.node_answers(now, connection, (node, nonce), proof, outbox);
             }
             (Asked::Proposed(paths), Response::Node(NodeResponse::Propose { verdicts })) => {
-                self.proposed(now, &paths, verdicts, outbox);
+                self.proposed(now, connection, &paths, verdicts, outbox);
             }
             (Asked::NodeHello, _) => {
                 let reason = "you don't answer as a node of this version".to_owned();

@@ -159,6 +159,23 @@ fn when_it_is_safe_the_client_may_go() {
     wait_for_all(&daemons.each_ref(), "/data/large", "data/large", &source);
 }
 
+#[test]
+fn who_refuses_is_named_with_its_reason() {
+    let publisher = Publisher::new(126);
+    let [first, second] = cluster(&publisher, [126, 127]);
+    let mut third = Daemon::prepare(128, &Publisher::new(1).public_key());
+    join(&mut third, Some(first.address));
+    wait_for_members(&[&first, &second, &third], 3);
+    let source = source(&publisher, "source", |root| mixed(root, 8));
+    let ended = publisher.run(&["--append", &to(&source, "/data/mixed")], &[first.address.to_string()]);
+    assert_ne!(ended.status, Some(0), "{}", ended.stderr);
+    assert_eq!([&first, &second].map(|daemon| ended.result(daemon, "/data/mixed")), ["done", "done"]);
+    assert_eq!(ended.result(&third, "/data/mixed"), "refused");
+    let reason = ended.at(&third, "/data/mixed")["reason"].as_str().expect("a reason");
+    assert!(reason.contains("signature"), "{reason}");
+    assert!(!third.data("data/mixed").exists());
+}
+
 fn members(daemon: &Daemon) -> Vec<serde_json::Value> {
     let status: serde_json::Value = serde_json::from_str(&daemon.get("/status.json")).expect("JSON");
     status["members"].as_array().expect("an array").clone()
