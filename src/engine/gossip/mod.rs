@@ -3,7 +3,7 @@
 //! # Identities
 //!
 //! A [`NodeId`] is one start of one node: address, machine id, and the incarnation that it has written down. To the SWIM library a member is
-//! that and a *renewal* ([`MemberId`](crate::format::gossip::MemberId)): whoever was held for dead and hears of it comes back
+//! that and a *renewal* ([`MemberId`]): whoever was held for dead and hears of it comes back
 //! with the next renewal, which beats what is said of the one before; nobody outside of gossip sees renewals: the node goes [`Effect::Down`] and
 //! [`Effect::Up`] again, the same one. A higher incarnation beats all renewals of a lower one. The library's own incarnation is a third
 //! number, which only refutes suspicions, and starts anew with each renewal. Nodes with the same machine id and different
