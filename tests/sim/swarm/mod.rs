@@ -3,4 +3,5 @@
 mod links;
 mod record;
 mod scenarios;
+mod setup;
 mod world;

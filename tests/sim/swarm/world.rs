@@ -1,7 +1,7 @@
 //! Nodes, a client and links in virtual time. Storing takes no time.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,10 +9,8 @@ use bytes::Bytes;
 use ciruela::engine::contract::{Engine, Outbox};
 use ciruela::engine::fetch::{Answer, Effect, Fetches, Input, Question};
 use ciruela::model::block_set::BlockSet;
-use ciruela::model::directory::DirectoryConfig;
-use ciruela::model::hash_kind::HashKind;
-use ciruela::model::ids::{BlockHash, ImageId};
-use ciruela::model::image::{Image, ImageBuilder};
+use ciruela::model::ids::ImageId;
+use ciruela::model::image::Image;
 use ciruela::model::limits;
 use ciruela::model::peer::{ConnectionId, ProtocolVersion};
 use ciruela::model::piece::Pieces;
@@ -21,76 +19,16 @@ use ciruela::model::time::{Now, Time};
 
 use super::links::{End, Link, Message, Port};
 use super::record::Record;
+use super::setup::{Setup, directory, image};
 use crate::disk::power::Random;
 
 const IMAGE: ImageId = ImageId::new([9; 32]);
 const PATH: &str = "/key/image";
 /// The bytes of all blocks. A liar's begin with a 1.
 static GOOD: [u8; limits::RUN_BYTES_MAX] = [0; limits::RUN_BYTES_MAX];
+const STALL: Duration = Duration::from_millis(20);
 /// Small enough for a broken stream's other end to try again soon, long for a swarm.
 const RECONNECT: Duration = Duration::from_millis(300);
-
-/// What is simulated.
-#[derive(Debug, Clone)]
-pub(crate) struct Setup {
-    pub(crate) seed: u64,
-    pub(crate) nodes: usize,
-    /// Of 256 KiB each.
-    pub(crate) pieces: u64,
-    /// How many connections to other nodes each has, about.
-    pub(crate) neighbours: usize,
-    /// Nodes that the client is connected to.
-    pub(crate) entries: usize,
-    /// Bytes per second which each node can send, and the same receive.
-    pub(crate) rate: u64,
-    pub(crate) client_rate: u64,
-    /// From one machine to another.
-    pub(crate) delay: Duration,
-    /// Of ten thousand messages, how many come a fifth of a second later (something was lost and sent again) and after how
-    /// many the connection breaks.
-    pub(crate) stalls: u64,
-    pub(crate) breaks: u64,
-    /// Nodes that die on the way, every other one without anybody hearing of it soon.
-    pub(crate) deaths: usize,
-    /// Nodes of whose answers every tenth is wrong.
-    pub(crate) liars: usize,
-    /// Bounds the rate at which each node asks.
-    pub(crate) download_rate: Option<u64>,
-}
-
-impl Setup {
-    pub(crate) fn new(seed: u64, nodes: usize) -> Self {
-        Self {
-            seed,
-            nodes,
-            pieces: 1_000,
-            neighbours: 10,
-            entries: 3,
-            rate: 125_000_000,
-            client_rate: 125_000_000,
-            delay: Duration::from_micros(200),
-            stalls: 0,
-            breaks: 0,
-            deaths: 0,
-            liars: 0,
-            download_rate: None,
-        }
-    }
-
-    fn bytes(&self) -> u64 {
-        self.pieces * limits::PIECE_BYTES_MIN
-    }
-
-    /// No schedule is quicker: the source sends everything once, each node receives everything, and pieces double with each
-    /// round at best.
-    fn bound(&self) -> Duration {
-        let seconds = |bytes: u64, rate: u64| bytes as f64 / rate as f64;
-        let rounds = self.pieces - 1 + u64::from(self.nodes.next_power_of_two().ilog2());
-        let source = seconds(self.bytes(), self.client_rate);
-        let spread = seconds(rounds * limits::PIECE_BYTES_MIN, self.rate);
-        Duration::from_secs_f64(source.max(spread))
-    }
-}
 
 struct Node {
     engine: Fetches,
@@ -125,36 +63,15 @@ pub(crate) struct World {
     ports: Vec<Port>,
     links: Vec<Link>,
     queue: BinaryHeap<Reverse<(Duration, u64)>>,
-    events: std::collections::BTreeMap<u64, Event>,
+    events: BTreeMap<u64, Event>,
     sequence: u64,
     holders: Vec<u32>,
     record: Record,
 }
 
-/// One file of so many full blocks.
-fn image(bytes: u64) -> Arc<Image> {
-    let blocks = usize::try_from(bytes / limits::BLOCK_BYTES as u64).expect("small");
-    let mut builder = ImageBuilder::new(HashKind::default());
-    builder.directory("").expect("the root");
-    builder.file("file", false, bytes, &vec![BlockHash::new([0; 32]); blocks]).expect("a file");
-    Arc::new(builder.finish().expect("an image"))
-}
-
-fn directory() -> Arc<DirectoryConfig> {
-    Arc::new(DirectoryConfig {
-        name: "key".into(),
-        directory: "/srv".into(),
-        num_levels: 1,
-        append_only: true,
-        upload_keys: Vec::new(),
-        legacy_signatures: false,
-        retention: None,
-    })
-}
-
 /// Runs a distribution to its end.
-pub(crate) fn run(setup: Setup) -> Record {
-    let mut world = World::new(setup);
+pub(crate) fn run(setup: &Setup) -> Record {
+    let mut world = World::new(setup.clone());
     world.build();
     while let Some(Reverse((at, number))) = world.queue.pop() {
         world.now = at;
@@ -196,8 +113,22 @@ impl World {
             spread: Vec::new(),
         };
         let holders = vec![0; cuts.count() as usize];
-        let (queue, events, links) = (BinaryHeap::new(), std::collections::BTreeMap::new(), Vec::new());
-        Self { setup, random, now: Duration::ZERO, image, cuts, nodes, ports, links, queue, events, sequence: 0, holders, record }
+        let (queue, events, links) = (BinaryHeap::new(), BTreeMap::new(), Vec::new());
+        Self {
+            setup,
+            random,
+            now: Duration::ZERO,
+            image,
+            cuts,
+            nodes,
+            ports,
+            links,
+            queue,
+            events,
+            sequence: 0,
+            holders,
+            record,
+        }
     }
 
     /// Every node begins, connected to the client or to others at random.
@@ -209,24 +140,7 @@ impl World {
             self.tell(node, Input::MaxDownloadRate(self.setup.download_rate));
             self.tell(node, Input::Start { path, directory, id: IMAGE, image, have });
         }
-        let nodes = self.setup.nodes;
-        for a in 0..nodes {
-            // Half of its connections each node makes, and as many are made to it.
-            let (mut made, mut tries) = (0, 0);
-            while nodes > self.setup.neighbours && made < self.setup.neighbours / 2 && tries < 50 {
-                let b = self.below(nodes);
-                tries += 1;
-                if a != b && !self.connected(a, b) {
-                    self.connect(End::Node(a), End::Node(b));
-                    made += 1;
-                }
-            }
-            // Few nodes are all connected.
-            let all = if nodes <= self.setup.neighbours { a } else { 0 };
-            for b in 0..all {
-                self.connect(End::Node(a), End::Node(b));
-            }
-        }
+        self.connect_nodes();
         for entry in 0..self.setup.entries.min(self.setup.nodes) {
             self.connect(End::Client, End::Node(entry));
         }
@@ -235,7 +149,32 @@ impl World {
             let node = dead * self.setup.nodes / self.setup.deaths + 4;
             self.after(self.record.bound * part / 10, Event::Dies(node, dead % 2 == 0));
         }
+        if self.setup.entry_dies {
+            self.after(self.record.bound / 3, Event::Dies(0, false));
+        }
         self.after(Duration::ZERO, Event::Sample);
+    }
+
+    /// Few nodes are all connected; many in rings through all of them in random orders, so that each has as many neighbours.
+    fn connect_nodes(&mut self) {
+        let nodes = self.setup.nodes;
+        if nodes <= self.setup.neighbours {
+            (0..nodes).for_each(|a| (0..a).for_each(|b| self.connect(End::Node(a), End::Node(b))));
+            return;
+        }
+        for _ in 0..self.setup.neighbours / 2 {
+            let mut ring: Vec<usize> = (0..nodes).collect();
+            for last in (1..nodes).rev() {
+                let other = self.below(last + 1);
+                ring.swap(last, other);
+            }
+            for (at, a) in ring.iter().enumerate() {
+                let b = ring[(at + 1) % nodes];
+                if !self.connected(*a, b) {
+                    self.connect(End::Node(*a), End::Node(b));
+                }
+            }
+        }
     }
 
     fn below(&mut self, bound: usize) -> usize {
@@ -288,7 +227,11 @@ impl World {
                     let now = self.clock();
                     self.nodes[node].engine.handle_timeout(now, &mut outbox);
                     let next = self.nodes[node].engine.deadline();
-                    assert!(next.is_none_or(|(at, _)| at.since_start() > self.now), "seed {}: {next:?} stays due", self.setup.seed);
+                    assert!(
+                        next.is_none_or(|(at, _)| at.since_start() > self.now),
+                        "seed {}: {next:?} stays due",
+                        self.setup.seed
+                    );
                     self.carry_out(node, outbox);
                 }
                 self.set_timer(node);
@@ -343,8 +286,9 @@ impl World {
 
     /// The client gives each node that it is connected to another share.
     fn give_shares(&mut self) {
-        let links: Vec<_> =
-            (0..self.links.len()).filter(|link| self.links[*link].alive && self.links[*link].ends[0] == End::Client).collect();
+        let links: Vec<_> = (0..self.links.len())
+            .filter(|link| self.links[*link].alive && self.links[*link].ends[0] == End::Client)
+            .collect();
         let of = u32::try_from(links.len()).expect("few");
         for (index, link) in (0..).zip(links) {
             self.say(link, End::Client, Message::Share { index, of });
@@ -365,7 +309,7 @@ impl World {
 
     fn deliver(&mut self, link: usize, from: End, at: Duration, message: Message) {
         let stalled = self.random.below(10_000) < self.setup.stalls;
-        let at = if stalled { at + Duration::from_millis(200) } else { at };
+        let at = if stalled { at + STALL } else { at };
         let side = 1 - self.links[link].side(from);
         let at = self.links[link].arrives(side, at);
         if self.random.below(10_000) < self.setup.breaks {
@@ -448,7 +392,8 @@ impl World {
     }
 
     fn set_timer(&mut self, node: usize) {
-        let Some((at, _)) = self.nodes[node].engine.deadline() else { return };
+        let deadline = self.nodes[node].engine.deadline().filter(|_| self.nodes[node].alive);
+        let Some((at, _)) = deadline else { return };
         let at = at.since_start().max(self.now);
         if self.nodes[node].timer.is_none_or(|timer| at < timer) {
             self.nodes[node].timer = Some(at);
@@ -470,7 +415,9 @@ impl World {
                     self.tell(node, Input::Stored { path, run, result: Ok(bad) });
                 }
                 Effect::Announce { pieces, .. } => {
-                    pieces.iter().for_each(|piece| self.holders[*piece as usize] += 1);
+                    for piece in &pieces {
+                        self.holders[*piece as usize] += 1;
+                    }
                     for link in self.nodes[node].links.clone() {
                         if self.links[link].alive {
                             self.say(link, End::Node(node), Message::Have(pieces.clone()));
@@ -488,6 +435,12 @@ impl World {
                         End::Node(_) | End::Client => None,
                     });
                     self.record.dropped.push((node, other, reason));
+                }
+                Effect::Share { connection, index, of, .. } => {
+                    let link = usize::try_from(connection.0).expect("small");
+                    if self.links[link].alive {
+                        self.say(link, End::Node(node), Message::Share { index, of });
+                    }
                 }
                 Effect::TellCorrupt { .. } => {}
                 effect @ (Effect::CheckIndex { .. } | Effect::Failed { .. } | Effect::Cancelled { .. }) => {
