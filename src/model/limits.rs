@@ -129,10 +129,12 @@ pub const CONNECTIONS_REFUSED_AT_ONCE_MAX: usize = 64;
 pub const RUN_BYTES_MAX: usize = 1 << 20;
 /// Blocks that one `GetBlocks` may ask for (they may be tiny).
 pub const RUN_BLOCKS_MAX: u32 = 256;
-/// Block runs asked for and not yet stored, per source and deployment.
+/// Block runs of the largest size asked for and not yet stored, per source and deployment.
 pub const RUNS_IN_FLIGHT_MAX: usize = 8;
 /// Blocks asked for and not yet stored, per `ciruela.v1` source, which gives single blocks.
 pub const BLOCKS_IN_FLIGHT_V1_MAX: usize = 64;
+/// Bytes asked for and not yet stored, per source and deployment.
+pub const SOURCE_BYTES_IN_FLIGHT_MAX: u64 = (RUNS_IN_FLIGHT_MAX * RUN_BYTES_MAX) as u64;
 /// Questions for blocks asked and not yet stored, over all deployments of a node: what all of them may bring fits in the
 /// send queue of one source, so that none is cut off for being slow.
 pub const QUESTIONS_IN_FLIGHT_MAX: usize = 48;
@@ -161,6 +163,8 @@ pub const SOURCE_ANSWER_QUICK: Duration = Duration::from_secs(1);
 pub const HEDGE_AFTER_MIN: Duration = Duration::from_millis(100);
 /// An answer that takes longer than this is late.
 pub const HEDGE_AFTER_MAX: Duration = Duration::from_secs(20);
+/// A piece that only one neighbour has is left to other neighbours of it for no longer.
+pub const PIECE_HELD_MAX: Duration = Duration::from_secs(2);
 /// What a bounded rate lets through at once after a pause: as much as passes in this time.
 pub const PACE_BURST: Duration = Duration::from_millis(100);
 /// First pause before a failed disk step is tried again; it doubles up to [`RETRY_PAUSE_MAX`].

@@ -8,7 +8,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_core::Rng as _;
 
 use super::blocks::Job;
-use super::meter::whole;
+use super::flow::Flow;
 use super::sources::{Has, Share, Source, Sources};
 use super::{Effect, Question};
 use crate::engine::contract::Outbox;
@@ -33,14 +33,14 @@ pub(super) struct Round<'a> {
     pub(super) outbox: &'a mut Outbox<Effect>,
 }
 
-/// Neighbours together are asked for at least this many questions of the usual size: enough to keep most of them busy when all do the same.
-const TOGETHER_QUESTIONS: u64 = 4;
-/// And for so many times bandwidth × delay.
-const TOGETHER_GAIN: f64 = 2.0;
+/// Neighbours together are asked for so many questions of the usual size, and for what fits on a long way. With more, all
+/// answers take longer and every piece takes longer to spread; with less, neighbours have nothing to do.
+const TOGETHER_QUESTIONS: u64 = 5;
 /// A run is asked of at most so many sources at a time.
 const ASKERS_MAX: usize = 3;
-/// Of the image's bytes, one in so many may come twice.
-const DOUBLED_PART: u64 = 50;
+/// Of the image's bytes, one in so many may come twice because the end is near, or because answers were late.
+const DOUBLED_AT_END: u64 = 100;
+const DOUBLED_LATE: u64 = 20;
 
 impl Job {
     /// Asks as much as the windows allow.
@@ -49,30 +49,36 @@ impl Job {
             return;
         }
         let sources = round.sources;
-        for (connection, source, share) in sources.publishers(self.id) {
-            self.note_share(connection, share);
+        for (connection, source) in sources.publishers(self.id) {
+            self.note_share(connection, source.share);
             while self.may_ask(connection, source, round) {
                 let Some(run) = self.unheld(connection, round) else { break };
                 if !self.ask(connection, source.version, run, round) {
                     break;
                 }
             }
+            if self.may_ask(connection, source, round)
+                && let Some(run) = self.foreign(round.now, connection)
+                && self.ask(connection, source.version, run, round)
+            {
+                self.flows.entry(connection).or_default().asked_foreign();
+            }
         }
         let mut neighbours: Vec<_> = sources.neighbours(self.id).collect();
         while self.has_room(round) && !neighbours.is_empty() {
             let ready = neighbours.iter().enumerate().filter(|(_, (connection, _))| self.is_ready(*connection));
-            let best = ready.min_by_key(|(_, (connection, _))| {
-                (self.flows.get(connection).map(super::flow::Flow::expected), round.random.next_u32())
+            let best = ready.min_by_key(|(_, (connection, has))| {
+                (!self.rarity.has_rare(has), self.flows.get(connection).map(Flow::expected), round.random.next_u32())
             });
             let Some((at, (connection, has))) = best.map(|(at, neighbour)| (at, *neighbour)) else { break };
             if !self.ask_neighbour(connection, has, round) {
                 neighbours.swap_remove(at);
             }
         }
-        for (connection, source, _) in sources.publishers(self.id) {
+        for (connection, source) in sources.publishers(self.id) {
             if self.may_ask(connection, source, round)
                 && self.idle(connection)
-                && let Some(run) = self.last_resort(connection, round)
+                && let Some(run) = self.last_resort(connection)
             {
                 self.ask(connection, source.version, run, round);
             }
@@ -102,32 +108,31 @@ impl Job {
     fn unheld(&self, connection: ConnectionId, round: &mut Round<'_>) -> Option<Run> {
         let share = self.shares.get(&connection).map(|(_, pieces)| pieces);
         let mine = |piece| share.is_none_or(|share| share.contains(piece));
-        self.begun(|piece, job| mine(piece) && !job.rarity.is_held(piece))
+        self.begun(|piece, job| mine(piece) && !job.rarity.has_holder(piece))
             .or_else(|| self.rarity.unheld(share, round.random).and_then(|piece| self.first_run(piece)))
-            .or_else(|| {
-                // What others fetch is left to them, unless the publisher has nothing else to do.
-                let others = share.filter(|_| self.idle(connection))?;
-                self.begun(|piece, job| !job.rarity.is_held(piece))
-                    .or_else(|| self.rarity.unheld_of_others(others).and_then(|piece| self.first_run(piece)))
-            })
+    }
+
+    /// For a publisher that has nothing else to do: what no neighbour has, and others were to fetch.
+    fn foreign(&self, now: Time, connection: ConnectionId) -> Option<Run> {
+        let (_, share) = self.shares.get(&connection)?;
+        let at = self.flows.get(&connection).map_or(Some(now), Flow::foreign_at);
+        at.filter(|at| *at <= now)?;
+        self.begun(|piece, job| !job.rarity.has_holder(piece))
+            .or_else(|| self.rarity.unheld_of_others(share).and_then(|piece| self.first_run(piece)))
     }
 
     fn note_share(&mut self, connection: ConnectionId, share: Option<Share>) {
         if self.shares.get(&connection).map(|(share, _)| *share) != share {
             self.shares.remove(&connection);
+            self.flows.entry(connection).or_default().share_changed();
             let count = self.pieces.count();
             self.shares.extend(share.map(|share| (connection, (share, share.pieces(count)))));
         }
     }
 
     /// For a publisher that has nothing else to do: what neighbours have, but are too busy or too slow to give.
-    fn last_resort(&self, connection: ConnectionId, round: &mut Round<'_>) -> Option<Run> {
-        self.late(connection, &Has::All).or_else(|| self.has_room(round).then(|| self.begun(|_, _| true))?).or_else(
-            || {
-                self.has_room(round)
-                    .then(|| self.rarity.rarest(&Has::All, round.random).and_then(|piece| self.first_run(piece)))?
-            },
-        )
+    fn last_resort(&self, connection: ConnectionId) -> Option<Run> {
+        self.late(connection, &Has::All)
     }
 
     /// The first pending run of a piece that was begun.
@@ -143,7 +148,7 @@ impl Job {
     fn late(&self, connection: ConnectionId, has: &Has) -> Option<Run> {
         let runs = self.asked.values().filter(|asked| asked.late).map(|asked| asked.run);
         runs.filter(|run| self.askers(run.first).all(|(_, asked)| asked.late))
-            .find(|run| self.may_double(connection, has, *run, ASKERS_MAX))
+            .find(|run| self.may_double(connection, has, *run, ASKERS_MAX, DOUBLED_LATE))
     }
 
     /// When everything is asked: the run that was asked first.
@@ -151,32 +156,32 @@ impl Job {
         if !self.pending.is_empty() || !self.idle(connection) {
             return None;
         }
-        let asked = self.asked.values().filter(|asked| self.may_double(connection, has, asked.run, 2));
+        let asked = self.asked.values().filter(|asked| self.may_double(connection, has, asked.run, 2, DOUBLED_AT_END));
         asked.min_by_key(|asked| asked.late_at).map(|asked| asked.run)
     }
 
-    fn may_double(&self, connection: ConnectionId, has: &Has, run: Run, max: usize) -> bool {
+    fn may_double(&self, connection: ConnectionId, has: &Has, run: Run, askers: usize, part: u64) -> bool {
         let piece = self.pieces.piece(run.first);
-        let budget = self.image.total_bytes() / DOUBLED_PART + limits::RUN_BYTES_MAX as u64;
+        let budget = self.image.total_bytes() / part + limits::RUN_BYTES_MAX as u64;
         self.bytes_doubled < budget
+            && !self.arrived(run)
             && piece.is_some_and(|piece| has.contains(piece))
-            && self.askers(run.first).count() < max
+            && self.askers(run.first).count() < askers
             && !self.asked.contains_key(&(run.first, connection))
     }
 
     /// Whether a source owes nothing.
     fn idle(&self, connection: ConnectionId) -> bool {
-        self.flows.get(&connection).is_none_or(|flow| flow.questions() == 0)
+        self.flows.get(&connection).is_none_or(Flow::is_idle)
     }
 
     fn is_ready(&self, connection: ConnectionId) -> bool {
-        let run = self.usual_run();
-        self.flows.get(&connection).is_none_or(|flow| flow.has_room(ProtocolVersion::V2, false, run))
+        self.flows.get(&connection).is_none_or(Flow::has_room)
     }
 
     fn may_ask(&self, connection: ConnectionId, source: &Source, round: &Round<'_>) -> bool {
         let run = self.usual_run();
-        let ready = self.flows.get(&connection).is_none_or(|flow| flow.has_room(source.version, true, run));
+        let ready = self.flows.get(&connection).is_none_or(|flow| flow.publisher_has_room(source.version, run));
         ready && self.in_flight() < round.quota && round.paused.is_none()
     }
 
@@ -185,9 +190,10 @@ impl Job {
         if self.in_flight() >= round.quota || round.paused.is_some() {
             return false;
         }
+        let run = self.usual_run();
         let asked = self.asked.values().filter(|asked| asked.of_neighbour() && !asked.late);
         let bytes: u64 = asked.map(|asked| asked.bytes).sum();
-        let window = whole(self.together.product() * TOGETHER_GAIN) + TOGETHER_QUESTIONS * self.usual_run();
+        let window = TOGETHER_QUESTIONS * run + self.together.product().saturating_sub(2 * run);
         bytes < window
     }
 
@@ -218,7 +224,7 @@ impl Job {
         if !self.pending.contains_key(&run.first) {
             return run;
         }
-        let most = self.flows.get(&connection).map_or(u64::MAX, super::flow::Flow::question_bytes);
+        let most = self.flows.get(&connection).map_or(u64::MAX, Flow::question_bytes);
         let blocks = match version {
             ProtocolVersion::V1 => 1,
             ProtocolVersion::V2 => u32::try_from(most / limits::BLOCK_BYTES as u64).unwrap_or(u32::MAX).max(1),

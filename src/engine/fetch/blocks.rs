@@ -80,6 +80,9 @@ pub(super) enum Stop {
     Failed(Failure),
 }
 
+/// The next neighbour's turn for a piece comes after so many times the usual delay.
+const TURN: u32 = 8;
+
 /// What a stored run tells.
 #[derive(Debug, Default)]
 pub(super) struct Told {
@@ -152,6 +155,16 @@ impl Job {
         self.asked.len() + self.storing.len()
     }
 
+    /// A neighbour has one more piece. If it is the only one, its neighbours take turns, so that they don't all ask it for the same.
+    pub(super) fn heard_of(&mut self, now: Time, piece: u32, share: Option<Share>) {
+        self.rarity.add(piece);
+        let turn = share.map_or(0, |share| share.turn(piece));
+        if turn > 0 {
+            let pause = self.together.usual().unwrap_or_default().saturating_mul(turn.saturating_mul(TURN));
+            self.rarity.hold(piece, now + pause.min(limits::PIECE_HELD_MAX));
+        }
+    }
+
     /// Notes that a source is asked for a run, which isn't pending any more.
     pub(super) fn note_asked(&mut self, now: Time, connection: ConnectionId, run: Run, neighbour: bool) {
         let bytes = run.bytes(&self.image).unwrap_or(0) as u64;
@@ -191,7 +204,7 @@ impl Job {
             return Ok(());
         }
         // Somebody else was quicker.
-        if self.storing.contains_key(&run) || run.blocks().all(|block| self.have.contains(block)) {
+        if self.arrived(run) {
             self.bytes_doubled += expected as u64;
             return Ok(());
         }
@@ -200,6 +213,11 @@ impl Job {
         let (path, directory, image) = (path.clone(), self.directory.clone(), self.image.clone());
         outbox.push(Effect::Store { path, directory, image, run, data });
         Ok(())
+    }
+
+    /// Whether somebody else has answered the same.
+    pub(super) fn arrived(&self, run: Run) -> bool {
+        self.storing.contains_key(&run) || run.blocks().all(|block| self.have.contains(block))
     }
 
     /// To be asked again, unless that is under way.
@@ -278,6 +296,12 @@ impl Job {
     /// When the first answer will be late.
     pub(super) fn late_at(&self) -> Option<Time> {
         self.asked.values().filter(|asked| !asked.late).map(|asked| asked.late_at).min()
+    }
+
+    /// When the next publisher may be asked for what others were to fetch.
+    pub(super) fn foreign_at(&self, now: Time) -> Option<Time> {
+        let idle = self.shares.keys().filter_map(|connection| self.flows.get(connection)?.foreign_at());
+        idle.filter(|at| *at > now).min()
     }
 
     /// Marks what is late.

@@ -17,16 +17,22 @@ pub(super) struct Flow {
     bytes: u64,
     /// Bytes that arrived and are being stored.
     storing: u64,
+    /// How often a publisher was asked for what others were to fetch.
+    foreign: u32,
     /// When it was asked after it owed nothing, or answered last.
     heard: Time,
 }
 
-/// Publishers are asked this many questions of the largest size before they have shown how fast they answer.
+/// Questions to a publisher before it has shown how fast it answers.
 const FIRST_QUESTIONS: u64 = 4;
-/// Windows are this many times bandwidth × delay: one on its way while the next is prepared.
-const GAIN: f64 = 2.0;
+/// Questions to a publisher, unless that is more than it answers in the time below: its uplink should never be idle, and
+/// nobody else is kept waiting for what it is asked.
+const PUBLISHER_QUESTIONS: u64 = 24;
+const PUBLISHER_TIME: Duration = Duration::from_secs(2);
 /// A question is late when it takes so many times as long as usual.
 const PATIENCE: u32 = 4;
+/// A publisher is asked for what others were to fetch when it had nothing to do for so many times its usual delay.
+const FOREIGN_PATIENCE: u32 = 4;
 
 impl Flow {
     pub(super) fn asked(&mut self, now: Time, bytes: u64) -> Sent {
@@ -41,13 +47,8 @@ impl Flow {
     pub(super) fn answered(&mut self, now: Time, sent: Sent, bytes: u64, late: bool) {
         self.heard = now;
         self.meter.answered(now, sent, bytes);
-        self.unasked(bytes, late);
-    }
-
-    /// An answer isn't waited for any more.
-    pub(super) fn unasked(&mut self, bytes: u64, late: bool) {
         self.questions = self.questions.saturating_sub(1);
-        self.late -= usize::from(late && self.late > 0);
+        self.late = self.late.saturating_sub(usize::from(late));
         self.bytes = self.bytes.saturating_sub(bytes);
     }
 
@@ -64,40 +65,41 @@ impl Flow {
         self.storing = self.storing.saturating_sub(bytes);
     }
 
-    /// Whether it can be asked for something more; `run` is the size of the image's usual question.
-    pub(super) fn has_room(&self, version: ProtocolVersion, first: bool, run: u64) -> bool {
-        let max = (limits::RUNS_IN_FLIGHT_MAX * limits::RUN_BYTES_MAX) as u64;
-        if self.late > 0 || self.bytes + self.storing >= max {
-            return false;
-        }
-        match version {
-            ProtocolVersion::V1 => self.questions < limits::BLOCKS_IN_FLIGHT_V1_MAX,
-            ProtocolVersion::V2 => self.bytes < self.window(first, run),
-        }
+    /// Whether a node can be asked for something more; how much all nodes together are asked is the job's.
+    pub(super) fn has_room(&self) -> bool {
+        self.late == 0 && self.bytes + self.storing < limits::SOURCE_BYTES_IN_FLIGHT_MAX
     }
 
-    fn window(&self, publisher: bool, run: u64) -> u64 {
-        let first = if publisher { FIRST_QUESTIONS * run } else { 2 * run };
-        match self.meter.usual() {
-            None => first,
-            Some(usual) if usual > limits::SOURCE_ANSWER_QUICK * 4 => 1,
-            Some(_) => whole(self.meter.product() * GAIN).max(2 * run),
+    /// Whether a publisher can be asked for something more; `run` is the size of the image's usual question.
+    pub(super) fn publisher_has_room(&self, version: ProtocolVersion, run: u64) -> bool {
+        self.has_room()
+            && match version {
+                ProtocolVersion::V1 => self.questions < limits::BLOCKS_IN_FLIGHT_V1_MAX,
+                ProtocolVersion::V2 => self.bytes < self.publisher_window(run),
+            }
+    }
+
+    fn publisher_window(&self, run: u64) -> u64 {
+        if self.meter.usual().is_none() {
+            return FIRST_QUESTIONS * run;
         }
+        let time = self.meter.bytes_in(PUBLISHER_TIME).clamp(1, PUBLISHER_QUESTIONS * run);
+        time.max(self.meter.product().saturating_mul(2))
     }
 
-    /// Questions without an answer.
-    pub(super) fn questions(&self) -> usize {
-        self.questions
+    /// Whether every question was answered.
+    pub(super) fn is_idle(&self) -> bool {
+        self.questions == 0
     }
 
-    /// How long it would take for one more question to be answered, as far as can be told; the lower, the better.
-    pub(super) fn expected(&self) -> (u64, Duration) {
-        (self.bytes, self.meter.usual().unwrap_or_default())
+    /// How long it would take for one more question to be answered, as far as can be told.
+    pub(super) fn expected(&self) -> Duration {
+        self.meter.usual().unwrap_or_default() * u32::try_from(self.questions + 1).unwrap_or(u32::MAX)
     }
 
     /// The most that one question should ask for.
     pub(super) fn question_bytes(&self) -> u64 {
-        self.meter.quick_bytes()
+        self.meter.usual().map_or(u64::MAX, |_| self.meter.bytes_in(limits::SOURCE_ANSWER_QUICK))
     }
 
     /// After how long an answer is late; `usual` is that of all sources together.
@@ -106,8 +108,22 @@ impl Flow {
         (usual * PATIENCE).clamp(limits::HEDGE_AFTER_MIN, limits::HEDGE_AFTER_MAX)
     }
 
+    /// When an idle publisher may be asked for what others were to fetch: each time after a shorter while.
+    pub(super) fn foreign_at(&self) -> Option<Time> {
+        let pause = self.meter.usual().unwrap_or_default() * FOREIGN_PATIENCE;
+        self.is_idle().then(|| self.heard + pause / 2_u32.saturating_pow(self.foreign))
+    }
+
+    pub(super) fn asked_foreign(&mut self) {
+        self.foreign += 1;
+    }
+
+    pub(super) fn share_changed(&mut self) {
+        self.foreign = 0;
+    }
+
     /// When it will have been silent for too long, if it owes an answer.
     pub(super) fn silent_at(&self) -> Option<Time> {
-        (self.questions > 0).then(|| self.heard + limits::SOURCE_ANSWER_TIMEOUT)
+        (!self.is_idle()).then(|| self.heard + limits::SOURCE_ANSWER_TIMEOUT)
     }
 }

@@ -1,11 +1,8 @@
-//! How fast a source delivers, and so how much it is asked at once.
-//!
-//! The window is bandwidth × delay, as congestion controls of the BBR kind have it: the best rate and the least delay seen lately,
-//! which forget slowly. A window that is filled but too small shows in the next samples, so it grows as long as that helps.
+//! How fast answers come: the best rate and the least delay seen lately, whose product is what fits on the way (as in
+//! congestion controls of the BBR kind), and the usual time until an answer.
 
 use std::time::Duration;
 
-use crate::model::limits;
 use crate::model::time::Time;
 
 /// Measures deliveries.
@@ -14,21 +11,23 @@ pub(super) struct Meter {
     delivered: u64,
     /// Bytes per second, the best lately.
     rate: f64,
-    /// The least lately.
-    delay: Option<Duration>,
-    /// The usual time until an answer.
+    /// The least lately, and when that was.
+    delay: Option<(Duration, Time)>,
+    /// A moving average.
     usual: Option<Duration>,
 }
 
 /// What is remembered of a question until its answer.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sent {
-    pub(super) at: Time,
+    at: Time,
     delivered: u64,
 }
 
-/// With each answer the best rate is forgotten by this part, and the least delay grows by half of it.
+/// With each answer the best rate shrinks by this part.
 const FORGET: f64 = 1.0 / 32.0;
+/// The least delay is measured anew after this time.
+const DELAY_AGE: Duration = Duration::from_secs(10);
 
 impl Meter {
     pub(super) fn sent(&self, now: Time) -> Sent {
@@ -41,24 +40,27 @@ impl Meter {
         let took = now.since(sent.at).max(Duration::from_micros(1));
         let rate = (self.delivered - sent.delivered) as f64 / took.as_secs_f64();
         self.rate = rate.max(self.rate * (1.0 - FORGET));
-        self.delay = Some(self.delay.map_or(took, |delay| took.min(delay.mul_f64(1.0 + FORGET / 2.0))));
+        if self.delay.is_none_or(|(delay, at)| took <= delay || now.since(at) > DELAY_AGE) {
+            self.delay = Some((took, now));
+        }
         self.usual = Some(self.usual.map_or(took, |usual| (usual * 7 + took) / 8));
     }
 
-    /// Bytes that are under way when the rate is reached and nothing waits.
-    pub(super) fn product(&self) -> f64 {
-        self.delay.map_or(0.0, |delay| self.rate * delay.as_secs_f64())
+    /// Bandwidth × delay: bytes that are under way when the rate is reached and nothing waits.
+    pub(super) fn product(&self) -> u64 {
+        self.delay.map_or(0, |(delay, _)| self.bytes_in(delay))
+    }
+
+    /// Bytes that come in so much time.
+    pub(super) fn bytes_in(&self, time: Duration) -> u64 {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates; never negative")]
+        let bytes = (self.rate * time.as_secs_f64()) as u64;
+        bytes
     }
 
     /// The usual time until an answer, if there was one.
     pub(super) fn usual(&self) -> Option<Duration> {
         self.usual
-    }
-
-    /// Bytes of one question that are likely to be answered quickly.
-    pub(super) fn quick_bytes(&self) -> u64 {
-        let quick = self.rate * limits::SOURCE_ANSWER_QUICK.as_secs_f64();
-        if self.usual.is_none() { u64::MAX } else { whole(quick) }
     }
 }
 /// Without the part behind the point; what is negative or no number is none.

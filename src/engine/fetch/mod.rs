@@ -12,6 +12,7 @@ mod blocks;
 mod flow;
 mod index;
 mod meter;
+mod neighbours;
 mod rarity;
 mod sources;
 #[cfg(test)]
@@ -27,7 +28,7 @@ use rand_core::SeedableRng;
 use self::asking::Round;
 use self::blocks::Job;
 use self::index::IndexJob;
-use self::sources::{Has, Known, Source, Sources};
+use self::sources::Sources;
 use crate::engine::contract::{Engine, Outbox, earlier};
 use crate::engine::pace::Pace;
 use crate::model::block_set::BlockSet;
@@ -69,7 +70,7 @@ pub enum Answer {
 pub enum Input {
     /// A connection offers an image (again). `vouched`: it has also submitted a well signed change which wants the image.
     Offered { connection: ConnectionId, version: ProtocolVersion, image: ImageId, vouched: bool },
-    /// A publisher would like to be asked for the pieces whose number, divided by `of`, leaves `index`.
+    /// A publisher or a node would like to be asked for one of `of` shares of the pieces, before those of others.
     Share { connection: ConnectionId, image: ImageId, index: u32, of: u32 },
     /// A node takes part in an image and has these pieces, as `PieceSet` has them in bytes; a `count` of 0: all. What it said
     /// before doesn't hold any more.
@@ -108,6 +109,9 @@ pub enum Effect {
     /// These pieces are verified and written now: to be told to all nodes which take part in the image. Those that were there
     /// at the start aren't told, see [`Fetches::have`]. No answer.
     Announce { image: ImageId, pieces: Vec<u32> },
+    /// To be told to a node which takes part in the image: it should ask for one of `of` shares of the pieces that it can
+    /// get nowhere else, before those of others. No answer.
+    Share { connection: ConnectionId, image: ImageId, index: u32, of: u32 },
     /// A source sent a wrong block, to be told to it: its copy may be damaged. It isn't asked for that image any more. No answer.
     TellCorrupt { connection: ConnectionId, image: ImageId, block: u64 },
     /// Every block of the path's image is there; this many bytes were fetched. No answer.
@@ -128,6 +132,8 @@ pub struct Fetches {
     jobs: BTreeMap<VPath, Job>,
     random: ChaCha8Rng,
     pace: Pace,
+    /// When it was last looked at whom to ask.
+    pumped: Time,
     /// Until when the pace lets nothing more through.
     paused: Option<Time>,
 }
@@ -141,6 +147,7 @@ impl Fetches {
             jobs: BTreeMap::new(),
             random: ChaCha8Rng::seed_from_u64(seed),
             pace: Pace::default(),
+            pumped: Time::default(),
             paused: None,
         }
     }
@@ -230,41 +237,6 @@ impl Fetches {
         }
     }
 
-    /// A node says what it has.
-    fn pieces(
-        &mut self,
-        connection: ConnectionId,
-        image: ImageId,
-        count: u32,
-        have: &[u8],
-        outbox: &mut Outbox<Effect>,
-    ) {
-        let has = if count == 0 { Some(Has::All) } else { PieceSet::from_bytes(count, have).map(Has::Some) };
-        let fits = |has: &Has| self.jobs.values().all(|job| job.id() != image || has.fits(job.pieces.count()));
-        let Some(has) = has.filter(fits) else {
-            let _ = self.sources.neighbour(connection, image, Has::Some(PieceSet::none(0)));
-            self.drop_source(connection, image, format!("it says it has some of {count} pieces"), outbox);
-            return;
-        };
-        let known = self.sources.neighbour(connection, image, has);
-        for job in self.jobs.values_mut().filter(|job| job.id() == image) {
-            match &known {
-                Known::Ignored => continue,
-                Known::New => {}
-                Known::Changed(before) => job.rarity.leave(before),
-            }
-            self.sources.get(image, connection).and_then(Source::has).into_iter().for_each(|has| job.rarity.join(has));
-        }
-    }
-
-    fn has_more(&mut self, connection: ConnectionId, image: ImageId, pieces: &[u32]) {
-        for piece in pieces {
-            if self.sources.has_piece(connection, image, *piece) {
-                self.jobs.values_mut().filter(|job| job.id() == image).for_each(|job| job.rarity.add(*piece));
-            }
-        }
-    }
-
     fn start(&mut self, path: VPath, job: Job, outbox: &mut Outbox<Effect>) {
         let (image, count) = (job.id(), job.pieces.count());
         let wrong = self.sources.neighbours(image).filter(|(_, has)| !has.fits(count));
@@ -277,15 +249,19 @@ impl Fetches {
             );
         }
         self.jobs.insert(path, job);
+        self.deal(image, outbox);
         self.end_idle(outbox);
     }
 
     /// Never asks this connection for the image again.
     fn drop_source(&mut self, connection: ConnectionId, image: ImageId, reason: String, outbox: &mut Outbox<Effect>) {
         if let Some(source) = self.sources.drop_for(image, connection) {
-            left(&mut self.jobs, image, source);
+            let neighbour = neighbours::left(&mut self.jobs, image, source);
             self.forget(connection, Some(image));
             outbox.push(Effect::Dropped { connection, image, reason });
+            if neighbour {
+                self.deal(image, outbox);
+            }
         }
     }
 
@@ -323,6 +299,9 @@ impl Fetches {
 
     /// Asks for blocks as much as the windows allow; if `only` is given, that connection for that image.
     fn pump(&mut self, now: Now, only: Option<(ConnectionId, ImageId)>, outbox: &mut Outbox<Effect>) {
+        if only.is_none() {
+            self.pumped = now.time;
+        }
         self.paused = self.paused.filter(|until| *until > now.time);
         let mut in_flight: usize = self.jobs.values().map(Job::in_flight).sum();
         let share = limits::QUESTIONS_IN_FLIGHT_MAX / self.jobs.len().max(1);
@@ -358,14 +337,6 @@ impl Fetches {
     }
 }
 
-/// Nobody counts what it has any more.
-fn left(jobs: &mut BTreeMap<VPath, Job>, image: ImageId, source: &Source) {
-    let Some(has) = source.has() else { return };
-    jobs.values_mut()
-        .filter(|job| job.id() == image && has.fits(job.pieces.count()))
-        .for_each(|job| job.rarity.leave(has));
-}
-
 impl Engine for Fetches {
     type Input = Input;
     type Effect = Effect;
@@ -379,7 +350,9 @@ impl Engine for Fetches {
             }
             Input::Gone { connection } => {
                 for (image, source) in self.sources.gone(connection) {
-                    left(&mut self.jobs, image, &source);
+                    if neighbours::left(&mut self.jobs, image, &source) {
+                        self.deal(image, outbox);
+                    }
                 }
                 self.forget(connection, None);
             }
@@ -388,7 +361,7 @@ impl Engine for Fetches {
                 self.pieces(connection, image, count, &have, outbox);
             }
             Input::Have { connection, image, pieces } => {
-                self.has_more(connection, image, &pieces);
+                self.has_more(now.time, connection, image, &pieces);
                 self.pump(now, Some((connection, image)), outbox);
                 return;
             }
@@ -433,6 +406,15 @@ impl Engine for Fetches {
     fn deadline(&self) -> Option<(Time, &'static str)> {
         let silence = self.silence_ends().map(|(at, _, _)| at).min().map(|at| (at, "fetch: a source is silent"));
         let late = self.jobs.values().filter_map(Job::late_at).min().map(|at| (at, "fetch: an answer is late"));
+        let next = self
+            .jobs
+            .values()
+            .filter_map(|job| job.foreign_at(self.pumped))
+            .min()
+            .map(|at| (at, "fetch: a publisher has nothing to do"));
+        let held = self.jobs.values().filter_map(|job| job.rarity.held_until()).min();
+        let held = held.map(|at| (at, "fetch: it is this node's turn for a piece"));
+        let late = earlier(earlier(late, held), next);
         earlier(earlier(silence, late), self.paused.map(|until| (until, "fetch: the rate is bounded")))
     }
 
@@ -445,7 +427,10 @@ impl Engine for Fetches {
         for (connection, image) in silent {
             self.drop_source(connection, image, "it was asked and stayed silent".to_owned(), outbox);
         }
-        self.jobs.values_mut().for_each(|job| job.note_late(now.time));
+        self.jobs.values_mut().for_each(|job| {
+            job.note_late(now.time);
+            job.rarity.release(now.time);
+        });
         self.pump_indexes(now, outbox);
         self.pump(now, None, outbox);
     }

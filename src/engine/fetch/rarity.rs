@@ -3,10 +3,13 @@
 //! Counts how many neighbours have each piece, and keeps the pieces of which nothing was asked yet sorted by that. A step
 //! costs a bit moved when a neighbour has one more piece, and a few words of bits looked at when one is chosen.
 
+use std::collections::BTreeSet;
+
 use rand_core::Rng;
 
 use super::sources::Has;
 use crate::model::piece::PieceSet;
+use crate::model::time::Time;
 
 /// Pieces that at least this many neighbours have count as equally common.
 const LEVELS: usize = 24;
@@ -18,16 +21,27 @@ pub(super) struct Rarity {
     holders: Vec<u16>,
     /// How many neighbours have all.
     complete: u16,
-    /// Pieces that are wanted and of which nothing was asked, by `holders`.
-    levels: [PieceSet; LEVELS],
+    /// Pieces that are wanted and of which nothing was asked.
     wanted: PieceSet,
+    /// Those by `holders`, but for those that are held back.
+    levels: [PieceSet; LEVELS],
+    /// Those that only one neighbour has, and that are left to other neighbours of it for a while.
+    held: PieceSet,
+    until: BTreeSet<(Time, u32)>,
 }
 
 impl Rarity {
     /// So many pieces, of which nobody has any and none is wanted.
     pub(super) fn new(count: u32) -> Self {
-        let levels = std::array::from_fn(|_| PieceSet::none(count));
-        Self { holders: vec![0; count as usize], complete: 0, levels, wanted: PieceSet::none(count) }
+        let none = || PieceSet::none(count);
+        Self {
+            holders: vec![0; count as usize],
+            complete: 0,
+            wanted: none(),
+            levels: std::array::from_fn(|_| none()),
+            held: none(),
+            until: BTreeSet::new(),
+        }
     }
 
     /// Nothing of the piece was asked.
@@ -40,7 +54,7 @@ impl Rarity {
 
     /// Something of the piece is asked.
     pub(super) fn begin(&mut self, piece: u32) {
-        if self.wanted.remove(piece) {
+        if self.wanted.remove(piece) && !self.held.remove(piece) {
             let level = self.level(piece);
             self.levels[level].remove(piece);
         }
@@ -51,10 +65,35 @@ impl Rarity {
         self.change(piece, |holders| holders.saturating_add(1));
     }
 
+    /// If only one neighbour has the piece, it isn't asked for it before `until`.
+    pub(super) fn hold(&mut self, piece: u32, until: Time) {
+        let only_one = self.complete == 0 && self.holders.get(piece as usize) == Some(&1);
+        if only_one && self.levels[1].remove(piece) {
+            self.held.insert(piece);
+            self.until.insert((until, piece));
+        }
+    }
+
+    /// When the first piece isn't held back any more.
+    pub(super) fn held_until(&self) -> Option<Time> {
+        self.until.first().map(|(at, _)| *at)
+    }
+
+    /// Holds back no longer what was held until now.
+    pub(super) fn release(&mut self, now: Time) {
+        while let Some((_, piece)) = self.until.first().copied().filter(|(at, _)| *at <= now) {
+            self.until.pop_first();
+            if self.held.remove(piece) {
+                let level = self.level(piece);
+                self.levels[level].insert(piece);
+            }
+        }
+    }
+
     /// There is one more neighbour.
     pub(super) fn join(&mut self, has: &Has) {
         match has {
-            Has::All => self.complete += 1,
+            Has::All => self.complete = self.complete.saturating_add(1),
             Has::Some(pieces) => pieces.iter().for_each(|piece| self.add(piece)),
         }
     }
@@ -70,8 +109,13 @@ impl Rarity {
     }
 
     /// Whether any neighbour has the piece.
-    pub(super) fn is_held(&self, piece: u32) -> bool {
+    pub(super) fn has_holder(&self, piece: u32) -> bool {
         self.complete > 0 || self.holders.get(piece as usize).is_some_and(|holders| *holders > 0)
+    }
+
+    /// Whether a neighbour has something that no other one has, and of which nothing was asked.
+    pub(super) fn has_rare(&self, has: &Has) -> bool {
+        overlaps(&self.levels[1], has)
     }
 
     /// One of the rarest pieces which a neighbour has and of which nothing was asked.
@@ -81,30 +125,24 @@ impl Rarity {
         }
         // Nobody has what is in the first level, unless somebody has all.
         let first = usize::from(!matches!(has, Has::All));
-        self.levels[first..].iter().find_map(|level| any(level, |word| has.word(word), random))
+        self.levels[first..].iter().find_map(|level| any(level, |at| has.word(at), random))
     }
 
     /// A piece that no neighbour has, for a publisher which would like to be asked for a share of them.
     pub(super) fn unheld(&self, share: Option<&PieceSet>, random: &mut impl Rng) -> Option<u32> {
-        if self.complete > 0 {
-            return None;
-        }
+        let level = self.levels.first().filter(|_| self.complete == 0)?;
         match share {
             Some(share) => {
-                common(&self.levels[0], |word| share.words()[word]).map(|(at, word)| at + word.trailing_zeros()).next()
+                common(level, |at| share.words()[at]).map(|(first, word)| first + word.trailing_zeros()).next()
             }
-            None => any(&self.levels[0], |_| u64::MAX, random),
+            None => any(level, |_| u64::MAX, random),
         }
     }
 
     /// A piece that no neighbour has and that is in the share of others: the last one, as they begin with the first.
     pub(super) fn unheld_of_others(&self, share: &PieceSet) -> Option<u32> {
-        if self.complete > 0 {
-            return None;
-        }
-        common(&self.levels[0], |word| !share.words()[word])
-            .map(|(at, word)| at + 63 - word.leading_zeros())
-            .next_back()
+        let level = self.levels.first().filter(|_| self.complete == 0)?;
+        common(level, |at| !share.words()[at]).map(|(first, word)| first + word.ilog2()).next_back()
     }
 
     fn level(&self, piece: u32) -> usize {
@@ -112,37 +150,32 @@ impl Rarity {
     }
 
     fn change(&mut self, piece: u32, change: impl Fn(u16) -> u16) {
-        if self.holders.len() <= piece as usize {
-            return;
-        }
+        let Some(holders) = self.holders.get(piece as usize) else { return };
         let before = self.level(piece);
-        let holders = &mut self.holders[piece as usize];
-        *holders = change(*holders);
+        self.holders[piece as usize] = change(*holders);
         let after = self.level(piece);
-        if before != after && self.levels[before].remove(piece) {
+        if before != after && (self.held.remove(piece) || self.levels[before].remove(piece)) {
             self.levels[after].insert(piece);
         }
     }
 }
 
 fn overlaps(set: &PieceSet, has: &Has) -> bool {
-    set.words().iter().enumerate().any(|(at, word)| word & has.word(at) != 0)
+    !set.is_empty() && set.words().iter().enumerate().any(|(at, word)| word & has.word(at) != 0)
 }
 
 /// The words of a set in which something is left under a mask, with the number of their first piece.
 fn common(set: &PieceSet, mask: impl Fn(usize) -> u64) -> impl DoubleEndedIterator<Item = (u32, u64)> {
-    let words = set.words().iter().enumerate();
-    words
-        .map(move |(at, word)| (u32::try_from(at * 64).unwrap_or(u32::MAX), word & mask(at)))
-        .filter(|(_, word)| *word != 0)
+    let words = set.words().iter().enumerate().map(move |(at, word)| (at, word & mask(at)));
+    words.filter(|(_, word)| *word != 0).filter_map(|(at, word)| Some((u32::try_from(at * 64).ok()?, word)))
 }
 
 /// Any piece of a set under a mask: the next one from a random place on.
 fn any(set: &PieceSet, mask: impl Fn(usize) -> u64, random: &mut impl Rng) -> Option<u32> {
-    let words = set.words();
     if set.is_empty() {
         return None;
     }
+    let words = set.words();
     let number = random.next_u32();
     let start = (number >> 6) as usize % words.len();
     let at = (start..words.len()).chain(0..start).find(|at| words[*at] & mask(*at) != 0)?;

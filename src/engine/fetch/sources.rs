@@ -21,6 +21,8 @@ pub(super) struct Sources {
 pub(super) struct Source {
     pub(super) version: ProtocolVersion,
     pub(super) role: Role,
+    /// What it would like to be asked for.
+    pub(super) share: Option<Share>,
     /// It lied, failed or fell silent.
     dropped: bool,
 }
@@ -29,12 +31,12 @@ pub(super) struct Source {
 #[derive(Debug)]
 pub(super) enum Role {
     /// A client, which has everything. `vouched`: a change that it submitted, signed by an accepted key, wants the image here.
-    Publisher { vouched: bool, share: Option<Share> },
+    Publisher { vouched: bool },
     /// Another node.
     Neighbour(Has),
 }
 
-/// Of `of` consecutive pieces, a publisher would like to be asked for the one at `index`.
+/// One of `of` shares of the pieces, of about the same size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Share {
     pub(super) index: u32,
@@ -80,11 +82,20 @@ impl Has {
 }
 
 impl Share {
-    /// Its pieces, of an image of `count`.
+    /// The pieces of a publisher's share, of an image of `count`: whose number, divided by `of`, leaves `index`.
     pub(super) fn pieces(self, count: u32) -> PieceSet {
         let mut pieces = PieceSet::none(count);
         (self.index..count).step_by(self.of.max(1) as usize).for_each(|piece| _ = pieces.insert(piece));
         pieces
+    }
+
+    /// How many shares of a node's pieces come before this one for a piece; 0: it is in this one. Their order differs from piece to
+    /// piece, and has nothing to do with publishers' shares, as the node may have got just one of these.
+    pub(super) fn turn(self, piece: u32) -> u32 {
+        let scrambled = u64::from(piece.wrapping_add(1).wrapping_mul(0x9e37_79b1));
+        let of = u64::from(self.of.max(1));
+        let first = (scrambled * of) >> 32;
+        u32::try_from((u64::from(self.index) + of - first) % of).unwrap_or(0)
     }
 }
 
@@ -109,22 +120,22 @@ impl Sources {
         signed: bool,
     ) -> Vec<ConnectionId> {
         self.by_connection.entry(connection).or_default().insert(image);
-        let fresh = Source { version, role: Role::Publisher { vouched: false, share: None }, dropped: false };
+        let fresh = Source { version, role: Role::Publisher { vouched: false }, share: None, dropped: false };
         let source = self.by_image.entry(image).or_default().entry(connection).or_insert(fresh);
-        let Role::Publisher { vouched, .. } = &mut source.role else { return Vec::new() };
+        let Role::Publisher { vouched } = &mut source.role else { return Vec::new() };
         if *vouched || !signed {
             return Vec::new();
         }
         *vouched = true;
-        let stranger = |source: &Source| matches!(source.role, Role::Publisher { vouched: false, .. });
+        let stranger = |source: &Source| matches!(source.role, Role::Publisher { vouched: false });
         let sources = self.by_image.get(&image).into_iter().flatten();
         sources.filter(|(_, source)| stranger(source)).map(|(connection, _)| *connection).collect()
     }
 
-    /// Which share a publisher would like to be asked for.
+    /// Which share a source would like to be asked for.
     pub(super) fn share(&mut self, connection: ConnectionId, image: ImageId, index: u32, of: u32) {
-        if let Some(Source { role: Role::Publisher { share, .. }, .. }) = self.get_mut(image, connection) {
-            *share = (index < of).then_some(Share { index, of });
+        if let Some(source) = self.get_mut(image, connection) {
+            source.share = (index < of).then_some(Share { index, of });
         }
     }
 
@@ -139,15 +150,19 @@ impl Sources {
             return Known::Ignored;
         }
         self.by_connection.entry(connection).or_default().insert(image);
-        sources.insert(connection, Source { version: ProtocolVersion::V2, role: Role::Neighbour(has), dropped: false });
+        sources.insert(
+            connection,
+            Source { version: ProtocolVersion::V2, role: Role::Neighbour(has), share: None, dropped: false },
+        );
         Known::New
     }
 
     /// A neighbour has one more piece; says whether that is news.
     pub(super) fn has_piece(&mut self, connection: ConnectionId, image: ImageId, piece: u32) -> bool {
-        match self.get_mut(image, connection) {
-            Some(Source { role: Role::Neighbour(Has::Some(pieces)), dropped: false, .. }) => pieces.insert(piece),
-            _ => false,
+        let source = self.get_mut(image, connection).filter(|source| !source.dropped);
+        match source.map(|source| &mut source.role) {
+            Some(Role::Neighbour(Has::Some(pieces))) => pieces.insert(piece),
+            Some(Role::Neighbour(Has::All) | Role::Publisher { .. }) | None => false,
         }
     }
 
@@ -181,7 +196,7 @@ impl Sources {
         let neighbours: Vec<_> = self.neighbours(image).map(|(connection, _)| connection).collect();
         let at = random.next_u32() as usize % neighbours.len().max(1);
         let neighbour = neighbours.get(at).map(|connection| (*connection, ProtocolVersion::V2));
-        neighbour.or_else(|| self.publishers(image).next().map(|(connection, source, _)| (connection, source.version)))
+        neighbour.or_else(|| self.publishers(image).next().map(|(connection, source)| (connection, source.version)))
     }
 
     /// Nodes that can be asked, with what they have.
@@ -190,17 +205,17 @@ impl Sources {
     }
 
     /// Clients that can be asked. Those without a key only if there is no other: anyone may connect, offer and then say nothing.
-    pub(super) fn publishers(&self, image: ImageId) -> impl Iterator<Item = (ConnectionId, &Source, Option<Share>)> {
+    pub(super) fn publishers(&self, image: ImageId) -> impl Iterator<Item = (ConnectionId, &Source)> {
         let publishers = || {
             self.all(image).filter_map(|(connection, source)| match source.role {
-                Role::Publisher { vouched, share } => Some((connection, source, vouched, share)),
+                Role::Publisher { vouched } => Some((connection, source, vouched)),
                 Role::Neighbour(_) => None,
             })
         };
-        let any_vouched = publishers().any(|(_, _, vouched, _)| vouched);
+        let any_vouched = publishers().any(|(_, _, vouched)| vouched);
         publishers()
-            .filter(move |(_, _, vouched, _)| *vouched || !any_vouched)
-            .map(|(connection, source, _, share)| (connection, source, share))
+            .filter(move |(_, _, vouched)| *vouched || !any_vouched)
+            .map(|(connection, source, _)| (connection, source))
             .take(limits::SOURCES_MAX)
     }
 

@@ -254,6 +254,7 @@ impl Node {
                     });
                 }
                 fetch::Effect::CheckIndex { image, data } => outbox.push(Effect::CheckIndex { image, data }),
+                fetch::Effect::Announce { .. } | fetch::Effect::Share { .. } | fetch::Effect::TellCorrupt { .. } => {}
                 fetch::Effect::Finished { path, bytes } => {
                     self.deploy(now, deploy::Input::Fetched { path, bytes }, outbox);
                 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// Everything that is looked at afterwards.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(crate) struct Record {
     /// When each node had everything; `None`: it died, or never had.
     pub(crate) finished: Vec<Option<Duration>>,

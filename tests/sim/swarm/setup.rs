@@ -1,7 +1,12 @@
-//! What is simulated, and the least time that it needs.
+//! What is simulated: how many nodes, over which links, with which faults.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use ciruela::model::directory::DirectoryConfig;
+use ciruela::model::hash_kind::HashKind;
+use ciruela::model::ids::BlockHash;
+use ciruela::model::image::{Image, ImageBuilder};
 use ciruela::model::limits;
 
 /// What is simulated.
@@ -20,12 +25,14 @@ pub(crate) struct Setup {
     pub(crate) client_rate: u64,
     /// From one machine to another.
     pub(crate) delay: Duration,
-    /// Of ten thousand messages, how many come a fifth of a second later (something was lost and sent again) and after how
-    /// many the connection breaks.
+    /// Of ten thousand messages, how many come [`STALL`] later (something was lost and sent again), with all that follow on
+    /// the connection, and after how many it breaks.
     pub(crate) stalls: u64,
     pub(crate) breaks: u64,
     /// Nodes that die on the way, every other one without anybody hearing of it soon.
     pub(crate) deaths: usize,
+    /// Whether one of the nodes that the client is connected to dies on the way, and everybody hears of it at once.
+    pub(crate) entry_dies: bool,
     /// Nodes of whose answers every tenth is wrong.
     pub(crate) liars: usize,
     /// Bounds the rate at which each node asks.
@@ -46,6 +53,7 @@ impl Setup {
             stalls: 0,
             breaks: 0,
             deaths: 0,
+            entry_dies: false,
             liars: 0,
             download_rate: None,
         }
@@ -64,4 +72,25 @@ impl Setup {
         let spread = seconds(rounds * limits::PIECE_BYTES_MIN, self.rate);
         Duration::from_secs_f64(source.max(spread))
     }
+}
+
+/// One file of so many full blocks.
+pub(super) fn image(bytes: u64) -> Arc<Image> {
+    let blocks = usize::try_from(bytes / limits::BLOCK_BYTES as u64).expect("small");
+    let mut builder = ImageBuilder::new(HashKind::default());
+    builder.directory("").expect("the root");
+    builder.file("file", false, bytes, &vec![BlockHash::new([0; 32]); blocks]).expect("a file");
+    Arc::new(builder.finish().expect("an image"))
+}
+
+pub(super) fn directory() -> Arc<DirectoryConfig> {
+    Arc::new(DirectoryConfig {
+        name: "key".into(),
+        directory: "/srv".into(),
+        num_levels: 1,
+        append_only: true,
+        upload_keys: Vec::new(),
+        legacy_signatures: false,
+        retention: None,
+    })
 }

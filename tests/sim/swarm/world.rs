@@ -1,7 +1,7 @@
 //! Nodes, a client and links in virtual time. Storing takes no time.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,10 +9,8 @@ use bytes::Bytes;
 use ciruela::engine::contract::{Engine, Outbox};
 use ciruela::engine::fetch::{Answer, Effect, Fetches, Input, Question};
 use ciruela::model::block_set::BlockSet;
-use ciruela::model::directory::DirectoryConfig;
-use ciruela::model::hash_kind::HashKind;
-use ciruela::model::ids::{BlockHash, ImageId};
-use ciruela::model::image::{Image, ImageBuilder};
+use ciruela::model::ids::ImageId;
+use ciruela::model::image::Image;
 use ciruela::model::limits;
 use ciruela::model::peer::{ConnectionId, ProtocolVersion};
 use ciruela::model::piece::Pieces;
@@ -21,13 +19,14 @@ use ciruela::model::time::{Now, Time};
 
 use super::links::{End, Link, Message, Port};
 use super::record::Record;
-use super::setup::Setup;
+use super::setup::{Setup, directory, image};
 use crate::disk::power::Random;
 
 const IMAGE: ImageId = ImageId::new([9; 32]);
 const PATH: &str = "/key/image";
 /// The bytes of all blocks. A liar's begin with a 1.
 static GOOD: [u8; limits::RUN_BYTES_MAX] = [0; limits::RUN_BYTES_MAX];
+const STALL: Duration = Duration::from_millis(20);
 /// Small enough for a broken stream's other end to try again soon, long for a swarm.
 const RECONNECT: Duration = Duration::from_millis(300);
 
@@ -64,36 +63,15 @@ pub(crate) struct World {
     ports: Vec<Port>,
     links: Vec<Link>,
     queue: BinaryHeap<Reverse<(Duration, u64)>>,
-    events: std::collections::BTreeMap<u64, Event>,
+    events: BTreeMap<u64, Event>,
     sequence: u64,
     holders: Vec<u32>,
     record: Record,
 }
 
-/// One file of so many full blocks.
-fn image(bytes: u64) -> Arc<Image> {
-    let blocks = usize::try_from(bytes / limits::BLOCK_BYTES as u64).expect("small");
-    let mut builder = ImageBuilder::new(HashKind::default());
-    builder.directory("").expect("the root");
-    builder.file("file", false, bytes, &vec![BlockHash::new([0; 32]); blocks]).expect("a file");
-    Arc::new(builder.finish().expect("an image"))
-}
-
-fn directory() -> Arc<DirectoryConfig> {
-    Arc::new(DirectoryConfig {
-        name: "key".into(),
-        directory: "/srv".into(),
-        num_levels: 1,
-        append_only: true,
-        upload_keys: Vec::new(),
-        legacy_signatures: false,
-        retention: None,
-    })
-}
-
 /// Runs a distribution to its end.
-pub(crate) fn run(setup: Setup) -> Record {
-    let mut world = World::new(setup);
+pub(crate) fn run(setup: &Setup) -> Record {
+    let mut world = World::new(setup.clone());
     world.build();
     while let Some(Reverse((at, number))) = world.queue.pop() {
         world.now = at;
@@ -135,7 +113,7 @@ impl World {
             spread: Vec::new(),
         };
         let holders = vec![0; cuts.count() as usize];
-        let (queue, events, links) = (BinaryHeap::new(), std::collections::BTreeMap::new(), Vec::new());
+        let (queue, events, links) = (BinaryHeap::new(), BTreeMap::new(), Vec::new());
         Self {
             setup,
             random,
@@ -162,24 +140,7 @@ impl World {
             self.tell(node, Input::MaxDownloadRate(self.setup.download_rate));
             self.tell(node, Input::Start { path, directory, id: IMAGE, image, have });
         }
-        let nodes = self.setup.nodes;
-        for a in 0..nodes {
-            // Half of its connections each node makes, and as many are made to it.
-            let (mut made, mut tries) = (0, 0);
-            while nodes > self.setup.neighbours && made < self.setup.neighbours / 2 && tries < 50 {
-                let b = self.below(nodes);
-                tries += 1;
-                if a != b && !self.connected(a, b) {
-                    self.connect(End::Node(a), End::Node(b));
-                    made += 1;
-                }
-            }
-            // Few nodes are all connected.
-            let all = if nodes <= self.setup.neighbours { a } else { 0 };
-            for b in 0..all {
-                self.connect(End::Node(a), End::Node(b));
-            }
-        }
+        self.connect_nodes();
         for entry in 0..self.setup.entries.min(self.setup.nodes) {
             self.connect(End::Client, End::Node(entry));
         }
@@ -188,7 +149,32 @@ impl World {
             let node = dead * self.setup.nodes / self.setup.deaths + 4;
             self.after(self.record.bound * part / 10, Event::Dies(node, dead % 2 == 0));
         }
+        if self.setup.entry_dies {
+            self.after(self.record.bound / 3, Event::Dies(0, false));
+        }
         self.after(Duration::ZERO, Event::Sample);
+    }
+
+    /// Few nodes are all connected; many in rings through all of them in random orders, so that each has as many neighbours.
+    fn connect_nodes(&mut self) {
+        let nodes = self.setup.nodes;
+        if nodes <= self.setup.neighbours {
+            (0..nodes).for_each(|a| (0..a).for_each(|b| self.connect(End::Node(a), End::Node(b))));
+            return;
+        }
+        for _ in 0..self.setup.neighbours / 2 {
+            let mut ring: Vec<usize> = (0..nodes).collect();
+            for last in (1..nodes).rev() {
+                let other = self.below(last + 1);
+                ring.swap(last, other);
+            }
+            for (at, a) in ring.iter().enumerate() {
+                let b = ring[(at + 1) % nodes];
+                if !self.connected(*a, b) {
+                    self.connect(End::Node(*a), End::Node(b));
+                }
+            }
+        }
     }
 
     fn below(&mut self, bound: usize) -> usize {
@@ -323,7 +309,7 @@ impl World {
 
     fn deliver(&mut self, link: usize, from: End, at: Duration, message: Message) {
         let stalled = self.random.below(10_000) < self.setup.stalls;
-        let at = if stalled { at + Duration::from_millis(200) } else { at };
+        let at = if stalled { at + STALL } else { at };
         let side = 1 - self.links[link].side(from);
         let at = self.links[link].arrives(side, at);
         if self.random.below(10_000) < self.setup.breaks {
@@ -406,7 +392,8 @@ impl World {
     }
 
     fn set_timer(&mut self, node: usize) {
-        let Some((at, _)) = self.nodes[node].engine.deadline() else { return };
+        let deadline = self.nodes[node].engine.deadline().filter(|_| self.nodes[node].alive);
+        let Some((at, _)) = deadline else { return };
         let at = at.since_start().max(self.now);
         if self.nodes[node].timer.is_none_or(|timer| at < timer) {
             self.nodes[node].timer = Some(at);
@@ -448,6 +435,12 @@ impl World {
                         End::Node(_) | End::Client => None,
                     });
                     self.record.dropped.push((node, other, reason));
+                }
+                Effect::Share { connection, index, of, .. } => {
+                    let link = usize::try_from(connection.0).expect("small");
+                    if self.links[link].alive {
+                        self.say(link, End::Node(node), Message::Share { index, of });
+                    }
                 }
                 Effect::TellCorrupt { .. } => {}
                 effect @ (Effect::CheckIndex { .. } | Effect::Failed { .. } | Effect::Cancelled { .. }) => {

@@ -1,0 +1,78 @@
+//! What other nodes say that they have, and what they are told to ask for first.
+
+use std::collections::BTreeMap;
+
+use super::blocks::Job;
+use super::sources::{Has, Known, Source};
+use super::{Effect, Fetches};
+use crate::engine::contract::Outbox;
+use crate::model::ids::ImageId;
+use crate::model::peer::ConnectionId;
+use crate::model::piece::PieceSet;
+use crate::model::time::Time;
+use crate::model::vpath::VPath;
+
+impl Fetches {
+    /// A node says what it has; what doesn't fit the image costs it its place.
+    pub(super) fn pieces(
+        &mut self,
+        connection: ConnectionId,
+        image: ImageId,
+        count: u32,
+        have: &[u8],
+        outbox: &mut Outbox<Effect>,
+    ) {
+        let has = if count == 0 { Some(Has::All) } else { PieceSet::from_bytes(count, have).map(Has::Some) };
+        let fits = |has: &Has| self.jobs.values().all(|job| job.id() != image || has.fits(job.pieces.count()));
+        let Some(has) = has.filter(fits) else {
+            if self.sources.get(image, connection).is_none() {
+                let _ = self.sources.neighbour(connection, image, Has::Some(PieceSet::none(0)));
+            }
+            self.drop_source(connection, image, format!("it says it has some of {count} pieces"), outbox);
+            return;
+        };
+        let known = self.sources.neighbour(connection, image, has);
+        for job in self.jobs.values_mut().filter(|job| job.id() == image) {
+            match &known {
+                Known::Ignored => continue,
+                Known::New => {}
+                Known::Changed(before) => job.rarity.leave(before),
+            }
+            self.sources.get(image, connection).and_then(Source::has).into_iter().for_each(|has| job.rarity.join(has));
+        }
+        if matches!(known, Known::New) {
+            self.deal(image, outbox);
+        }
+    }
+
+    /// A node has more pieces.
+    pub(super) fn has_more(&mut self, now: Time, connection: ConnectionId, image: ImageId, pieces: &[u32]) {
+        for piece in pieces {
+            if !self.sources.has_piece(connection, image, *piece) {
+                continue;
+            }
+            let share = self.sources.get(image, connection).and_then(|source| source.share);
+            let jobs = self.jobs.values_mut().filter(|job| job.id() == image);
+            jobs.for_each(|job| job.heard_of(now, *piece, share));
+        }
+    }
+
+    /// Gives each node that takes part another share of what it can get from this one alone.
+    pub(super) fn deal(&self, image: ImageId, outbox: &mut Outbox<Effect>) {
+        if !self.jobs.values().any(|job| job.id() == image) {
+            return;
+        }
+        let of = u32::try_from(self.sources.neighbours(image).count()).unwrap_or(u32::MAX);
+        for (index, (connection, _)) in (0..).zip(self.sources.neighbours(image)) {
+            outbox.push(Effect::Share { connection, image, index, of });
+        }
+    }
+}
+
+/// Nobody counts any more what a source has; says whether it was a node.
+pub(super) fn left(jobs: &mut BTreeMap<VPath, Job>, image: ImageId, source: &Source) -> bool {
+    let Some(has) = source.has() else { return false };
+    let jobs = jobs.values_mut().filter(|job| job.id() == image && has.fits(job.pieces.count()));
+    jobs.for_each(|job| job.rarity.leave(has));
+    true
+}
