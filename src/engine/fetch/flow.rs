@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::meter::{Meter, Sent, whole};
+use super::meter::{Meter, Sent};
 use crate::model::limits;
 use crate::model::peer::ProtocolVersion;
 use crate::model::time::Time;

@@ -63,8 +63,3 @@ impl Meter {
         self.usual
     }
 }
-/// Without the part behind the point; what is negative or no number is none.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`as` saturates")]
-pub(super) const fn whole(bytes: f64) -> u64 {
-    bytes as u64
-}

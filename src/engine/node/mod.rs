@@ -254,7 +254,6 @@ impl Node {
                     });
                 }
                 fetch::Effect::CheckIndex { image, data } => outbox.push(Effect::CheckIndex { image, data }),
-                fetch::Effect::Announce { .. } | fetch::Effect::Share { .. } | fetch::Effect::TellCorrupt { .. } => {}
                 fetch::Effect::Finished { path, bytes } => {
                     self.deploy(now, deploy::Input::Fetched { path, bytes }, outbox);
                 }
@@ -263,6 +262,9 @@ impl Node {
                 }
                 fetch::Effect::Cancelled { path } => self.deploy(now, deploy::Input::FetchCancelled { path }, outbox),
                 fetch::Effect::Announce { image, pieces } => self.announce(image, &pieces, outbox),
+                fetch::Effect::Share { connection, image, index, of } => {
+                    notify(connection, Notification::Cluster(Notice::Share { image, index, of }), outbox);
+                }
                 fetch::Effect::TellCorrupt { connection, image, block } => {
                     let notice = Notice::Corrupt { image, block };
                     notify(connection, Notification::Cluster(notice), outbox);
