@@ -73,7 +73,8 @@ fn check_config(args: &Args) -> ExitCode {
     let report = match std::env::current_dir() {
         Ok(cwd) => configuration::check_config(&args.config_base_dir, &cwd),
         Err(error) => {
-            tracing::error!("can't tell the working directory: {error}");
+            // Whoever doesn't see this sees the exit status.
+            let _ = writeln!(std::io::stderr(), "error: can't tell the working directory: {error}");
             return ExitCode::FAILURE;
         }
     };

@@ -83,7 +83,8 @@ impl Job {
         };
         let Order { change, image, .. } = self.order;
         let bytes_done = if self.is_complete() { self.bytes_total } else { self.bytes_kept };
-        Status { change, image, step, waiting, failure, bytes_total: self.bytes_total, bytes_done }
+        let reported = matches!(self.state, State::Running(Step::Collect));
+        Status { change, image, step, reported, waiting, failure, bytes_total: self.bytes_total, bytes_done }
     }
 
     /// Whether every block is stored.

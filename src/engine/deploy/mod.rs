@@ -110,6 +110,8 @@ pub struct Status {
     pub image: ImageId,
     /// The step's name.
     pub step: &'static str,
+    /// It is done, and said so: only what it left behind is still being removed.
+    pub reported: bool,
     /// What it waits for, in words; `None`: it's working.
     pub waiting: Option<String>,
     /// The kind of failure that it waits to go away.

@@ -205,7 +205,7 @@ impl Node {
     /// How the change that holds at the path fares here.
     fn standing(&self, path: &VPath) -> Option<(ChangeId, Standing)> {
         let (change, _) = self.heads.change(path)?;
-        if let Some(status) = self.deploys.status(path).filter(|status| status.change == change) {
+        if let Some(status) = self.deploys.status(path).filter(|status| status.change == change && !status.reported) {
             let standing = Standing {
                 state: status.step.to_owned(),
                 waiting: self.waiting(path, &status),
@@ -289,7 +289,7 @@ impl Node {
     }
 
     fn progress(&self, path: &VPath) -> Option<Progress> {
-        let status = self.deploys.status(path)?;
+        let status = self.deploys.status(path).filter(|status| !status.reported)?;
         Some(Progress {
             path: path.clone(),
             image: status.image,
