@@ -235,7 +235,9 @@ impl World {
     /// The power is gone: so is the node, and everyone connected hears of it.
     fn crashed(&mut self, machine: usize) {
         self.down(machine);
-        let delay = Duration::from_millis(self.random.below(20_000));
+        // A client gives up when nobody can be reached for ten seconds.
+        let longest = if self.cluster { 20_000 } else { 5_000 };
+        let delay = Duration::from_millis(self.random.below(longest));
         self.after(delay, Happening::Boot { machine });
     }
 
@@ -364,7 +366,7 @@ impl World {
     fn note(&mut self, text: &str) {
         self.trace.update(text.as_bytes());
         if std::env::var_os("CIRUELA_SIM_TRACE").is_some() {
-            let shown: String = text.chars().take(300).collect();
+            let shown: String = text.chars().take(2_000).collect();
             // Only for a person who replays one seed.
             std::io::Write::write_all(&mut std::io::stderr(), format!("{shown}\n").as_bytes()).expect("stderr");
         }
