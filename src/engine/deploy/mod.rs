@@ -120,6 +120,13 @@ pub struct Status {
     pub bytes_done: u64,
 }
 
+impl Status {
+    /// How it ended was said already; only what it left behind is being removed.
+    pub fn is_reported(&self) -> bool {
+        self.step == step::Step::Collect.name()
+    }
+}
+
 /// All deployments of a node.
 #[derive(Debug, Default)]
 pub struct Deploys {

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::connections::notify;
 use super::{Effect, Node};
 use crate::engine::contract::Outbox;
-use crate::engine::{gossip, report};
+use crate::engine::{deploy, gossip, report};
 use crate::format::report::Standing;
 use crate::format::wire::{ImageEvent, Notice, Notification, Outcome, Progress};
 use crate::model::ids::{ChangeId, ImageId};
@@ -205,7 +205,8 @@ impl Node {
     /// How the change that holds at the path fares here.
     fn standing(&self, path: &VPath) -> Option<(ChangeId, Standing)> {
         let (change, _) = self.heads.change(path)?;
-        if let Some(status) = self.deploys.status(path).filter(|status| status.change == change) {
+        let open = |status: &deploy::Status| status.change == change && !status.is_reported();
+        if let Some(status) = self.deploys.status(path).filter(open) {
             let standing = Standing {
                 state: status.step.to_owned(),
                 waiting: self.waiting(path, &status),
