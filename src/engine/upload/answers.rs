@@ -257,7 +257,8 @@ impl Uploads {
             let event = news_of(key.0, &path, image, change, row);
             // An end is told once, by whomever.
             let ends = matches!(event, Event::Ended { .. });
-            let known = self.peers.values().any(|peer| is_peer(peer) && matches!(peer.stages[upload], Stage::Ended(_)));
+            let ended = |peer: &Peer| matches!(peer.stages[upload], Stage::Ended(_)) || peer.before[upload].is_some();
+            let known = self.peers.values().any(|peer| is_peer(peer) && ended(peer));
             if !ends || (!known && self.followed[upload].ends(key)) {
                 outbox.push(Effect::Event(event));
             }

@@ -170,42 +170,42 @@ fn a_node_lies(seed: u64) {
 
 #[test]
 fn all_get_what_one_was_given() {
-    for seed in seeds(20) {
+    for seed in seeds(12) {
         one_entry(seed);
     }
 }
 
 #[test]
 fn all_converge_after_a_storm() {
-    for seed in seeds(20) {
+    for seed in seeds(12) {
         storm(seed);
     }
 }
 
 #[test]
 fn who_was_down_catches_up() {
-    for seed in seeds(10) {
+    for seed in seeds(6) {
         a_node_comes_back(seed);
     }
 }
 
 #[test]
 fn two_replacing_clients_leave_one_tree() {
-    for seed in seeds(10) {
+    for seed in seeds(6) {
         two_clients_meet(seed, false);
     }
 }
 
 #[test]
 fn two_appending_clients_leave_the_same_heads() {
-    for seed in seeds(10) {
+    for seed in seeds(6) {
         two_clients_meet(seed, true);
     }
 }
 
 #[test]
 fn a_lying_node_holds_nobody_up() {
-    for seed in seeds(10) {
+    for seed in seeds(6) {
         a_node_lies(seed);
     }
 }
