@@ -176,7 +176,7 @@ impl World {
         }
     }
 
-    /// Everyone but this machine, as `peers.txt` may have it.
+    /// All addresses, as in `peers.txt`.
     pub(super) fn peers(&self) -> Vec<SocketAddr> {
         (0..self.machines.len()).map(address).collect()
     }
