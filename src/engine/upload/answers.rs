@@ -254,7 +254,14 @@ impl Uploads {
             if self.peers.values().any(|peer| matches!(peer.link, Link::Up { .. }) && is_peer(peer)) {
                 continue;
             }
-            outbox.push(Effect::Event(news_of(key.0, &path, image, change, row)));
+            let event = news_of(key.0, &path, image, change, row);
+            // An end is told once, by whomever.
+            let ends = matches!(event, Event::Ended { .. });
+            let ended = |peer: &Peer| matches!(peer.stages[upload], Stage::Ended(_)) || peer.before[upload].is_some();
+            let known = self.peers.values().any(|peer| is_peer(peer) && ended(peer));
+            if !ends || (!known && self.followed[upload].ends(key)) {
+                outbox.push(Effect::Event(event));
+            }
         }
     }
 

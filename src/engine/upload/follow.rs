@@ -2,7 +2,7 @@
 //!
 //! Each connected node tells what it knows, latest values; what several tell is put together here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use super::peer::Peer;
@@ -22,6 +22,8 @@ pub(super) struct Followed {
     tellers: BTreeMap<SocketAddr, Teller>,
     /// What those said that are gone.
     archive: BTreeMap<Key, NodeReport>,
+    /// Nodes whose end was shown.
+    ended: BTreeSet<Key>,
 }
 
 /// What one connected node says.
@@ -88,6 +90,11 @@ impl Followed {
         news
     }
 
+    /// A node's end is to be shown; `false`: it was already.
+    pub(super) fn ends(&mut self, key: Key) -> bool {
+        self.ended.insert(key)
+    }
+
     /// It isn't connected any more.
     pub(super) fn lose(&mut self, teller: SocketAddr) {
         if let Some(lost) = self.tellers.remove(&teller) {
@@ -127,7 +134,7 @@ impl Followed {
     /// All nodes.
     pub(super) fn rows(&self) -> impl Iterator<Item = (Key, Row<'_>)> {
         let keys = self.tellers.values().flat_map(|teller| teller.rows.keys()).chain(self.archive.keys());
-        let keys: std::collections::BTreeSet<_> = keys.copied().collect();
+        let keys: BTreeSet<_> = keys.copied().collect();
         keys.into_iter().filter_map(|key| Some((key, self.row(key)?)))
     }
 

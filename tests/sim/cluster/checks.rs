@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use ciruela::engine::upload::Event;
-use ciruela::model::ids::MachineId;
+use ciruela::engine::upload::{Ending, Event, UploadResult};
+use ciruela::model::ids::{ChangeId, MachineId};
 use ciruela::model::vpath::VPath;
 
 use super::client::Client;
 use super::machine::{BASE, Machine};
-use crate::disk::trees::{Item, read_tree};
+use super::world::status;
+use crate::disk::trees::{Item, Sample, read_tree};
 
 /// Trees which may be visible at a path: those of the clients, and nothing.
 pub(super) type Known = Vec<BTreeMap<String, Item>>;
@@ -42,4 +43,71 @@ pub(super) fn one_outcome_each(client: &Client, seed: u64) {
             assert!(seen.insert(outcome.host.machine_id), "seed {seed}: {:?} ended twice", outcome.host);
         }
     }
+}
+
+/// Each running node's paths with the changes that hold there.
+fn heads(machine: &Machine) -> BTreeMap<VPath, ChangeId> {
+    let paths = status(machine).map(|status| status.paths).unwrap_or_default();
+    paths.into_iter().map(|path| (path.path, path.change)).collect()
+}
+
+/// Whether all nodes have the same heads.
+pub(super) fn heads_agree(machines: &[Machine]) -> bool {
+    machines.windows(2).all(|pair| heads(&pair[0]) == heads(&pair[1]))
+}
+
+/// I1: when nothing is under way, all nodes have the same heads.
+pub(super) fn same_heads(machines: &[Machine], seed: u64) {
+    for pair in machines.windows(2) {
+        assert_eq!(heads(&pair[0]), heads(&pair[1]), "seed {seed}: {} and the next one differ", pair[0].host.hostname);
+    }
+}
+
+/// Where a node says that it is done, its head's tree is visible, and nothing else is left.
+pub(super) fn shows_head(machine: &Machine, clients: &[Client], seed: u64) {
+    for path in status(machine).map(|status| status.paths).unwrap_or_default() {
+        let client = clients.iter().find(|client| Some(client.id) == path.image);
+        if let (Some(client), "done") = (client, path.state) {
+            shows(machine, &client.sample, seed);
+        }
+    }
+    let staging = read_tree(&machine.fs, Path::new(BASE), Path::new(".ciruela-staging"));
+    assert!(staging.len() <= 1, "seed {seed}: left in staging: {:?}", staging.keys());
+}
+
+/// A machine shows this tree.
+pub(super) fn shows(machine: &Machine, sample: &Sample, seed: u64) {
+    let visible = read_tree(&machine.fs, Path::new(BASE), Path::new("image"));
+    assert!(visible == sample.items, "seed {seed}: {} shows {:?}", machine.host.hostname, visible.keys());
+}
+
+/// Whose image holds at a node.
+pub(super) fn winner(machine: &Machine, clients: &[Client]) -> usize {
+    let path = status(machine).and_then(|status| status.paths.into_iter().next()).expect("it has a head");
+    clients.iter().position(|client| Some(client.id) == path.image).expect("somebody's image")
+}
+
+/// How a client ended.
+pub(super) fn ended(client: &Client, ending: &Ending, seed: u64) {
+    assert_eq!(
+        client.summary.as_ref().map(|summary| &summary.ending),
+        Some(ending),
+        "seed {seed}: {:#?}",
+        client.summary
+    );
+}
+
+/// A client hears of every node, whomever it speaks with.
+pub(super) fn told_of_all(client: &Client, machines: &[Machine], seed: u64) {
+    let summary = client.summary.as_ref().expect("it ended");
+    assert_eq!(summary.ending, Ending::Done, "seed {seed}: {summary:#?}");
+    let done = |result: &UploadResult| matches!(result, UploadResult::Done { .. });
+    let told: BTreeSet<_> = summary
+        .nodes
+        .iter()
+        .filter(|node| node.uploads.iter().all(|(_, result)| done(result)))
+        .filter_map(|node| Some(node.host.as_ref()?.machine_id))
+        .collect();
+    let all: BTreeSet<_> = machines.iter().map(|machine| machine.host.machine_id).collect();
+    assert_eq!(told, all, "seed {seed}: {summary:#?}");
 }

@@ -17,6 +17,8 @@ use crate::disk::trees::Sample;
 
 pub(super) struct Client {
     pub(super) engine: Uploads,
+    /// The machines that its name leads to; `None`: all.
+    pub(super) entries: Option<Vec<usize>>,
     pub(super) sample: Sample,
     pub(super) id: ImageId,
     index: Vec<u8>,
@@ -42,9 +44,19 @@ pub(super) fn patient() -> Rules {
 
 impl Client {
     pub(super) fn new(sample: Sample, secret: SecretKey, upload: impl FnOnce(ImageId) -> Upload, seed: u64) -> Self {
+        Self::with_rules(patient(), sample, secret, upload, seed)
+    }
+
+    pub(super) fn with_rules(
+        rules: Rules,
+        sample: Sample,
+        secret: SecretKey,
+        upload: impl FnOnce(ImageId) -> Upload,
+        seed: u64,
+    ) -> Self {
         let (id, index) = index::emit(&sample.image);
-        let engine = Uploads::new(vec!["cluster".to_owned()], vec![upload(id)], patient(), seed);
-        Self { engine, sample, id, index, secret, lies_permille: 0, summary: None, events: Vec::new() }
+        let engine = Uploads::new(vec!["cluster".to_owned()], vec![upload(id)], rules, seed);
+        Self { engine, entries: None, sample, id, index, secret, lies_permille: 0, summary: None, events: Vec::new() }
     }
 
     pub(super) fn handle(&mut self, at: Duration, input: Input, outbox: &mut Outbox<Effect>) {
@@ -85,7 +97,8 @@ impl Client {
     }
 }
 
-fn spoil(mut data: Vec<u8>, lies: bool) -> Vec<u8> {
+/// Turns a bit of an answer, if it is to lie.
+pub(super) fn spoil(mut data: Vec<u8>, lies: bool) -> Vec<u8> {
     if let (true, Some(byte)) = (lies, data.first_mut()) {
         *byte ^= 0x40;
     }

@@ -1,6 +1,5 @@
 //! A host: disk, database storage, and the node that runs on it between two crashes.
 
-use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,13 +12,13 @@ use ciruela::engine::node::{Effect, IndexProblem, Input, Node, Row, Setup, Snaps
 use ciruela::format::index;
 use ciruela::model::directory::NodeConfig;
 use ciruela::model::ids::MachineId;
-use ciruela::model::limits;
-use ciruela::model::peer::Host;
+use ciruela::model::peer::{ClusterKey, Host};
 use ciruela::model::time::{Now, Stamp, Time};
 
+use super::wires::address;
 use crate::disk::memory_db::MemoryStorage;
 use crate::disk::memory_fs::{Abilities, MemoryFs};
-use crate::disk::power::{Power, Survival};
+use crate::disk::power::{Power, Random, Survival};
 
 pub(super) const BASE: &str = "/srv/images";
 const DB_DIR: &str = "/var/lib/ciruela";
@@ -35,13 +34,21 @@ pub(super) struct Machine {
     pub(super) running: Option<Running>,
     /// Counts boots: answers of an earlier one are nobody's.
     pub(super) boot: u64,
+    /// The last end was no crash: everything survives.
+    pub(super) ended_well: bool,
+    /// What all machines of a cluster know.
+    pub(super) key: Option<ClusterKey>,
+    /// Of a thousand answers with content, how many are wrong.
+    pub(super) lies_permille: u64,
+    /// Of the last boot.
+    incarnation: u64,
 }
 
 /// What a crash ends.
 pub(super) struct Running {
     pub(super) node: Node,
     db: Db,
-    indexes: IndexStore<MemoryFs>,
+    pub(super) indexes: IndexStore<MemoryFs>,
 }
 
 /// Wall-clock time in the simulation.
@@ -62,25 +69,34 @@ impl Machine {
             config,
             running: None,
             boot: 0,
+            ended_well: false,
+            key: None,
+            lies_permille: 0,
+            incarnation: 0,
         }
     }
 
     /// Starts the daemon; `None` if the machine crashed meanwhile.
-    pub(super) fn boot(&mut self, at: Duration, outbox: &mut Outbox<Effect>) -> Option<()> {
+    pub(super) fn boot(&mut self, at: Duration, random: &mut Random, outbox: &mut Outbox<Effect>) -> Option<()> {
         self.boot += 1;
         let db = Db::open_with(self.storage.clone()).ok()?;
         let loaded = db.load().ok()?;
         assert!(loaded.bad_rows.is_empty(), "the database has bad rows: {:?}", loaded.bad_rows);
         let snapshot = Snapshot { heads: loaded.heads, intents: loaded.intents, committed: loaded.committed };
         let indexes = IndexStore::open(self.db_fs.clone(), Path::new(DB_DIR)).ok()?;
+        let incarnation = db.next_incarnation().ok()?;
+        assert!(incarnation > self.incarnation, "incarnation {incarnation} after {}", self.incarnation);
+        self.incarnation = incarnation;
+        let mut drawn = [0; 32];
+        drawn.chunks_mut(8).for_each(|chunk| chunk.copy_from_slice(&random.next().to_le_bytes()));
         let mut node = Node::new(Setup {
             host: self.host.clone(),
             cluster: None,
             version: "simulated",
-            address: SocketAddr::from(([10, 0, 0, self.host.machine_id.as_bytes()[0]], limits::DEFAULT_PORT)),
-            incarnation: db.next_incarnation().ok()?,
-            key: None,
-            random: [self.host.machine_id.as_bytes()[0]; 32],
+            address: address(usize::from(self.host.machine_id.as_bytes()[0]) - 1),
+            incarnation,
+            key: self.key.clone(),
+            random: drawn,
             config: self.config.clone(),
             snapshot,
         });
@@ -92,6 +108,9 @@ impl Machine {
     /// The power comes back: what wasn't durable survives as `survival` says.
     pub(super) fn power_on(&mut self, mut survival: Survival) {
         self.running = None;
+        if std::mem::take(&mut self.ended_well) {
+            survival = Survival::Everything;
+        }
         self.power.on();
         self.fs.crash(&mut survival);
         self.db_fs.crash(&mut survival);

@@ -6,4 +6,7 @@ mod client;
 mod machine;
 pub(crate) mod network;
 mod scenarios;
+mod serve;
+mod spread;
+mod wires;
 mod world;

@@ -1,5 +1,6 @@
 //! Scenarios: what is put where, what goes wrong meanwhile, and how it must end.
 
+use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,13 +20,13 @@ use crate::disk::memory_fs::Abilities;
 use crate::disk::power::Random;
 use crate::disk::trees::{Sample, config, read_tree, vpath};
 
-const PATH: &str = "/key/image";
+pub(super) const PATH: &str = "/key/image";
 
-fn secret() -> SecretKey {
+pub(super) fn secret() -> SecretKey {
     SecretKey::from_seed(&[7; 32])
 }
 
-fn node_config(append_only: bool) -> Arc<NodeConfig> {
+pub(super) fn node_config(append_only: bool) -> Arc<NodeConfig> {
     let mut directory = config(Path::new(BASE), 1);
     directory.append_only = append_only;
     directory.upload_keys = vec!["ci".into()];
@@ -45,11 +46,11 @@ fn machines(random: &mut Random, append_only: bool) -> Vec<Machine> {
         .collect()
 }
 
-fn upload(verb: Verb) -> impl FnOnce(ImageId) -> Upload {
+pub(super) fn upload(verb: Verb) -> impl FnOnce(ImageId) -> Upload {
     move |image| Upload { path: vpath(PATH), image, verb, old_image: None, weak: false }
 }
 
-fn sample(random: &mut Random, version: u8) -> Sample {
+pub(super) fn sample(random: &mut Random, version: u8) -> Sample {
     if random.below(4) == 0 { Sample::large(version) } else { Sample::new(version) }
 }
 
@@ -160,11 +161,14 @@ fn two_appends_meet(seed: u64) {
     check_end(&world, winner, seed);
 }
 
-/// How many seeds: `CIRUELA_SIM_SEEDS=100000` for a long run, `CIRUELA_SIM_FIRST=17` to begin with another one.
-fn seeds(few: u64) -> std::ops::Range<u64> {
+/// How many seeds: `CIRUELA_SIM_LONG=1` for a hundred times as many, from any on; `CIRUELA_SIM_SEEDS=100000` for so many,
+/// `CIRUELA_SIM_FIRST=17` to begin with that one.
+pub(super) fn seeds(few: u64) -> std::ops::Range<u64> {
     let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
-    let first = number("CIRUELA_SIM_FIRST").unwrap_or(0);
-    first..first + number("CIRUELA_SIM_SEEDS").unwrap_or(few)
+    let long = std::env::var("CIRUELA_SIM_LONG").is_ok_and(|long| long == "1");
+    let (first, count) = if long { (RandomState::new().hash_one(0) >> 24, few * 100) } else { (0, few) };
+    let first = number("CIRUELA_SIM_FIRST").unwrap_or(first);
+    first..first + number("CIRUELA_SIM_SEEDS").unwrap_or(count)
 }
 
 #[test]

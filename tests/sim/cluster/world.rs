@@ -5,18 +5,20 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use blake2b_simd::State as Hash;
+use bytes::Bytes;
 use ciruela::engine::contract::{Engine, Outbox};
-use ciruela::engine::node::{self, Effect, End, Input};
+use ciruela::engine::node::{self, Effect, Input};
 use ciruela::engine::upload;
-use ciruela::format::wire::{self, Message, Response, VerdictWord};
+use ciruela::format::wire::Message;
 use ciruela::model::ids::MachineId;
-use ciruela::model::peer::{ConnectionId, ProtocolVersion};
+use ciruela::model::peer::ConnectionId;
 use ciruela::model::vpath::VPath;
 
 use super::checks::{self, Known};
 use super::client::Client;
 use super::machine::{Machine, clock};
-use super::network::{Conditions, Fate, Lane};
+use super::network::Conditions;
+use super::wires::{Party, Stream, address};
 use crate::disk::power::{Random, Survival};
 
 /// More than any scenario needs.
@@ -26,43 +28,41 @@ pub(super) struct World {
     seed: u64,
     pub(super) random: Random,
     pub(super) now: Duration,
-    conditions: Conditions,
+    pub(super) conditions: Conditions,
+    /// Whether nodes know of each other.
+    pub(super) cluster: bool,
     pub(super) machines: Vec<Machine>,
     pub(super) clients: Vec<Client>,
-    streams: BTreeMap<ConnectionId, Stream>,
+    pub(super) streams: BTreeMap<ConnectionId, Stream>,
     queue: BTreeMap<(Duration, u64), Happening>,
-    sequence: u64,
-    path: VPath,
+    pub(super) sequence: u64,
+    pub(super) path: VPath,
     known: Known,
-    acknowledged: BTreeSet<(MachineId, VPath)>,
+    pub(super) acknowledged: BTreeSet<(MachineId, VPath)>,
     /// Everything that was done, for comparing two runs.
     trace: Hash,
     steps: u64,
 }
 
-struct Stream {
-    client: usize,
-    machine: usize,
-    boot: u64,
-    to_machine: Lane,
-    to_client: Lane,
-}
-
-enum Happening {
+pub(super) enum Happening {
     /// A node gets an input, unless it was booted again since.
     ToNode { machine: usize, boot: u64, input: Box<Input> },
     /// A node's disk or database is due to have done something.
     Work { machine: usize, boot: u64, effect: Box<Effect> },
-    /// A message arrives at a node.
-    AtNode { connection: ConnectionId, message: Message },
+    /// A message arrives.
+    Arrives { to: Party, connection: ConnectionId, message: Box<Message> },
+    /// A datagram arrives.
+    Datagram { to: usize, from: SocketAddr, data: Bytes },
+    /// A node's attempt to connect arrives.
+    Dial { machine: usize, boot: u64, to: SocketAddr },
     /// A client gets an input.
     ToClient { client: usize, input: Box<upload::Input> },
-    /// A message arrives at a client.
-    AtClient { connection: ConnectionId, message: Message },
     /// A stream breaks; both ends hear of it.
     Break { connection: ConnectionId },
     /// A machine's power is cut after that many more operations of its disk.
     Doom { machine: usize, operations: u64 },
+    /// A daemon is told to end, and starts again after a while.
+    Restart { machine: usize },
     /// A machine starts.
     Boot { machine: usize },
 }
@@ -81,6 +81,7 @@ impl World {
             random: Random::new(seed ^ 0x5eed),
             now: Duration::ZERO,
             conditions,
+            cluster: false,
             machines,
             clients,
             streams: BTreeMap::new(),
@@ -98,7 +99,7 @@ impl World {
         world
     }
 
-    fn after(&mut self, delay: Duration, happening: Happening) {
+    pub(super) fn after(&mut self, delay: Duration, happening: Happening) {
         self.sequence += 1;
         self.queue.insert((self.now + delay, self.sequence), happening);
     }
@@ -109,6 +110,10 @@ impl World {
 
     pub(super) fn doom(&mut self, machine: usize, delay: Duration, operations: u64) {
         self.after(delay, Happening::Doom { machine, operations });
+    }
+
+    pub(super) fn restart_after(&mut self, machine: usize, delay: Duration) {
+        self.after(delay, Happening::Restart { machine });
     }
 
     pub(super) fn trace(&self) -> String {
@@ -127,6 +132,17 @@ impl World {
                 (due, Some(deadline)) if due.is_none_or(|due| deadline < due) => self.time_out(deadline),
                 _ => self.step(),
             }
+        }
+    }
+
+    /// Runs until `until` says so, which must be within `limit`.
+    pub(super) fn run_within(&mut self, limit: Duration, until: impl Fn(&Self) -> bool) {
+        let end = self.now + limit;
+        self.run(|world| world.now > end || until(world));
+        if !until(self) {
+            let paths: Vec<_> =
+                self.machines.iter().map(|machine| status(machine).map(|status| status.paths)).collect();
+            panic!("seed {}: not at its end after {limit:?}: {paths:#?}", self.seed);
         }
     }
 
@@ -182,15 +198,21 @@ impl World {
                 }
             }
             Happening::Work { machine, boot, effect } => self.work(machine, boot, *effect),
-            Happening::AtNode { connection, message } => {
-                if let Some(stream) = self.streams.get(&connection) {
-                    self.tell_node(stream.machine, Input::Message { connection, message });
+            Happening::Arrives { to, connection, message } => self.arrived(to, connection, *message),
+            Happening::Datagram { to, from, data } => {
+                if self.machines[to].running.is_some() {
+                    self.tell_node(to, Input::Datagram { from, data });
+                }
+            }
+            Happening::Dial { machine, boot, to } => {
+                if self.machines[machine].boot == boot {
+                    self.dial(machine, to);
                 }
             }
             Happening::ToClient { client, input } => self.tell_client(client, *input),
-            Happening::AtClient { connection, message } => self.at_client(connection, message),
             Happening::Break { connection } => self.break_stream(connection, "the network broke it"),
             Happening::Doom { machine, operations } => self.machines[machine].power.crash_after(operations),
+            Happening::Restart { machine } => self.restart(machine),
             Happening::Boot { machine } => self.boot(machine),
         }
     }
@@ -200,29 +222,61 @@ impl World {
         self.machines[machine].power_on(survival);
         checks::whole(&self.machines[machine], &self.path, &self.known, self.seed);
         let mut outbox = Outbox::new();
-        if self.machines[machine].boot(self.now, &mut outbox).is_none() {
+        if self.machines[machine].boot(self.now, &mut self.random, &mut outbox).is_none() {
             return self.crashed(machine);
         }
         checks::remembers(&self.machines[machine], &self.acknowledged, self.seed);
         self.carry_out(machine, outbox);
+        if self.cluster {
+            self.tell_node(machine, Input::Peers(self.peers()));
+        }
     }
 
     /// The power is gone: so is the node, and everyone connected hears of it.
     fn crashed(&mut self, machine: usize) {
+        self.down(machine);
+        // A client gives up when nobody can be reached for ten seconds.
+        let longest = if self.cluster { 20_000 } else { 5_000 };
+        let delay = Duration::from_millis(self.random.below(longest));
+        self.after(delay, Happening::Boot { machine });
+    }
+
+    /// The node is gone.
+    fn down(&mut self, machine: usize) {
+        let party = self.node(machine);
         self.machines[machine].running = None;
         self.machines[machine].boot += 1;
-        let streams: Vec<_> =
-            self.streams.iter().filter(|(_, stream)| stream.machine == machine).map(|(id, _)| *id).collect();
-        for connection in streams {
-            self.break_stream(connection, "the machine is gone");
+        self.break_all(|one| one == party, "the machine is gone");
+    }
+
+    /// The daemon ends and says so; all that it wrote is there when it starts again.
+    fn restart(&mut self, machine: usize) {
+        if self.machines[machine].running.is_none() {
+            return;
         }
-        let delay = Duration::from_millis(self.random.below(20_000));
-        self.after(delay, Happening::Boot { machine });
+        self.tell_node(machine, Input::Leave);
+        self.machines[machine].ended_well = true;
+        self.crashed(machine);
+    }
+
+    /// Cuts a machine's power until [`World::switch_on`].
+    pub(super) fn switch_off(&mut self, machine: usize) {
+        self.machines[machine].power.cut();
+        self.down(machine);
+    }
+
+    pub(super) fn switch_on(&mut self, machine: usize) {
+        self.after(Duration::ZERO, Happening::Boot { machine });
     }
 
     fn work(&mut self, machine: usize, boot: u64, effect: Effect) {
         if self.machines[machine].boot != boot {
             return;
+        }
+        if let Effect::Serve { connection, request, what } = &effect
+            && let Some(answer) = self.machines[machine].serve(*request, what, &mut self.random)
+        {
+            self.send(self.node(machine), *connection, answer);
         }
         let answer = self.machines[machine].work(effect);
         if self.machines[machine].power.crashed() {
@@ -234,7 +288,7 @@ impl World {
         }
     }
 
-    fn tell_node(&mut self, machine: usize, input: Input) {
+    pub(super) fn tell_node(&mut self, machine: usize, input: Input) {
         self.note(&format!("{:?} node{machine} {input:?}", self.now));
         let mut outbox = Outbox::new();
         self.machines[machine].handle(self.now, input, &mut outbox);
@@ -245,15 +299,14 @@ impl World {
         let boot = self.machines[machine].boot;
         for effect in outbox {
             match effect {
-                Effect::Send { connection, message } => self.send_to_client(machine, connection, message),
+                Effect::Send { connection, message } => {
+                    self.send(self.node(machine), connection, message);
+                }
                 Effect::Note(note) => self.note(&format!("{note:?}")),
                 Effect::Close { connection, reason } => self.break_stream(connection, &reason),
-                // Here nodes don't hear of each other.
-                Effect::Datagram { .. } => {}
+                Effect::Datagram { to, data } => self.send_datagram(machine, to, &data),
                 Effect::Connect { address } => {
-                    let reason = "there is no way to other nodes".to_owned();
-                    let input = Box::new(Input::NotConnected { address, reason });
-                    self.after(self.conditions.delay, Happening::ToNode { machine, boot, input });
+                    self.after(self.round_trip(), Happening::Dial { machine, boot, to: address });
                 }
                 effect @ (Effect::Disk { .. }
                 | Effect::Write { .. }
@@ -269,53 +322,7 @@ impl World {
         }
     }
 
-    fn send_to_client(&mut self, machine: usize, connection: ConnectionId, message: Message) {
-        if let Message::Response { response: Response::SubmitChange(answer), .. } = &message
-            && matches!(answer.verdict, VerdictWord::Accept | VerdictWord::Have)
-        {
-            let id = self.machines[machine].host.machine_id;
-            self.acknowledged.insert((id, self.path.clone()));
-        }
-        let bytes = wire::encode(&message).expect("it can be sent").len();
-        let Some(stream) = self.streams.get_mut(&connection) else { return };
-        let fate = self.conditions.send(self.now, &mut stream.to_client, bytes, &mut self.random);
-        self.deliver(fate, connection, Happening::AtClient { connection, message });
-    }
-
-    fn send_to_node(&mut self, connection: ConnectionId, message: Message) {
-        let bytes = wire::encode(&message).expect("it can be sent").len();
-        let Some(stream) = self.streams.get_mut(&connection) else { return };
-        let fate = self.conditions.send(self.now, &mut stream.to_machine, bytes, &mut self.random);
-        self.deliver(fate, connection, Happening::AtNode { connection, message });
-    }
-
-    fn deliver(&mut self, fate: Fate, connection: ConnectionId, happening: Happening) {
-        match fate {
-            Fate::Arrives(at) => self.after(at.saturating_sub(self.now), happening),
-            Fate::Breaks(at) => self.after(at.saturating_sub(self.now), Happening::Break { connection }),
-        }
-    }
-
-    fn break_stream(&mut self, connection: ConnectionId, reason: &str) {
-        let Some(Stream { client, machine, boot, .. }) = self.streams.remove(&connection) else { return };
-        let delay = self.conditions.delay;
-        let input = Box::new(Input::Disconnected { connection });
-        self.after(delay, Happening::ToNode { machine, boot, input });
-        let input = Box::new(upload::Input::Disconnected { connection, reason: reason.to_owned() });
-        self.after(delay, Happening::ToClient { client, input });
-    }
-
-    fn at_client(&mut self, connection: ConnectionId, message: Message) {
-        let Some(stream) = self.streams.get(&connection) else { return };
-        let client = stream.client;
-        if let Message::Request { id, request } = &message {
-            let answer = self.clients[client].serve(*id, request, &mut self.random);
-            return self.send_to_node(connection, answer);
-        }
-        self.tell_client(client, upload::Input::Message { connection, message });
-    }
-
-    fn tell_client(&mut self, client: usize, input: upload::Input) {
+    pub(super) fn tell_client(&mut self, client: usize, input: upload::Input) {
         self.note(&format!("{:?} client{client} {input:?}", self.now));
         let mut outbox = Outbox::new();
         self.clients[client].handle(self.now, input, &mut outbox);
@@ -330,7 +337,9 @@ impl World {
             };
             match effect {
                 upload::Effect::Resolve { name } => {
-                    let result = Ok((0..self.machines.len()).map(address).collect());
+                    let entries = self.clients[client].entries.clone();
+                    let entries = entries.unwrap_or_else(|| (0..self.machines.len()).collect());
+                    let result = Ok(entries.into_iter().map(address).collect());
                     answer(self, upload::Input::Resolved { name, result });
                 }
                 upload::Effect::Sign { upload, change } => {
@@ -338,7 +347,9 @@ impl World {
                     answer(self, upload::Input::Signed { upload, result });
                 }
                 upload::Effect::Connect { address } => self.connect(client, address),
-                upload::Effect::Send { connection, message } => self.send_to_node(connection, message),
+                upload::Effect::Send { connection, message } => {
+                    self.send(Party::Client(client), connection, message);
+                }
                 upload::Effect::Close { connection } => self.break_stream(connection, "closed"),
                 upload::Effect::Event(event) => {
                     self.clients[client].events.push(event);
@@ -346,47 +357,30 @@ impl World {
                 }
                 upload::Effect::Finish(summary) => {
                     self.clients[client].summary = Some(summary);
-                    let streams = self.streams.iter().filter(|(_, stream)| stream.client == client);
-                    for connection in streams.map(|(id, _)| *id).collect::<Vec<_>>() {
-                        self.break_stream(connection, "the client is done");
-                    }
+                    self.break_all(|party| party == Party::Client(client), "the client is done");
                 }
             }
         }
     }
 
-    fn connect(&mut self, client: usize, address: SocketAddr) {
-        let machine = usize::from(address.port()) - 1;
-        let delay = self.conditions.delay * 2;
-        if self.machines[machine].running.is_none() {
-            let input = upload::Input::ConnectFailed { address, reason: "nothing listens there".to_owned() };
-            return self.after(delay, Happening::ToClient { client, input: Box::new(input) });
-        }
-        self.sequence += 1;
-        let connection = ConnectionId(self.sequence);
-        let boot = self.machines[machine].boot;
-        let start = Lane::default();
-        self.streams.insert(connection, Stream { client, machine, boot, to_machine: start, to_client: start });
-        let version = ProtocolVersion::V2;
-        let input = upload::Input::Connected { address, connection, version };
-        self.tell_client(client, input);
-        let end = End::Accepted { from: SocketAddr::from(([10, 0, 9, 9], 9)) };
-        self.tell_node(machine, Input::Connected { connection, version, end });
-    }
-
     fn note(&mut self, text: &str) {
         self.trace.update(text.as_bytes());
         if std::env::var_os("CIRUELA_SIM_TRACE").is_some() {
-            let shown: String = text.chars().take(300).collect();
+            let shown: String = text.chars().take(2_000).collect();
             // Only for a person who replays one seed.
             std::io::Write::write_all(&mut std::io::stderr(), format!("{shown}\n").as_bytes()).expect("stderr");
         }
     }
 }
 
-/// Machine `n` has port `n + 1`.
-fn address(machine: usize) -> SocketAddr {
-    ([127, 0, 0, 1], u16::try_from(machine + 1).expect("few machines")).into()
+impl Drop for World {
+    /// Whatever panicked: this replays it.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let text = format!("seed {} at {:?}, step {}\n", self.seed, self.now, self.steps);
+            let _ = std::io::Write::write_all(&mut std::io::stderr(), text.as_bytes());
+        }
+    }
 }
 
 /// The status of a node that runs.
