@@ -68,7 +68,8 @@ impl Job {
         while self.has_room(round) && !neighbours.is_empty() {
             let ready = neighbours.iter().enumerate().filter(|(_, (connection, _))| self.is_ready(*connection));
             let best = ready.min_by_key(|(_, (connection, has))| {
-                (!self.rarity.has_rare(has), self.flows.get(connection).map(Flow::expected), round.random.next_u32())
+                let rare = self.idle(*connection) && self.rarity.has_rare(has);
+                (!rare, self.flows.get(connection).map(Flow::expected), round.random.next_u32())
             });
             let Some((at, (connection, has))) = best.map(|(at, neighbour)| (at, *neighbour)) else { break };
             if !self.ask_neighbour(connection, has, round) {
