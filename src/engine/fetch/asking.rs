@@ -35,7 +35,7 @@ pub(super) struct Round<'a> {
 
 /// Neighbours together are asked for so many questions of the usual size, and for what fits on a long way. With more, all
 /// answers take longer and every piece takes longer to spread; with less, neighbours have nothing to do.
-const TOGETHER_QUESTIONS: u64 = 5;
+const TOGETHER_QUESTIONS: u64 = 6;
 /// A run is asked of at most so many sources at a time.
 const ASKERS_MAX: usize = 3;
 /// Of the image's bytes, one in so many may come twice because the end is near, or because answers were late.
@@ -68,7 +68,8 @@ impl Job {
         while self.has_room(round) && !neighbours.is_empty() {
             let ready = neighbours.iter().enumerate().filter(|(_, (connection, _))| self.is_ready(*connection));
             let best = ready.min_by_key(|(_, (connection, has))| {
-                (!self.rarity.has_rare(has), self.flows.get(connection).map(Flow::expected), round.random.next_u32())
+                let rare = self.idle(*connection) && self.rarity.has_rare(has);
+                (!rare, self.flows.get(connection).map(Flow::expected), round.random.next_u32())
             });
             let Some((at, (connection, has))) = best.map(|(at, neighbour)| (at, *neighbour)) else { break };
             if !self.ask_neighbour(connection, has, round) {
@@ -182,7 +183,9 @@ impl Job {
     fn may_ask(&self, connection: ConnectionId, source: &Source, round: &Round<'_>) -> bool {
         let run = self.usual_run();
         let ready = self.flows.get(&connection).is_none_or(|flow| flow.publisher_has_room(source.version, run));
-        ready && self.in_flight() < round.quota && round.paused.is_none()
+        let asked = self.asked.values().filter(|asked| !asked.of_neighbour()).count();
+        // Neighbours get a part in any case.
+        ready && asked < round.quota - round.quota / 4 && self.in_flight() < round.quota && round.paused.is_none()
     }
 
     /// Whether neighbours may be asked for more.

@@ -16,6 +16,8 @@ mod neighbours;
 mod rarity;
 mod sources;
 #[cfg(test)]
+mod swarm_tests;
+#[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,0 +1,396 @@
+//! Neighbours: what they have, which piece they are asked for, and what happens when one is slow, wrong or gone.
+#![expect(clippy::wildcard_enum_match_arm, reason = "only one kind of effect is looked for at a time")]
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+use rand_core::SeedableRng;
+
+use super::rarity::Rarity;
+use super::sources::Has;
+use super::*;
+use crate::model::hash_kind::HashKind;
+use crate::model::image::{ImageBuilder, blocks_of};
+
+const IMAGE: ImageId = ImageId::new([5; 32]);
+const CLIENT: u64 = 100;
+/// Blocks of a piece of a small image.
+const BLOCKS: u64 = 8;
+
+fn path() -> VPath {
+    "/key/image".parse().expect("valid")
+}
+
+struct Case {
+    engine: Fetches,
+    image: Arc<Image>,
+    now: Now,
+}
+
+impl Case {
+    /// Wants all of an image of so many pieces.
+    fn new(pieces: u64) -> Self {
+        let mut case = Self::before(pieces);
+        case.start();
+        case
+    }
+
+    /// Doesn't want it yet.
+    fn before(pieces: u64) -> Self {
+        let bytes = pieces * limits::PIECE_BYTES_MIN;
+        let mut builder = ImageBuilder::new(HashKind::default());
+        let count = usize::try_from(blocks_of(bytes)).expect("small");
+        builder.directory("").expect("root");
+        builder.file("file", false, bytes, &vec![BlockHash::new([0; 32]); count]).expect("file");
+        let image = Arc::new(builder.finish().expect("complete"));
+        Self { engine: Fetches::new(3), image, now: Now::default() }
+    }
+
+    fn start(&mut self) -> Vec<Effect> {
+        let image = self.image.clone();
+        let directory = DirectoryConfig {
+            name: "key".into(),
+            directory: "/srv".into(),
+            num_levels: 1,
+            append_only: true,
+            upload_keys: Vec::new(),
+            legacy_signatures: false,
+            retention: None,
+        };
+        let have = BlockSet::none(image.block_count());
+        self.tell(Input::Start { path: path(), directory: Arc::new(directory), id: IMAGE, image, have })
+    }
+
+    fn count(&self) -> u32 {
+        crate::model::piece::Pieces::of(&self.image).count()
+    }
+
+    fn tell(&mut self, input: Input) -> Vec<Effect> {
+        let mut outbox = Outbox::new();
+        self.engine.handle(self.now, input, &mut outbox);
+        outbox.collect()
+    }
+
+    fn pass(&mut self, millis: u64) -> Vec<Effect> {
+        self.now.time = self.now.time + Duration::from_millis(millis);
+        let mut outbox = Outbox::new();
+        self.engine.handle_timeout(self.now, &mut outbox);
+        outbox.collect()
+    }
+
+    fn joins(&mut self, connection: u64, pieces: &[u32]) -> Vec<Effect> {
+        let mut set = PieceSet::none(self.count());
+        pieces.iter().for_each(|piece| _ = set.insert(*piece));
+        let (connection, count, have) = (ConnectionId(connection), set.len(), set.to_bytes().into());
+        self.tell(Input::Pieces { connection, image: IMAGE, count, have })
+    }
+
+    fn has(&mut self, connection: u64, pieces: &[u32]) -> Vec<Effect> {
+        self.tell(Input::Have { connection: ConnectionId(connection), image: IMAGE, pieces: pieces.to_vec() })
+    }
+
+    /// A client offers the image, and would like to be asked for a share of it.
+    fn client(&mut self, index: u32, of: u32) -> Vec<Effect> {
+        let (connection, image, version) = (ConnectionId(CLIENT), IMAGE, ProtocolVersion::V2);
+        let mut effects = self.tell(Input::Offered { connection, version, image, vouched: true });
+        effects.extend(self.tell(Input::Share { connection, image, index, of }));
+        effects
+    }
+
+    /// Answers a question rightly, and stores the answer.
+    fn answer(&mut self, connection: u64, run: Run) -> Vec<Effect> {
+        let data = Bytes::from(vec![0; run.bytes(&self.image).expect("in the image")]);
+        let question = Question::Run { path: path(), image: IMAGE, run };
+        let answer = Ok(Answer::Data(data));
+        let mut effects = self.tell(Input::Answered { connection: ConnectionId(connection), question, answer });
+        if effects.iter().any(|effect| matches!(effect, Effect::Store { .. })) {
+            effects.extend(self.tell(Input::Stored { path: path(), run, result: Ok(Vec::new()) }));
+        }
+        effects
+    }
+}
+
+/// Who is asked for which pieces.
+fn asked(effects: &[Effect]) -> Vec<(u64, u32)> {
+    let question = |effect: &Effect| match effect {
+        Effect::Ask { connection, question: Question::Run { run, .. } } => {
+            Some((connection.0, u32::try_from(run.first / BLOCKS).expect("small")))
+        }
+        _ => None,
+    };
+    effects.iter().filter_map(question).collect()
+}
+
+fn run(piece: u32) -> Run {
+    Run { first: u64::from(piece) * BLOCKS, count: 8 }
+}
+
+fn announced(effects: &[Effect]) -> Vec<u32> {
+    let pieces =
+        |effect: &Effect| if let Effect::Announce { pieces, .. } = effect { pieces.clone() } else { Vec::new() };
+    effects.iter().flat_map(pieces).collect()
+}
+
+fn shares(effects: &[Effect]) -> Vec<(u64, u32, u32)> {
+    let share = |effect: &Effect| match effect {
+        Effect::Share { connection, index, of, .. } => Some((connection.0, *index, *of)),
+        _ => None,
+    };
+    effects.iter().filter_map(share).collect()
+}
+
+fn dropped(effects: &[Effect]) -> Vec<u64> {
+    let source = |effect: &Effect| match effect {
+        Effect::Dropped { connection, .. } => Some(connection.0),
+        _ => None,
+    };
+    effects.iter().filter_map(source).collect()
+}
+
+#[test]
+fn the_rarest_piece_is_asked_for_first() {
+    let all: Vec<u32> = (0..20).collect();
+    let common: Vec<u32> = all.iter().copied().filter(|piece| *piece != 13).collect();
+    let mut case = Case::before(20);
+    for neighbour in 1..5 {
+        case.joins(neighbour, &common);
+    }
+    case.joins(5, &all);
+    let effects = asked(&case.start());
+    assert!(effects.contains(&(5, 13)), "{effects:?}");
+    // Among equals, it depends on the seed.
+    let first = |seed| {
+        let mut case = Case::before(200);
+        case.engine = Fetches::new(seed);
+        case.joins(1, &(0..200).collect::<Vec<_>>());
+        asked(&case.start())[0].1
+    };
+    let different: BTreeSet<_> = (0..20).map(first).collect();
+    assert!(different.len() > 10, "{different:?}");
+    assert_eq!(first(3), first(3));
+}
+
+#[test]
+fn a_bitmap_that_does_not_fit_costs_the_place() {
+    let have = |bytes: &'static [u8]| Bytes::from_static(bytes);
+    let pieces = |count, have| Input::Pieces { connection: ConnectionId(1), image: IMAGE, count, have };
+    for (count, have) in [(9, have(&[0, 0])), (7, have(&[0])), (8, have(&[0, 0])), (u32::MAX, have(&[0]))] {
+        let mut case = Case::new(8);
+        assert_eq!(dropped(&case.tell(pieces(count, have))), [1], "{count}");
+        assert_eq!(case.engine.source_count(IMAGE), 0);
+        assert!(case.joins(1, &[0]).is_empty(), "it stays dropped");
+    }
+    // Also if it came before the index.
+    let mut case = Case::before(8);
+    case.tell(pieces(9, have(&[255, 1])));
+    assert_eq!(dropped(&case.start()), [1]);
+    // Pieces that there aren't mean nothing.
+    let mut case = Case::new(8);
+    case.joins(1, &[]);
+    assert!(case.has(1, &[8, u32::MAX]).is_empty());
+    assert!(case.has(2, &[1]).is_empty(), "it never said that it takes part");
+    assert_eq!(asked(&case.has(1, &[7])), [(1, 7)]);
+}
+
+#[test]
+fn who_has_all_is_asked_for_anything() {
+    let mut case = Case::new(3);
+    let all = Input::Pieces { connection: ConnectionId(1), image: IMAGE, count: 0, have: Bytes::new() };
+    let mut pieces: Vec<_> = asked(&case.tell(all)).into_iter().map(|(_, piece)| piece).collect();
+    pieces.sort_unstable();
+    assert_eq!(pieces, [0, 1, 2]);
+}
+
+#[test]
+fn what_is_stored_is_announced_once_and_told_when_asked() {
+    let mut case = Case::new(3);
+    case.joins(1, &[0, 1]);
+    assert_eq!(case.engine.have(IMAGE).map(PieceSet::count), Some(0));
+    assert_eq!(announced(&case.answer(1, run(1))), [1]);
+    assert!(announced(&case.answer(1, run(1))).is_empty());
+    assert_eq!(case.engine.have(IMAGE).map(|have| (have.len(), have.to_bytes())), Some((3, vec![2])));
+    assert_eq!(case.engine.have(ImageId::new([0; 32])), None);
+}
+
+#[test]
+fn a_client_is_asked_for_its_share_and_for_what_nobody_has() {
+    let mut case = Case::before(30);
+    case.client(1, 3);
+    case.joins(1, &[1, 4]);
+    let effects = asked(&case.start());
+    let of_client: Vec<_> = effects.iter().filter(|(source, _)| *source == CLIENT).map(|(_, piece)| *piece).collect();
+    assert_eq!(of_client, [7, 10, 13, 16], "in order, without those that the node has");
+    let mut of_node: Vec<_> = effects.iter().filter(|(source, _)| *source == 1).map(|(_, piece)| *piece).collect();
+    of_node.sort_unstable();
+    assert_eq!(of_node, [1, 4]);
+}
+
+#[test]
+fn what_others_were_to_fetch_is_asked_of_an_idle_client_after_a_while() {
+    let mut case = Case::before(9);
+    case.client(0, 3);
+    let mut open = asked(&case.start());
+    let mut pieces = Vec::new();
+    while let Some((source, piece)) = open.pop() {
+        case.now.time = case.now.time + Duration::from_millis(10);
+        pieces.push(piece);
+        open.extend(asked(&case.answer(source, run(piece))));
+    }
+    pieces.sort_unstable();
+    assert_eq!(pieces, [0, 3, 6], "its share");
+    let (at, _) = case.engine.deadline().expect("it waits");
+    assert!(case.pass(1).is_empty());
+    case.now.time = at;
+    assert_eq!(asked(&case.pass(0)), [(CLIENT, 8)], "from the other end");
+    // A new share changes that.
+    let share = Input::Share { connection: ConnectionId(CLIENT), image: IMAGE, index: 0, of: 1 };
+    let pieces: Vec<_> = asked(&case.tell(share)).into_iter().map(|(_, piece)| piece).collect();
+    assert_eq!(pieces, [1, 2, 4, 5, 7]);
+}
+
+#[test]
+fn nodes_share_what_can_be_had_from_one_alone() {
+    let mut case = Case::new(64);
+    assert_eq!(shares(&case.joins(1, &[])), [(1, 0, 1)]);
+    assert_eq!(shares(&case.joins(2, &[])), [(1, 0, 2), (2, 1, 2)]);
+    assert_eq!(shares(&case.tell(Input::Gone { connection: ConnectionId(1) })), [(2, 0, 1)]);
+    assert!(shares(&case.joins(2, &[0])).is_empty(), "nothing changed");
+}
+
+#[test]
+fn what_one_node_alone_has_is_asked_for_in_turns() {
+    let mut case = Case::new(64);
+    case.joins(2, &[0]);
+    case.now.time = case.now.time + Duration::from_millis(10);
+    case.answer(2, run(0));
+    let share = sources::Share { index: 1, of: 4 };
+    case.tell(Input::Share { connection: ConnectionId(2), image: IMAGE, index: share.index, of: share.of });
+    let (mine, others): (Vec<u32>, Vec<u32>) = (1..64).partition(|piece| share.turn(*piece) == 0);
+    assert!((8..24).contains(&mine.len()), "{mine:?}");
+    assert!(asked(&case.has(2, &others)).is_empty(), "it is nobody's turn here");
+    assert_eq!(asked(&case.has(2, &mine[..2])), [(2, mine[0]), (2, mine[1])]);
+    // As soon as another one has it, there is no reason to wait.
+    case.joins(3, &[]);
+    assert_eq!(asked(&case.has(3, &others[..1])).first().map(|(_, piece)| *piece), Some(others[0]));
+    // The turn comes with time.
+    let (at, _) = case.engine.deadline().expect("turns come");
+    case.now.time = at;
+    let now = asked(&case.pass(0));
+    assert!(!now.is_empty() && now.iter().all(|(_, piece)| share.turn(*piece) == 1), "{now:?}");
+}
+
+#[test]
+fn a_late_answer_is_asked_for_elsewhere_once() {
+    let mut case = Case::new(2);
+    case.joins(1, &[0]);
+    case.tell(Input::Have { connection: ConnectionId(1), image: IMAGE, pieces: vec![1] });
+    case.now.time = case.now.time + Duration::from_millis(10);
+    case.answer(1, run(1));
+    // The end is near, but there is nobody else.
+    assert!(case.pass(10).is_empty());
+    let (at, why) = case.engine.deadline().expect("it waits");
+    assert_eq!(why, "fetch: an answer is late");
+    case.now.time = at;
+    assert!(case.pass(0).is_empty());
+    assert_eq!(asked(&case.joins(2, &[0])), [(2, 0)]);
+    assert!(asked(&case.pass(10_000)).is_empty());
+    assert_eq!(asked(&case.joins(3, &[0])), [(3, 0)], "both are late");
+    case.pass(10_000);
+    assert!(asked(&case.joins(4, &[0])).is_empty(), "three are enough");
+    assert!(announced(&case.answer(2, run(0))) == [0]);
+}
+
+#[test]
+fn the_last_piece_is_asked_of_two() {
+    let mut case = Case::before(1);
+    case.joins(1, &[0]);
+    case.joins(2, &[0]);
+    case.joins(3, &[0]);
+    let sources: BTreeSet<_> = asked(&case.start()).into_iter().map(|(source, _)| source).collect();
+    assert_eq!(sources.len(), 2, "{sources:?}");
+    let first = *sources.first().expect("two");
+    let effects = case.answer(first, run(0));
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::Finished { .. })), "{effects:?}");
+    assert_eq!(case.engine.deadline(), None);
+}
+
+#[test]
+fn a_wrong_block_is_told_and_the_rest_of_the_answer_kept() {
+    let mut case = Case::new(1);
+    case.joins(1, &[0]);
+    let data = Bytes::from(vec![0; run(0).bytes(&case.image).expect("valid")]);
+    let question = Question::Run { path: path(), image: IMAGE, run: run(0) };
+    case.tell(Input::Answered { connection: ConnectionId(1), question, answer: Ok(Answer::Data(data)) });
+    let effects = case.tell(Input::Stored { path: path(), run: run(0), result: Ok(vec![3]) });
+    assert_eq!(dropped(&effects), [1]);
+    let told = |effect: &Effect| matches!(effect, Effect::TellCorrupt { connection: ConnectionId(1), block: 3, .. });
+    assert!(effects.iter().any(told), "{effects:?}");
+    let effects = case.joins(2, &[0]);
+    let block = Run { first: 3, count: 1 };
+    let asks =
+        |effect: &Effect| matches!(effect, Effect::Ask { question: Question::Run { run, .. }, .. } if *run == block);
+    assert!(effects.iter().any(asks), "{effects:?}");
+    assert_eq!(announced(&case.answer(2, block)), [0]);
+}
+
+#[test]
+fn the_rate_is_bounded() {
+    let mut case = Case::before(100);
+    case.tell(Input::MaxDownloadRate(Some(limits::PIECE_BYTES_MIN)));
+    case.joins(1, &(0..100).collect::<Vec<_>>());
+    case.now.time = Time::new(Duration::from_secs(10));
+    let mut pieces = asked(&case.start());
+    for _ in 0..5 {
+        let (at, why) = case.engine.deadline().expect("something is wanted");
+        assert!(why.contains("rate") || why.contains("late"), "{why}");
+        case.now.time = case.now.time.max(at);
+        pieces.extend(asked(&case.pass(0)));
+        for (source, piece) in pieces.clone() {
+            pieces.extend(asked(&case.answer(source, run(piece))));
+        }
+    }
+    let seconds = case.now.time.since(Time::new(Duration::from_secs(10))).as_secs();
+    assert!(pieces.len() as u64 <= seconds + 2, "{} in {seconds} s", pieces.len());
+}
+
+proptest! {
+    /// The incremental counts say what counting from the beginning says.
+    #[test]
+    fn rarity_is_what_counting_gives(steps in proptest::collection::vec((0_u8..5, 0_u32..70, 0_usize..6), 0..200), seed: u64) {
+        let mut rarity = Rarity::new(70);
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        let (mut neighbours, mut wanted) = (vec![PieceSet::none(70); 6], PieceSet::none(70));
+        for (step, piece, neighbour) in steps {
+            match step {
+                0 => {
+                    rarity.want(piece);
+                    wanted.insert(piece);
+                }
+                1 => {
+                    rarity.begin(piece);
+                    wanted.remove(piece);
+                }
+                2 | 3 => {
+                    if neighbours[neighbour].insert(piece) {
+                        rarity.add(piece);
+                        if step == 3 {
+                            rarity.hold(piece, Time::default());
+                        }
+                    }
+                }
+                _ => rarity.leave(&Has::Some(std::mem::replace(&mut neighbours[neighbour], PieceSet::none(70)))),
+            }
+        }
+        rarity.release(Time::default());
+        let holders = |piece| neighbours.iter().filter(|has| has.contains(piece)).count();
+        for has in &neighbours {
+            let best = has.iter().filter(|piece| wanted.contains(*piece)).map(holders).min();
+            let chosen = rarity.rarest(&Has::Some(has.clone()), &mut random);
+            prop_assert_eq!(chosen.map(holders), best);
+            prop_assert!(chosen.is_none_or(|piece| has.contains(piece) && wanted.contains(piece)));
+        }
+        let none: Vec<u32> = wanted.iter().filter(|piece| holders(*piece) == 0).collect();
+        let unheld = rarity.unheld(None, &mut random);
+        prop_assert!(unheld.map_or(none.is_empty(), |piece| none.contains(&piece)));
+    }
+}
