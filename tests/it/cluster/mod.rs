@@ -170,7 +170,7 @@ fn who_refuses_is_named_with_its_reason() {
     let ended = publisher.run(&["--append", &to(&source, "/data/mixed")], &[first.address.to_string()]);
     assert_ne!(ended.status, Some(0), "{}", ended.stderr);
     assert_eq!([&first, &second].map(|daemon| ended.result(daemon, "/data/mixed")), ["done", "done"]);
-    assert_eq!(ended.result(&third, "/data/mixed"), "refused");
+    assert_eq!(ended.result(&third, "/data/mixed"), "aborted");
     let reason = ended.at(&third, "/data/mixed")["reason"].as_str().expect("a reason");
     assert!(reason.contains("signature"), "{reason}");
     assert!(!third.data("data/mixed").exists());

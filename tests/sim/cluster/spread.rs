@@ -190,13 +190,6 @@ fn who_was_down_catches_up() {
 }
 
 #[test]
-fn two_replacing_clients_leave_one_tree() {
-    for seed in seeds(6) {
-        two_clients_meet(seed, false);
-    }
-}
-
-#[test]
 fn two_appending_clients_leave_the_same_heads() {
     for seed in seeds(6) {
         two_clients_meet(seed, true);
