@@ -80,7 +80,7 @@ impl Case {
 
     fn joins(&mut self, connection: u64, pieces: &[u32]) -> Vec<Effect> {
         let mut set = PieceSet::none(self.count());
-        for piece in pieces.iter() {
+        for piece in pieces {
             set.insert(*piece);
         }
         let (connection, count, have) = (ConnectionId(connection), set.len(), set.to_bytes().into());
