@@ -80,7 +80,9 @@ impl Case {
 
     fn joins(&mut self, connection: u64, pieces: &[u32]) -> Vec<Effect> {
         let mut set = PieceSet::none(self.count());
-        pieces.iter().for_each(|piece| _ = set.insert(*piece));
+        for piece in pieces {
+            set.insert(*piece);
+        }
         let (connection, count, have) = (ConnectionId(connection), set.len(), set.to_bytes().into());
         self.tell(Input::Pieces { connection, image: IMAGE, count, have })
     }
