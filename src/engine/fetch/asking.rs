@@ -217,7 +217,7 @@ impl Job {
         }
         self.unpend(run);
         let neighbour = round.sources.get(self.id, connection).is_some_and(|source| source.has().is_some());
-        self.note_asked(round.now, connection, run, neighbour);
+        self.note_asked(round.now, connection, run, bytes, neighbour);
         round.outbox.push(Effect::Ask { connection, question });
         true
     }

@@ -41,8 +41,8 @@ pub(super) struct Job {
     pub(super) pending: BTreeMap<u64, u32>,
     /// Asked for: first block and whom.
     pub(super) asked: BTreeMap<(u64, ConnectionId), Asked>,
-    /// Arrived from a source, being checked and written.
-    storing: BTreeMap<Run, ConnectionId>,
+    /// Arrived from a source, so many bytes, being checked and written.
+    storing: BTreeMap<Run, (ConnectionId, u64)>,
     pub(super) flows: BTreeMap<ConnectionId, Flow>,
     /// What publishers would like to be asked for.
     pub(super) shares: BTreeMap<ConnectionId, (Share, PieceSet)>,
@@ -166,8 +166,7 @@ impl Job {
     }
 
     /// Notes that a source is asked for a run, which isn't pending any more.
-    pub(super) fn note_asked(&mut self, now: Time, connection: ConnectionId, run: Run, neighbour: bool) {
-        let bytes = run.bytes(&self.image).unwrap_or(0) as u64;
+    pub(super) fn note_asked(&mut self, now: Time, connection: ConnectionId, run: Run, bytes: u64, neighbour: bool) {
         let flow = self.flows.entry(connection).or_default();
         let sent = flow.asked(now, bytes);
         let late_at = now + flow.patience(self.together.usual());
@@ -175,15 +174,15 @@ impl Job {
         self.asked.insert((run.first, connection), Asked { run, bytes, sent, together, late_at, late: false });
     }
 
-    /// Takes the question off the list; `None` if it isn't waited for.
-    pub(super) fn landed(&mut self, now: Time, connection: ConnectionId, run: Run) -> Option<()> {
+    /// Takes the question off the list and gives the bytes that were asked for; `None` if it isn't waited for.
+    pub(super) fn landed(&mut self, now: Time, connection: ConnectionId, run: Run) -> Option<u64> {
         self.asked.get(&(run.first, connection)).filter(|asked| asked.run == run)?;
         let asked = self.asked.remove(&(run.first, connection))?;
         if let Some(sent) = asked.together {
             self.together.answered(now, sent, asked.bytes);
         }
         self.flows.entry(connection).or_default().answered(now, asked.sent, asked.bytes, asked.late);
-        Some(())
+        Some(asked.bytes)
     }
 
     /// An error is a lie of the source.
@@ -191,13 +190,12 @@ impl Job {
         &mut self,
         path: &VPath,
         connection: ConnectionId,
-        run: Run,
+        (run, expected): (Run, u64),
         answer: Answer,
         outbox: &mut Outbox<Effect>,
     ) -> Result<(), String> {
         let Answer::Data(data) = answer else { return Err("an answer to another question".to_owned()) };
-        let expected = run.bytes(&self.image).unwrap_or(0);
-        if data.len() != expected {
+        if data.len() as u64 != expected {
             return Err(format!("{} bytes for blocks of {expected}", data.len()));
         }
         if self.stop.is_some() {
@@ -205,11 +203,11 @@ impl Job {
         }
         // Somebody else was quicker.
         if self.arrived(run) {
-            self.bytes_doubled += expected as u64;
+            self.bytes_doubled += expected;
             return Ok(());
         }
-        self.storing.insert(run, connection);
-        self.flows.entry(connection).or_default().storing(expected as u64);
+        self.storing.insert(run, (connection, expected));
+        self.flows.entry(connection).or_default().storing(expected);
         let (path, directory, image) = (path.clone(), self.directory.clone(), self.image.clone());
         outbox.push(Effect::Store { path, directory, image, run, data });
         Ok(())
@@ -240,9 +238,9 @@ impl Job {
 
     /// The run is checked and written, but for the bad blocks.
     pub(super) fn stored(&mut self, run: Run, result: Result<Vec<u64>, Failure>) -> Told {
-        let Some(source) = self.storing.remove(&run) else { return Told::default() };
+        let Some((source, bytes)) = self.storing.remove(&run) else { return Told::default() };
         if let Some(flow) = self.flows.get_mut(&source) {
-            flow.stored(run.bytes(&self.image).unwrap_or(0) as u64);
+            flow.stored(bytes);
         }
         let bad = match result {
             Ok(bad) => bad,

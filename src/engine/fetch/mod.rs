@@ -193,7 +193,7 @@ impl Fetches {
         let image = question.image();
         let awaited = match question {
             Question::Index { .. } | Question::IndexPart { .. } => {
-                self.indexes.get_mut(&image).and_then(|job| job.answered_by(connection, question))
+                self.indexes.get_mut(&image).and_then(|job| job.answered_by(connection, question)).map(|()| 0)
             }
             Question::Run { path, .. } | Question::Block { path, .. } => self
                 .jobs
@@ -201,16 +201,15 @@ impl Fetches {
                 .filter(|job| job.id() == image)
                 .and_then(|job| job.landed(now.time, connection, question.run())),
         };
-        if awaited.is_none() {
-            return;
-        }
+        let Some(bytes) = awaited else { return };
         let taken = answer.and_then(|answer| match question {
             Question::Index { .. } | Question::IndexPart { .. } => {
                 self.indexes.get_mut(&image).map_or(Ok(()), |job| job.take(connection, answer, outbox))
             }
-            Question::Run { path, .. } | Question::Block { path, .. } => {
-                self.jobs.get_mut(path).map_or(Ok(()), |job| job.take(path, connection, question.run(), answer, outbox))
-            }
+            Question::Run { path, .. } | Question::Block { path, .. } => self
+                .jobs
+                .get_mut(path)
+                .map_or(Ok(()), |job| job.take(path, connection, (question.run(), bytes), answer, outbox)),
         });
         if let Err(reason) = taken {
             if let Question::Run { path, .. } | Question::Block { path, .. } = question

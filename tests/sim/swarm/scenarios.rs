@@ -86,6 +86,15 @@ fn a_tenth_of_the_nodes_dies() {
 }
 
 #[test]
+fn slow_uplinks_hold_up_nobody_for_long() {
+    for (seed, slow) in [(1, 3), (2, 15)] {
+        let setup = Setup { slow, ..Setup::new(seed, 30) };
+        let record = show("slow uplinks", &setup);
+        at_most("time", &setup, record.ratio(), 1.5);
+    }
+}
+
+#[test]
 fn a_node_that_serves_clients_shares_dies() {
     for seed in 1..3 {
         let setup = Setup { entry_dies: true, client_rate: SLOW, pieces: 200, ..Setup::new(seed, 20) };

@@ -29,6 +29,8 @@ pub(crate) struct Setup {
     /// the connection, and after how many it breaks.
     pub(crate) stalls: u64,
     pub(crate) breaks: u64,
+    /// Nodes whose uplink has a tenth of the rate.
+    pub(crate) slow: usize,
     /// Nodes that die on the way, every other one without anybody hearing of it soon.
     pub(crate) deaths: usize,
     /// Whether one of the nodes that the client is connected to dies on the way, and everybody hears of it at once.
@@ -52,6 +54,7 @@ impl Setup {
             delay: Duration::from_micros(200),
             stalls: 0,
             breaks: 0,
+            slow: 0,
             deaths: 0,
             entry_dies: false,
             liars: 0,
@@ -63,14 +66,22 @@ impl Setup {
         self.pieces * limits::PIECE_BYTES_MIN
     }
 
-    /// No schedule is quicker: the source sends everything once, each node receives everything, and pieces double with each
-    /// round at best.
+    /// Bytes per second that a node can send.
+    pub(super) fn uplink(&self, node: usize) -> u64 {
+        // Not those that the client is connected to.
+        if (self.entries..self.entries + self.slow).contains(&node) { self.rate / 10 } else { self.rate }
+    }
+
+    /// No schedule is quicker: the source sends everything once, all uplinks together send it to everyone, each node receives
+    /// everything, and pieces double with each round at best.
     pub(super) fn bound(&self) -> Duration {
         let seconds = |bytes: u64, rate: u64| bytes as f64 / rate as f64;
         let rounds = self.pieces - 1 + u64::from(self.nodes.next_power_of_two().ilog2());
         let source = seconds(self.bytes(), self.client_rate);
         let spread = seconds(rounds * limits::PIECE_BYTES_MIN, self.rate);
-        Duration::from_secs_f64(source.max(spread))
+        let uplinks = self.client_rate + (0..self.nodes).map(|node| self.uplink(node)).sum::<u64>();
+        let together = seconds(self.bytes() * self.nodes as u64, uplinks);
+        Duration::from_secs_f64(source.max(spread).max(together))
     }
 }
 

@@ -89,7 +89,7 @@ impl World {
         let image = image(setup.bytes());
         let cuts = Pieces::of(&image);
         assert_eq!(u64::from(cuts.count()), setup.pieces);
-        let mut ports: Vec<_> = (0..setup.nodes).map(|_| Port::new(setup.rate, setup.rate)).collect();
+        let mut ports: Vec<_> = (0..setup.nodes).map(|node| Port::new(setup.uplink(node), setup.rate)).collect();
         ports.push(Port::new(setup.client_rate, setup.client_rate));
         let mut random = Random::new(setup.seed);
         let nodes = (0..setup.nodes)

@@ -25,7 +25,8 @@ pub enum Notice {
     Pieces { image: ImageId, count: u32, have: Bytes },
     /// Node → node, node → client: the sender has these pieces now, too.
     Have { image: ImageId, pieces: Vec<u32> },
-    /// Client → node: it would like to be asked for the pieces whose number, divided by `of`, leaves `index`.
+    /// Client → node: it would like to be asked for the pieces whose number, divided by `of`, leaves `index`. Node → node:
+    /// the same, of what can be had from it alone, after the numbers were scrambled (`engine/fetch`).
     Share { image: ImageId, index: u32, of: u32 },
     /// To a source: this block of its image doesn't fit its hash.
     Corrupt { image: ImageId, block: u64 },
