@@ -10,7 +10,8 @@ use libfuzzer_sys::fuzz_target;
 fuzz_target!(|data: &[u8]| {
     let Ok(text) = std::str::from_utf8(data) else { return };
     match parse_directory("fuzz", text, Path::new("/cwd")) {
-        Ok(config) => {
+        Ok((config, lines)) => {
+            assert_eq!(lines.upload_keys.len(), config.upload_keys.len());
             assert!(config.directory.is_absolute() && config.num_levels <= limits::NUM_LEVELS_MAX);
             assert!(config.directory.components().all(|part| part.as_os_str() != ".."));
             assert!(config.upload_keys.iter().all(|name| check_name(name).is_ok()));

@@ -11,7 +11,7 @@ pub mod verify;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
 use args::{Cli, Command};
 
@@ -25,7 +25,8 @@ pub fn main() -> ExitCode {
             if usage.use_stderr() {
                 sync::bad_usage(&usage);
             }
-            return ExitCode::from(u8::from(usage.use_stderr()));
+            let status = if words_name("verify") { verify::FAILED_STATUS } else { 1 };
+            return ExitCode::from(if usage.use_stderr() { status } else { 0 });
         }
     };
     let result = match cli.command {
@@ -43,6 +44,14 @@ pub fn main() -> ExitCode {
         complain(&error);
         ExitCode::FAILURE
     })
+}
+
+/// Whether the command line, which can't be read, seems to be for the subcommand.
+fn words_name(subcommand: &str) -> bool {
+    let command = Cli::command();
+    let words = std::env::args_os().skip(1).filter_map(|word| word.into_string().ok());
+    let first = words.into_iter().find(|word| command.find_subcommand(word).is_some());
+    first.is_some_and(|first| first == subcommand)
 }
 
 /// Says why a command failed, unless nobody listens any more.

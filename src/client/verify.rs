@@ -27,6 +27,9 @@ pub struct VerifyArgs {
     index: PathBuf,
 }
 
+/// They could not be compared.
+pub const FAILED_STATUS: u8 = 2;
+
 /// Runs the command.
 pub fn run(args: &VerifyArgs) -> Result<ExitCode, anyhow::Error> {
     let found = differences(args).and_then(|differences| {
@@ -38,7 +41,7 @@ pub fn run(args: &VerifyArgs) -> Result<ExitCode, anyhow::Error> {
         Ok(some) => ExitCode::from(u8::from(some)),
         Err(error) => {
             super::complain(&error);
-            ExitCode::from(2)
+            ExitCode::from(FAILED_STATUS)
         }
     })
 }

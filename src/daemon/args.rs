@@ -31,8 +31,8 @@ pub struct Args {
     #[arg(long, value_name = "ADDRESS")]
     pub advertise: Option<IpAddr>,
     /// Connections at a time
-    #[arg(long, default_value_t = 1000, value_name = "NUMBER")]
-    pub max_connections: usize,
+    #[arg(long, default_value_t = 1000, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_connections: u32,
     /// Machine id instead of what /etc/machine-id says (32 hexadecimal digits)
     #[arg(long, value_name = "HEX")]
     pub override_machine_id: Option<MachineId>,

@@ -42,7 +42,9 @@ pub fn run(args: &Args) -> ExitCode {
 
 /// Text goes to standard error, and so does JSON: standard output is for answers.
 fn start_logging(format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let wanted = EnvFilter::try_from_default_env();
+    let bad = wanted.as_ref().err().map(ToString::to_string).filter(|_| std::env::var_os("RUST_LOG").is_some());
+    let filter = wanted.unwrap_or_else(|_| EnvFilter::new("info"));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_target(false)
@@ -53,6 +55,9 @@ fn start_logging(format: LogFormat) {
         LogFormat::Text => builder.try_init(),
         LogFormat::Json => builder.json().try_init(),
     };
+    if let Some(bad) = bad {
+        tracing::warn!("RUST_LOG is not used ({bad}); write it like `info` or `ciruela=debug,warn`");
+    }
 }
 
 fn new_cluster_key(args: &Args, file: Option<&Path>) -> ExitCode {

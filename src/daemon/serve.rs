@@ -149,7 +149,7 @@ async fn run(
     let pages = Arc::new(Pages { control: control.clone(), metrics, version: VERSION, clock: Clock::new() });
     let stopped = Arc::new(Notify::new());
     let shutdown = stopped.clone();
-    let options = ServerOptions { max_connections: args.max_connections };
+    let options = ServerOptions { max_connections: args.max_connections as usize };
     let server = tokio::spawn(ws::serve(listener, options, pages, hub, async move { shutdown.notified().await }));
     let looping = tokio::spawn(node_loop.run());
     // From here on signals mean what the manual says; whoever reads the next line may send them.

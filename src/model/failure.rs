@@ -11,8 +11,11 @@ pub enum FailureKind {
     MissingBase,
     /// No permission, or a read-only file system: tried again.
     NotWritable,
-    /// Something that the daemon doesn't manage is where the directory should go: tried again, never removed.
+    /// Something that the daemon doesn't manage is where the directory should go: tried again, never removed. Only a person
+    /// can end that, so who publishes is not kept waiting.
     Occupied,
+    /// Another daemon manages the base directory: tried again.
+    Claimed,
     /// A symlink or file is where a managed directory should be: tried again, never followed.
     Hostile,
     /// The staged tree can't be trusted any more (fsync failed, it was changed): it is thrown away and staged again.
@@ -38,6 +41,7 @@ impl FailureKind {
             Self::MissingBase => "missing_base",
             Self::NotWritable => "not_writable",
             Self::Occupied => "occupied",
+            Self::Claimed => "claimed",
             Self::Hostile => "hostile",
             Self::Poisoned => "poisoned",
             Self::Io => "io",

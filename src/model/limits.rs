@@ -300,7 +300,7 @@ pub const DEMO_STOP_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long an interrupted demo waits for `sync` to say how far it came.
 pub const DEMO_GOODBYE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Connections that each daemon of the demo takes.
-pub const DEMO_CONNECTIONS_MAX: usize = 100;
+pub const DEMO_CONNECTIONS_MAX: u32 = 100;
 /// Lines of a demo daemon's log that are shown when something went wrong.
 pub const DEMO_LOG_LINES_SHOWN_MAX: usize = 15;
 /// Buffers of a megabyte that are kept for the next frames.

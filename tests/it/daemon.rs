@@ -1,5 +1,6 @@
 //! A real daemon in a temporary folder, ended when dropped.
 
+use std::cell::RefCell;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -26,6 +27,8 @@ pub(crate) struct Daemon {
     pub(crate) options: Vec<String>,
     child: Option<Child>,
     log: Option<Receiver<String>>,
+    /// Lines of the log from before it listened.
+    early: RefCell<Vec<String>>,
 }
 
 impl Daemon {
@@ -48,7 +51,17 @@ impl Daemon {
         fs::write(folder.path().join("conf/keys/ci.key"), public_keys).expect("write");
         let address = ([127, 0, 0, number], 0).into();
         let ip = format!("127.0.0.{number}");
-        let daemon = Self { folder, address, number, ip, port: 0, options: Vec::new(), child: None, log: None };
+        let daemon = Self {
+            folder,
+            address,
+            number,
+            ip,
+            port: 0,
+            options: Vec::new(),
+            child: None,
+            log: None,
+            early: RefCell::default(),
+        };
         daemon.configure("data", "data", "append-only: true");
         daemon.configure("conf", "conf-data", "append-only: false");
         daemon
@@ -63,7 +76,9 @@ impl Daemon {
     /// Starts it (again) and waits until it listens.
     pub(crate) fn spawn(&mut self) {
         self.launch();
-        let line = self.wait_for_line("listening address=");
+        let (line, seen) = self.read_until("listening address=");
+        let line = line.unwrap_or_else(|| panic!("the daemon never listened; it said:\n{}", seen.join("\n")));
+        self.early.replace(seen);
         let (_, address) = line.split_once("address=").expect("just found");
         self.address = address.trim().parse().expect("an address");
         self.port = self.address.port();
@@ -99,17 +114,30 @@ impl Daemon {
         self.log = Some(log);
     }
 
-    /// Reads the log up to a line that contains `part`.
+    /// Reads the log up to a line that contains `part`, if it was not among those from before it listened.
     pub(crate) fn wait_for_line(&self, part: &str) -> String {
+        let early = self.early.borrow().iter().position(|line| line.contains(part));
+        if let Some(at) = early {
+            return self.early.borrow_mut().remove(at);
+        }
+        let (found, seen) = self.read_until(part);
+        if let Some(line) = found {
+            return line;
+        }
+        panic!("the daemon ended without {part:?}; it said:\n{}", seen.join("\n"));
+    }
+
+    /// The next line of the log with `part` in it, and those before it.
+    fn read_until(&self, part: &str) -> (Option<String>, Vec<String>) {
         let mut seen = Vec::new();
         let log = self.log.as_ref().expect("started");
         while let Ok(line) = log.recv() {
             if line.contains(part) {
-                return line;
+                return (Some(line), seen);
             }
             seen.push(line);
         }
-        panic!("the daemon ended without {part:?}; it said:\n{}", seen.join("\n"));
+        (None, seen)
     }
 
     /// Its process id.

@@ -80,7 +80,6 @@ fn bad_arguments() {
     for (args, expected) in [
         (vec!["index"], "<DIR>"),
         (vec!["index", ".", "--hash", "md5"], "expected blake2b/256, blake3/256 or sha512/256"),
-        (vec!["verify", "."], "<INDEXFILE>"),
         (vec!["no-such-command"], "no-such-command"),
         (vec![], "Usage"),
     ] {
@@ -89,6 +88,9 @@ fn bad_arguments() {
         assert!(stderr(&output).contains(expected), "{args:?}: {}", stderr(&output));
         assert_eq!(stdout(&output), "");
     }
+    // Here 1 means that something differs.
+    assert_eq!(ciruela(["verify", "."]).status.code(), Some(2));
+    assert_eq!(ciruela(["verify", ".", "-", "--bad"]).status.code(), Some(2));
     let output = ciruela(["verify", "--help"]);
     assert_eq!(quiet(&output), 0);
     let help = stdout(&output).split_whitespace().collect::<Vec<_>>().join(" ");

@@ -87,9 +87,10 @@ fn event_value(event: &Event) -> Value {
             fields.insert("path".to_owned(), json!(path.as_str()));
             with_node("refused", *address, Some(host), Value::Object(fields))
         }
-        Event::Kept { address, host, path, current } => {
-            let current = current.map(|current| current.to_string());
-            with_node("kept", *address, Some(host), json!({ "path": path.as_str(), "current": current }))
+        Event::Kept { address, host, path, kept } => {
+            let current = kept.current.map(|current| current.to_string());
+            let fields = json!({ "path": path.as_str(), "current": current, "coming": kept.coming });
+            with_node("kept", *address, Some(host), fields)
         }
         Event::NotHere { address, host, path, elsewhere } => {
             with_node("not_here", *address, Some(host), json!({ "path": path.as_str(), "elsewhere": elsewhere }))
@@ -152,8 +153,9 @@ fn result_value(result: &UploadResult) -> Value {
             let word = if *already { "already" } else { "done" };
             json!({ "result": word, "bytes_reused": bytes_reused, "bytes_fetched": bytes_fetched })
         }
-        UploadResult::Kept { current } => {
-            json!({ "result": "kept", "current": current.map(|current| current.to_string()) })
+        UploadResult::Kept(kept) => {
+            let current = kept.current.map(|current| current.to_string());
+            json!({ "result": "kept", "current": current, "coming": kept.coming })
         }
         UploadResult::NotHere => json!({ "result": "not_here" }),
         UploadResult::Refused(refusal) => {

@@ -29,8 +29,9 @@ use self::prepare::{Prepared, Scanned, scan_all, sign_with};
 use super::keys::{self, KeysError, Process};
 use super::ui;
 use crate::driver::clock::Clock;
+use crate::driver::interrupt::Interrupts;
 use crate::driver::resolve::ResolveOptions;
-use crate::driver::upload_loop::{self, Audience, Setup, Source, Status};
+use crate::driver::upload_loop::{self, Audience, Setup, Status};
 use crate::engine::upload::{Ending, Upload, Uploads};
 use crate::model::ids::ImageId;
 
@@ -38,6 +39,8 @@ use crate::model::ids::ImageId;
 const NOT_STARTED_STATUS: u8 = 1;
 /// No key, or none that signs.
 const NO_KEY_STATUS: u8 = 2;
+/// Ended by a signal.
+const INTERRUPTED_STATUS: u8 = 130;
 /// Threads which carry messages; reading and hashing have their own.
 const RUNTIME_THREADS: usize = 2;
 
@@ -98,8 +101,7 @@ pub fn run(args: SyncArgs, port: Option<u16>) -> Result<ExitCode, anyhow::Error>
 
 /// Says for programs that the command line can't be read, if it seems to ask for that.
 pub fn bad_usage(usage: &clap::Error) {
-    let words: Vec<_> = std::env::args_os().skip(1).collect();
-    if words.iter().any(|word| word == "sync") && words.iter().any(|word| word == "--json") {
+    if super::words_name("sync") && std::env::args_os().any(|word| word == "--json") {
         let text = usage.to_string();
         let reason = text.lines().next().unwrap_or_default();
         json::print_end(NOT_STARTED_STATUS, Some(reason.strip_prefix("error: ").unwrap_or(reason)));
@@ -120,7 +122,24 @@ fn sync(args: SyncArgs, port: Option<u16>) -> Result<u8, anyhow::Error> {
         deadline: plan.rules.deadline,
     };
     let clock = Clock::new();
-    let Scanned { prepared, sources, images } = scan_all(&plan, clock)?;
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let runtime = builder.worker_threads(RUNTIME_THREADS).enable_all().build().context("can't start threads")?;
+    let mut interrupts = {
+        let _inside = runtime.enter();
+        Interrupts::listen().context("can't listen to signals")?
+    };
+    let plan = Arc::new(plan);
+    let Some(scanned) = runtime.block_on(scanned(plan.clone(), clock, &mut interrupts)) else {
+        let text = "interrupted while indexing: nothing was sent";
+        ui::error(text);
+        if plan.json {
+            json::print_end(INTERRUPTED_STATUS, Some(text));
+        }
+        // The scan goes on until the process ends.
+        runtime.shutdown_background();
+        return Ok(INTERRUPTED_STATUS);
+    };
+    let Scanned { prepared, sources, images } = scanned?;
     let mut output: Box<dyn Output> = match (plan.json, ui::is_interactive()) {
         (true, _) => Box::new(Json::new(stage)),
         (false, true) => Box::new(Live::new(stage)),
@@ -129,7 +148,12 @@ fn sync(args: SyncArgs, port: Option<u16>) -> Result<u8, anyhow::Error> {
     output.prepared(&prepared);
     let clusters = plan.clusters.iter().map(|names| cluster(names, &plan, &images)).collect();
     let signers = Arc::new(loaded.signers);
-    let status = publish(clusters, sources, sign_with(signers), plan.port, clock, &mut *output)?;
+    let resolve = ResolveOptions::default();
+    let setup = Setup { clusters, sources, sign: sign_with(signers), port: plan.port, resolve };
+    let status = runtime.block_on(upload_loop::run(setup, clock, &mut interrupts, &mut *output));
+    // Somebody may still be asked for a signature, or a name server for an answer: nobody waits for those.
+    runtime.shutdown_background();
+    let status = status.context("can't start")?;
     let exit_status = status.iter().map(|status| exit_status(&status.summary.ending)).max_by_key(|s| severity(*s));
     let exit_status = exit_status.unwrap_or(NOT_STARTED_STATUS);
     output.end(&status, exit_status);
@@ -150,21 +174,13 @@ fn cluster(names: &[String], plan: &Plan, images: &[ImageId]) -> Uploads {
     Uploads::new(names.to_vec(), uploads, plan.rules.clone(), seed)
 }
 
-fn publish(
-    clusters: Vec<Uploads>,
-    sources: Vec<Source>,
-    sign: upload_loop::Sign,
-    port: u16,
-    clock: Clock,
-    output: &mut dyn Output,
-) -> Result<Vec<Status>, anyhow::Error> {
-    let mut builder = tokio::runtime::Builder::new_multi_thread();
-    let runtime = builder.worker_threads(RUNTIME_THREADS).enable_all().build().context("can't start threads")?;
-    let setup = Setup { clusters, sources, sign, port, resolve: ResolveOptions::default() };
-    let status = runtime.block_on(upload_loop::run(setup, clock, output));
-    // Somebody may still be asked for a signature, or a name server for an answer: nobody waits for those.
-    runtime.shutdown_background();
-    status.context("can't start")
+/// Reads all directories; `None`: somebody pressed Ctrl-C meanwhile.
+async fn scanned(plan: Arc<Plan>, clock: Clock, interrupts: &mut Interrupts) -> Option<Result<Scanned, anyhow::Error>> {
+    let scan = tokio::task::spawn_blocking(move || scan_all(&plan, clock));
+    tokio::select! {
+        scanned = scan => Some(scanned.context("the scan broke off").flatten()),
+        () = interrupts.next() => None,
+    }
 }
 
 /// The exit status that an ending means.
@@ -176,7 +192,7 @@ fn exit_status(ending: &Ending) -> u8 {
         Ending::Refused => 3,
         Ending::Late => 4,
         Ending::Unreachable => 5,
-        Ending::Interrupted => 130,
+        Ending::Interrupted => INTERRUPTED_STATUS,
     }
 }
 

@@ -24,10 +24,10 @@ pub(super) fn explain(stage: &Stage, path: &VPath, nodes: &str, refusal: &Refuse
         ),
         "dir_is_append_only" => format!(
             "{nodes}: in /{key} directories are only added, never replaced (`append-only: true` in configs/{key}.yaml). \
-             At {path} there is {there}. Publish under another name with --append."
+             At {path} there is, or is on its way, {there}. Publish under another name with --append."
         ),
         "replace_doesnt_match_index" => format!(
-            "{nodes}: what is at {path} is not what you want to replace: there is {there}. Somebody else was faster. Look \
+            "{nodes}: what is at {path} is not what you want to replace: there is, or is on its way, {there}. Somebody else was faster. Look \
              at what is there now, then decide; --replace SRC:{path}:ID replaces exactly that."
         ),
         "stale" => stale(path, nodes, refusal),

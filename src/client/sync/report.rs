@@ -101,7 +101,7 @@ fn missing(summary: &Summary) -> String {
     let missing = summary.known().filter(|node| !node.is_done()).map(label);
     let unresolved = summary.unresolved.iter().map(|(name, _)| name.clone());
     let names: Vec<_> = missing.chain(unresolved).collect();
-    if names.is_empty() { "nobody".to_owned() } else { names.join(", ") }
+    if names.is_empty() { "machines of which nobody has told yet".to_owned() } else { names.join(", ") }
 }
 
 fn label(result: &NodeResult) -> String {

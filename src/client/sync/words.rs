@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, UNIX_EPOCH};
 
 use crate::client::ui;
-use crate::engine::upload::{Event, NodeResult, UploadResult};
+use crate::engine::upload::{Event, Kept, NodeResult, UploadResult};
 use crate::model::address::{self, Target};
 use crate::model::peer::Host;
 use crate::model::time::Stamp;
@@ -82,8 +82,9 @@ pub(super) fn event(event: &Event) -> Option<(Weight, String)> {
         Event::Refused { address, host, path, refusal } => {
             (notable, format!("{}: refused {path} ({})", node(Some(host), *address), refusal.word))
         }
-        Event::Kept { address, host, path, .. } => {
-            (step, format!("{}: {path} is there already with other content, which is kept", node(Some(host), *address)))
+        Event::Kept { address, host, path, kept } => {
+            let is = if kept.coming { "is on its way" } else { "is there already" };
+            (step, format!("{}: {path} {is} with other content, which is kept", node(Some(host), *address)))
         }
         Event::NotHere { address, host, path, elsewhere } => {
             let elsewhere = if *elsewhere > 0 {
@@ -115,6 +116,10 @@ pub(super) fn event(event: &Event) -> Option<(Weight, String)> {
                     (step, format!("{node}: done {path}: {fetched} fetched, {reused} reused"))
                 }
                 "already" => (step, format!("{node}: already there: {path}")),
+                "occupied" => {
+                    let reason = outcome.reason.as_deref().unwrap_or_default();
+                    (notable, format!("{node}: can't put {path} there: {reason}"))
+                }
                 other => {
                     let reason = outcome.reason.as_deref().unwrap_or(other);
                     (notable, format!("{node}: gave up {path}: {reason}"))
@@ -134,10 +139,16 @@ pub(super) fn result(result: &UploadResult) -> String {
         UploadResult::Done { already: false, bytes_reused, bytes_fetched } => {
             format!("done, {} fetched, {} reused", ui::bytes(*bytes_fetched), ui::bytes(*bytes_reused))
         }
-        UploadResult::Kept { current: Some(current) } => format!("kept what is there: image {current}"),
-        UploadResult::Kept { current: None } => "kept what is there".to_owned(),
+        UploadResult::Kept(Kept { current: Some(current), coming: false }) => {
+            format!("kept what is there: image {current}")
+        }
+        UploadResult::Kept(Kept { current: Some(current), coming: true }) => {
+            format!("kept what is on its way: image {current}")
+        }
+        UploadResult::Kept(Kept { current: None, .. }) => "kept what is there".to_owned(),
         UploadResult::NotHere => "not carried by this machine".to_owned(),
         UploadResult::Refused(refusal) => format!("REFUSED ({})", refusal.word),
+        UploadResult::Aborted { result, reason } if result == "occupied" => format!("NOT DONE (occupied): {reason}"),
         UploadResult::Aborted { result, reason } => format!("GAVE UP ({result}): {reason}"),
         UploadResult::NotServed { reason } => format!("NOT DONE, the source was lost: {reason}"),
         UploadResult::Waiting { .. } => format!("NOT DONE, {}", waiting(result)),

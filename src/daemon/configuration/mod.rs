@@ -74,7 +74,7 @@ pub enum ConfigurationProblem {
     #[error("there is no configs/{name}.yaml{}", did_you_mean(meant.as_deref()))]
     UnknownOverride { name: String, meant: Option<String> },
     /// Two configs would manage the same tree.
-    #[error("its directory {} is {relation} {}, which is {other}'s", mine.display(), theirs.display())]
+    #[error("its directory {} is {relation} {}, the directory of {other}; each config needs a tree of its own", mine.display(), theirs.display())]
     Overlap { mine: Box<Path>, relation: &'static str, theirs: Box<Path>, other: Box<str> },
     /// Beyond [`limits::KEYS_PER_DIRECTORY_MAX`].
     #[error("it accepts {0} keys, more than {max}", max = limits::KEYS_PER_DIRECTORY_MAX)]
@@ -134,23 +134,26 @@ impl Loader<'_> {
             let list = self.keys(&file, &name);
             keys.insert(name.into_boxed_str(), list);
         }
-        let mut directories = BTreeMap::new();
+        let (mut directories, mut places) = (BTreeMap::new(), BTreeMap::new());
         // Names of configs that are there but broken: an override of one is no second error.
         let mut known = Vec::new();
         for (name, file) in self.named("configs", "yaml", &["yml"]) {
-            if let Some(directory) = self.directory(&file, &name) {
-                directories.insert(name.clone().into_boxed_str(), directory);
+            if let Some((directory, lines)) = self.directory(&file, &name) {
+                let name = name.clone().into_boxed_str();
+                let place = check::Place { upload_keys: lines.upload_keys, directory: (file, lines.directory) };
+                directories.insert(name.clone(), directory);
+                places.insert(name, place);
             }
             known.push(name);
         }
-        self.overrides(&mut directories, &known);
+        self.overrides(&mut directories, &mut places, &known);
         let peers = self.peers();
         let cluster_key = self.cluster_key();
         let directories = directories.into_iter().map(|(name, directory)| (name, Arc::new(directory))).collect();
         let rates = self.rates();
         let config = NodeConfig { directories, master_keys, keys, peers, cluster_key, rates };
-        self.errors.extend(check::upload_keys(&self.folder, &config));
-        self.errors.extend(check::overlaps(&self.folder, &config));
+        self.errors.extend(check::upload_keys(&self.folder, &config, &places));
+        self.errors.extend(check::overlaps(&self.folder, &config, &places));
         config
     }
 
@@ -179,12 +182,17 @@ impl Loader<'_> {
         })
     }
 
-    fn directory(&mut self, file: &Path, name: &str) -> Option<DirectoryConfig> {
+    fn directory(&mut self, file: &Path, name: &str) -> Option<(DirectoryConfig, config::Lines)> {
         let text = self.text(file)?;
         config::parse_directory(name, &text, self.cwd).map_err(|errors| self.config_errors(file, errors)).ok()
     }
 
-    fn overrides(&mut self, directories: &mut BTreeMap<Box<str>, DirectoryConfig>, known: &[String]) {
+    fn overrides(
+        &mut self,
+        directories: &mut BTreeMap<Box<str>, DirectoryConfig>,
+        places: &mut BTreeMap<Box<str>, check::Place>,
+        known: &[String],
+    ) {
         let file = Path::new("overrides.yaml");
         let Some(text) = self.text(file) else { return };
         let overrides = config::parse_overrides(&text, self.cwd).unwrap_or_else(|errors| {
@@ -194,6 +202,9 @@ impl Loader<'_> {
         for Override { name, line, directory } in overrides {
             if let Some(config) = directories.get_mut(&name) {
                 config.directory = directory;
+                if let Some(place) = places.get_mut(&name) {
+                    place.directory = (file.to_owned(), Some(line));
+                }
             } else if known.iter().all(|known| **known != *name) {
                 let meant = config::nearest(&name, known.iter().map(String::as_str)).map(str::to_owned);
                 let problem = ConfigurationProblem::UnknownOverride { name: name.into_string(), meant };

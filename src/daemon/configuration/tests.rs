@@ -123,7 +123,7 @@ fn all_errors_with_file_and_line() {
             "configs/a.yaml: the field `append-only` is missing: `true` or `false`",
             "overrides.yaml:3: there is no configs/bb.yaml, did you mean `b`?",
             "peers.txt:2: bad peer \"a b\": expected `host`, `host:port`, `address` or `[address]:port`",
-            "configs/b.yaml: `upload-keys` names `cl`, but there is no keys/cl.key, did you mean `ci`?",
+            "configs/b.yaml:4: `upload-keys` names `cl`, but there is no keys/cl.key, did you mean `ci`?",
         ]
     );
 }
@@ -189,9 +189,9 @@ fn overlapping_directories() {
     assert_eq!(
         base.errors(),
         [
-            "configs/d.yaml: its directory /srv/a is the same as /srv/a, which is configs/a.yaml's",
-            "configs/b.yaml: its directory /srv/a/b/c is inside /srv/a, which is configs/d.yaml's",
-            "configs/f.yaml: its directory /srv/a/b/d is inside /srv/a, which is configs/d.yaml's",
+            "configs/d.yaml:1: its directory /srv/a is the same as /srv/a, the directory of configs/a.yaml:1; each config needs a tree of its own",
+            "configs/b.yaml:1: its directory /srv/a/b/c is inside /srv/a, the directory of configs/d.yaml:1; each config needs a tree of its own",
+            "configs/f.yaml:1: its directory /srv/a/b/d is inside /srv/a, the directory of configs/d.yaml:1; each config needs a tree of its own",
         ]
     );
 }
@@ -206,7 +206,7 @@ fn links_do_not_hide_an_overlap() {
     base.write("configs/b.yaml", config(&format!("\"{}\"", link.display())).as_bytes());
     let errors = base.errors();
     assert_eq!(errors.len(), 1, "{errors:?}");
-    assert!(errors[0].starts_with("configs/b.yaml: its directory link/not yet/there is inside real"), "{errors:?}");
+    assert!(errors[0].starts_with("configs/b.yaml:1: its directory link/not yet/there is inside real"), "{errors:?}");
 }
 
 #[test]

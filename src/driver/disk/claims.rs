@@ -60,7 +60,7 @@ impl<F: FileSystem> Claims<F> {
         self.claim(fs, place.base())
     }
 
-    /// Claims a base directory, if this isn't done. `Occupied`: another daemon has it.
+    /// Claims a base directory, if this isn't done. `Claimed`: another daemon has it.
     pub fn claim(&self, fs: &F, base: &Path) -> Result<Claimed, Failure> {
         let slot = Arc::clone(lock(&self.bases).entry(base.to_owned()).or_default());
         let mut slot = lock(&slot);
@@ -123,7 +123,7 @@ fn lock_staging<F: FileSystem>(fs: &F, root: &F::Root, base: &Path) -> Result<F:
         let failure = error::below(base, "lock", staging, &e);
         if is(&e, Errno::WOULDBLOCK) {
             let what = "another daemon manages this directory";
-            NoLock::Taken(error::found_below(FailureKind::Occupied, base, staging, what))
+            NoLock::Taken(error::found_below(FailureKind::Claimed, base, staging, what))
         } else if error::unsupported(&e) || is(&e, Errno::BADF) || is(&e, Errno::NOLCK) {
             NoLock::Unknown(failure)
         } else {

@@ -128,7 +128,12 @@ fn exchange<F: FileSystem>(fs: &F, root: &F::Root, place: &Place) -> Result<(), 
         Err(e) if is(&e, Errno::NOENT) => return create(fs, root, place),
         Err(e) => return Err(error::at(place, "look at", target, &e)),
         Ok(stat) if stat.kind != Kind::Directory => {
-            return Err(error::found(FailureKind::Hostile, place, target, "isn't a directory, it is left alone"));
+            return Err(error::found(
+                FailureKind::Occupied,
+                place,
+                target,
+                "isn't a directory; move it away, then publish again",
+            ));
         }
         Ok(_) => {}
     }

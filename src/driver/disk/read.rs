@@ -42,7 +42,12 @@ pub fn look<F: FileSystem>(fs: &F, place: &Place) -> Result<Option<Target>, Fail
         other => other.map_err(|e| error::at(place, "look at", target, &e))?,
     };
     if stat.kind != Kind::Directory {
-        return Err(error::found(FailureKind::Hostile, place, target, "isn't a directory"));
+        return Err(error::found(
+            FailureKind::Occupied,
+            place,
+            target,
+            "isn't a directory; move it away, then publish again",
+        ));
     }
     let names = fs.read_dir(&root, target).map_err(|e| error::at(place, "list", target, &e))?;
     Ok(Some(Target { identity: identity_of(&stat), empty: names.is_empty() }))

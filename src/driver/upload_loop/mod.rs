@@ -10,7 +10,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 
@@ -18,6 +17,7 @@ use self::meter::Meter;
 use self::serve::Shop;
 pub use self::serve::Source;
 use super::clock::Clock;
+use super::interrupt::Interrupts;
 use super::resolve::{ResolveOptions, resolve};
 use super::ws::{self, ConnectError, Connected, ConnectionHandle, Hub, Outgoing, SendError};
 use crate::engine::contract::{Engine, Outbox, earlier};
@@ -143,18 +143,15 @@ struct Loop<'a> {
     troubles: BTreeSet<String>,
 }
 
-/// What stops it from outside.
-struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
 /// Runs until every cluster is finished; one status for each. Needs a tokio runtime with everything enabled.
-pub async fn run(setup: Setup, clock: Clock, audience: &mut dyn Audience) -> io::Result<Vec<Status>> {
+pub async fn run(
+    setup: Setup,
+    clock: Clock,
+    interrupts: &mut Interrupts,
+    audience: &mut dyn Audience,
+) -> io::Result<Vec<Status>> {
     let (answers, mut answered) = mpsc::channel(limits::CLIENT_ANSWERS_QUEUED_MAX);
     let (events, mut heard) = mpsc::channel(limits::CLIENT_EVENTS_QUEUED_MAX);
-    let mut signals =
-        Signals { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? };
     let cluster = |engine| Cluster { engine, sent_before: BTreeMap::new(), meter: Meter::default(), end: None };
     let mut this = Loop {
         clusters: setup.clusters.into_iter().map(cluster).collect(),
@@ -178,7 +175,7 @@ pub async fn run(setup: Setup, clock: Clock, audience: &mut dyn Audience) -> io:
         let deadline = this.deadline();
         tokio::select! {
             biased;
-            () = signals.next() => this.tell_all(|| Input::Interrupted),
+            () = interrupts.next() => this.tell_all(|| Input::Interrupted),
             Some(answer) = answered.recv() => this.answered(answer),
             Some(event) = heard.recv() => this.heard(event),
             () = sleep_until(deadline) => this.timeout(),
@@ -387,16 +384,6 @@ impl Loop<'_> {
             }
         };
         let _ = timeout(limits::CLIENT_GOODBYE_TIMEOUT, goodbyes).await;
-    }
-}
-
-impl Signals {
-    /// Until somebody wants it to stop.
-    async fn next(&mut self) {
-        tokio::select! {
-            Some(()) = self.interrupt.recv() => {}
-            Some(()) = self.terminate.recv() => {}
-        }
     }
 }
 

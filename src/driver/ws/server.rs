@@ -164,9 +164,10 @@ async fn answer(mut request: Request<Incoming>, handler: &dyn Handler, upgrade: 
             Err((status, text)) => plain(status, text),
         };
     }
-    if request.method() != Method::GET {
-        let mut answer = plain(StatusCode::METHOD_NOT_ALLOWED, "only GET is served here");
-        answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET"));
+    // Of an answer to HEAD, hyper sends the head.
+    if request.method() != Method::GET && request.method() != Method::HEAD {
+        let mut answer = plain(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are served here");
+        answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
         return answer;
     }
     match handler.page(request.uri().path()).await {

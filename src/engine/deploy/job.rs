@@ -251,7 +251,8 @@ impl Job {
                 self.enter(now, Step::Record { committed }, outbox);
             }
             (Step::Adopt { .. }, DiskResult::Adopted(None)) => {
-                let text = "something else than an image of ours is at the path; move it away".to_owned();
+                let text =
+                    "something else than an image of ours is at the path; move it away, then publish again".to_owned();
                 self.failed(now, Failure { kind: FailureKind::Occupied, text }, outbox);
             }
             (Step::Discard { image }, DiskResult::Done) => self.enter(now, Step::Stage { image }, outbox),
@@ -297,7 +298,8 @@ impl Job {
         match (found, ours) {
             (Some(_), Some((standing, _))) if self.order.directory.append_only => self.conflict(now, standing, outbox),
             (Some(target), None) if !target.empty => {
-                let text = "something appeared at the path during the deployment; move it away".to_owned();
+                let text =
+                    "something appeared at the path during the deployment; move it away, then publish again".to_owned();
                 self.failed(now, Failure { kind: FailureKind::Occupied, text }, outbox);
             }
             (found, _) => {

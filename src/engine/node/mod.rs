@@ -210,6 +210,7 @@ impl Node {
                 }
                 deploy::Effect::Paused { path, failure } => {
                     self.watch.touch(&path);
+                    self.occupied(now, &path, outbox);
                     outbox.push(Effect::Note(Note::Paused { path, failure }));
                 }
             }

@@ -11,6 +11,7 @@ use crate::engine::contract::Outbox;
 use crate::engine::{gossip, report};
 use crate::format::report::Standing;
 use crate::format::wire::{ImageEvent, Notice, Notification, Outcome, Progress};
+use crate::model::failure::FailureKind;
 use crate::model::ids::{ChangeId, ImageId};
 use crate::model::limits;
 use crate::model::peer::{ConnectionId, Host, NodeId, ProtocolVersion};
@@ -96,6 +97,16 @@ impl Node {
         self.watch.touch(path);
         self.watch.news = true;
         self.stand(now, path, outbox);
+        self.occupied(now, path, outbox);
+    }
+
+    /// What stands in the way at the path goes only when a person moves it: who waits is told that this is the end for now.
+    pub(super) fn occupied(&mut self, now: Now, path: &VPath, outbox: &mut Outbox<Effect>) {
+        let Some(status) = self.deploys.status(path) else { return };
+        let Some(failure) = status.failure.filter(|failure| failure.kind == FailureKind::Occupied) else { return };
+        let (change, image, result) = (status.change, status.image, FailureKind::Occupied.name());
+        let ending = Ending { change, image, result, reason: Some(&failure.text), bytes_reused: 0, bytes_fetched: 0 };
+        self.outcome(now, path, ending, outbox);
     }
 
     /// The connection is gone: it waits for nothing any more.
@@ -206,8 +217,11 @@ impl Node {
     fn standing(&self, path: &VPath) -> Option<(ChangeId, Standing)> {
         let (change, _) = self.heads.change(path)?;
         if let Some(status) = self.deploys.status(path).filter(|status| status.change == change && !status.reported) {
+            let occupied = status.failure.as_ref().filter(|failure| failure.kind == FailureKind::Occupied);
             let standing = Standing {
                 state: status.step.to_owned(),
+                result: occupied.map(|failure| failure.kind.name().to_owned()),
+                reason: occupied.map(|failure| failure.text.clone()),
                 waiting: self.waiting(path, &status),
                 bytes_done: status.bytes_done + self.fetches.bytes_fetched(path).unwrap_or(0),
                 bytes_total: status.bytes_total,

@@ -2,9 +2,9 @@
 
 use std::net::SocketAddr;
 
-use super::follow::Row;
+use super::follow::{Row, is_other};
 use super::peer::{Link, Peer, Stage};
-use super::{Effect, Event, Refused, Uploads};
+use super::{Effect, Event, Kept, Refused, Uploads};
 use crate::engine::contract::Outbox;
 use crate::format::change;
 use crate::format::wire::{
@@ -73,7 +73,7 @@ impl Uploads {
             Stage::Unsent
             | Stage::Accepted { .. }
             | Stage::NotHere
-            | Stage::Kept { .. }
+            | Stage::Kept(_)
             | Stage::Refused(_)
             | Stage::NotServed { .. }
             | Stage::Ended(_) => None,
@@ -128,9 +128,9 @@ impl Uploads {
                 self.redirect(now, answer.hosts, answer.addresses, outbox);
             }
             VerdictWord::Refused if there && self.intents[upload].upload.weak => {
-                let current = answer.current;
-                self.set(place, Stage::Kept { current });
-                outbox.push(Effect::Event(Event::Kept { address, host, path, current }));
+                let kept = Kept { current: answer.current, coming: word != "already_exists" };
+                self.set(place, Stage::Kept(kept));
+                outbox.push(Effect::Event(Event::Kept { address, host, path, kept }));
             }
             VerdictWord::Superseded if self.try_again(now, place, signed, answer.stamp, outbox) => {}
             VerdictWord::Superseded | VerdictWord::Refused => {
@@ -211,8 +211,18 @@ impl Uploads {
 
     fn ended(&mut self, connection: ConnectionId, outcome: Outcome, outbox: &mut Outbox<Effect>) {
         let Some(image) = outcome.image else { return };
+        let is_meant = |upload: &super::Upload| upload.path == outcome.path && upload.weak;
+        let weak = self.intents.iter().any(|intent| is_meant(&intent.upload));
         let Some((peer, upload)) = self.place_of(connection, &outcome.host, &outcome.path, image) else { return };
-        if peer.stages[upload].takes(&outcome) {
+        if !peer.stages[upload].takes(&outcome) {
+            return;
+        }
+        if weak && is_other(&outcome.result) {
+            let (address, kept) = (peer.address, Kept::default());
+            peer.stages[upload] = Stage::Kept(kept);
+            let Outcome { host, path, .. } = outcome;
+            outbox.push(Effect::Event(Event::Kept { address, host, path, kept }));
+        } else {
             peer.end(upload, outcome, outbox);
         }
     }
@@ -239,7 +249,7 @@ impl Uploads {
             Stage::Unsent
             | Stage::Asked { .. }
             | Stage::NotHere
-            | Stage::Kept { .. }
+            | Stage::Kept(_)
             | Stage::Refused(_)
             | Stage::NotServed { .. } => false,
         };
@@ -254,9 +264,10 @@ impl Uploads {
             if self.peers.values().any(|peer| matches!(peer.link, Link::Up { .. }) && is_peer(peer)) {
                 continue;
             }
-            let event = news_of(key.0, &path, image, change, row);
+            let weak = self.intents[upload].upload.weak;
+            let event = news_of(key.0, &path, (image, weak), change, row);
             // An end is told once, by whomever.
-            let ends = matches!(event, Event::Ended { .. });
+            let ends = matches!(event, Event::Ended { .. } | Event::Kept { .. });
             let ended = |peer: &Peer| matches!(peer.stages[upload], Stage::Ended(_)) || peer.before[upload].is_some();
             let known = self.peers.values().any(|peer| is_peer(peer) && ended(peer));
             if !ends || (!known && self.followed[upload].ends(key)) {
@@ -302,9 +313,12 @@ impl Uploads {
 }
 
 /// What a node told of another one.
-fn news_of(address: SocketAddr, path: &VPath, image: ImageId, change: ChangeId, row: Row<'_>) -> Event {
+fn news_of(address: SocketAddr, path: &VPath, (image, weak): (ImageId, bool), change: ChangeId, row: Row<'_>) -> Event {
     let (report, path) = (row.report.clone(), path.clone());
     match &report.result {
+        Some(result) if weak && is_other(result) => {
+            Event::Kept { address, host: report.host, path, kept: Kept::default() }
+        }
         Some(result) => {
             let outcome = Outcome {
                 path,

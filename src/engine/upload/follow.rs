@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
+use super::Kept;
 use super::peer::Peer;
 use super::summary::UploadResult;
 use crate::format::wire::{NodeReport, Nodes};
@@ -47,6 +48,11 @@ pub(super) struct Row<'a> {
 /// The words for an end as it should be.
 pub(super) fn is_good(result: &str) -> bool {
     matches!(result, "done" | "already")
+}
+
+/// The words for other content at the path.
+pub(super) fn is_other(word: &str) -> bool {
+    matches!(word, "conflict" | "already_exists" | "occupied")
 }
 
 impl Teller {
@@ -158,15 +164,14 @@ impl Followed {
 
 /// A report as a result. `weak`: other content is fine too.
 pub(super) fn result_of(report: &NodeReport, weak: bool) -> UploadResult {
-    let conflict = |word: &str| word == "conflict" || word == "already_exists";
     match report.result.as_deref() {
         Some(result) if is_good(result) => UploadResult::Done {
             already: result == "already",
             bytes_reused: report.bytes_reused,
             bytes_fetched: report.bytes_fetched,
         },
-        Some(result) if weak && (conflict(result) || report.reason.as_deref().is_some_and(conflict)) => {
-            UploadResult::Kept { current: None }
+        Some(result) if weak && (is_other(result) || report.reason.as_deref().is_some_and(is_other)) => {
+            UploadResult::Kept(Kept::default())
         }
         Some(result) => UploadResult::Aborted {
             result: result.to_owned(),

@@ -129,7 +129,7 @@ pub enum Event {
     /// A node refused a change.
     Refused { address: SocketAddr, host: Host, path: VPath, refusal: Refused },
     /// A node has another image, which `--append-weak` allows.
-    Kept { address: SocketAddr, host: Host, path: VPath, current: Option<ImageId> },
+    Kept { address: SocketAddr, host: Host, path: VPath, kept: Kept },
     /// A node doesn't carry the directory; it named so many hosts that do.
     NotHere { address: SocketAddr, host: Host, path: VPath, elsewhere: usize },
     /// What holds at the path carries a time ahead of ours: the change is signed again with a later one.
@@ -144,6 +144,15 @@ pub enum Event {
     Told { address: SocketAddr, path: VPath, image: ImageId, report: NodeReport },
     /// The nodes have everything together now, and pass it on: the client may go away. Or not any more.
     Safe { safe: bool },
+}
+
+/// What `--append-weak` leaves in its place, as far as the node told.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// The image; `None`: something that no change has put there.
+    pub current: Option<ImageId>,
+    /// It is still on its way.
+    pub coming: bool,
 }
 
 /// Why a node refused, as far as it told.

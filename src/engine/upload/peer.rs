@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use super::safety::Pieces;
-use super::{Effect, Event, Refused, follow};
+use super::{Effect, Event, Kept, Refused, follow};
 use crate::engine::contract::Outbox;
 use crate::format::wire::{Outcome, Progress};
 use crate::model::ids::{ChangeId, ImageId};
@@ -76,7 +76,7 @@ pub(super) enum Stage {
     /// The node doesn't carry the directory.
     NotHere,
     /// `--append-weak`, and another image is there.
-    Kept { current: Option<ImageId> },
+    Kept(Kept),
     /// No.
     Refused(Refused),
     /// It can't get what it needs from here.
@@ -93,7 +93,7 @@ impl Stage {
             Self::Asked { change, .. } => good || *change == outcome.change,
             Self::Accepted { change, .. } => good || change.is_none_or(|change| change == outcome.change),
             Self::NotServed { .. } => good,
-            Self::Unsent | Self::NotHere | Self::Kept { .. } | Self::Refused(_) | Self::Ended(_) => false,
+            Self::Unsent | Self::NotHere | Self::Kept(_) | Self::Refused(_) | Self::Ended(_) => false,
         }
     }
 
@@ -101,7 +101,7 @@ impl Stage {
     pub(super) const fn is_final(&self) -> bool {
         match self {
             Self::Unsent | Self::Asked { .. } | Self::Accepted { .. } => false,
-            Self::NotHere | Self::Kept { .. } | Self::Refused(_) | Self::NotServed { .. } | Self::Ended(_) => true,
+            Self::NotHere | Self::Kept(_) | Self::Refused(_) | Self::NotServed { .. } | Self::Ended(_) => true,
         }
     }
 }

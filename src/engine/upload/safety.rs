@@ -86,7 +86,7 @@ impl Uploads {
         let followed = &self.followed[upload];
         let here = |peer: &Peer| match &peer.stages[upload] {
             Stage::Ended(outcome) => super::follow::is_good(&outcome.result) && is_up(peer),
-            Stage::Kept { .. } => true,
+            Stage::Kept(_) => true,
             Stage::Unsent
             | Stage::Asked { .. }
             | Stage::Accepted { .. }

@@ -39,7 +39,7 @@ impl Uploads {
             Stage::Unsent
             | Stage::Asked { .. }
             | Stage::NotHere
-            | Stage::Kept { .. }
+            | Stage::Kept(_)
             | Stage::Refused(_)
             | Stage::NotServed { .. } => false,
         };

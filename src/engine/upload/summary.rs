@@ -6,9 +6,8 @@ use std::time::Duration;
 
 use super::follow::{Followed, Key, Row, is_good, result_of};
 use super::peer::{Link, Peer, Stage};
-use super::{Refused, Uploads};
+use super::{Kept, Refused, Uploads};
 use crate::format::wire::Outcome;
-use crate::model::ids::ImageId;
 use crate::model::peer::Host;
 use crate::model::time::Time;
 use crate::model::vpath::VPath;
@@ -82,7 +81,7 @@ pub enum UploadResult {
     /// Visible there.
     Done { already: bool, bytes_reused: u64, bytes_fetched: u64 },
     /// Another image is there, which `--append-weak` allows.
-    Kept { current: Option<ImageId> },
+    Kept(Kept),
     /// The node doesn't carry that directory.
     NotHere,
     /// Refused, and what a person should know.
@@ -98,7 +97,7 @@ pub enum UploadResult {
 impl UploadResult {
     /// As it should be.
     pub const fn is_good(&self) -> bool {
-        matches!(self, Self::Done { .. } | Self::Kept { .. } | Self::NotHere)
+        matches!(self, Self::Done { .. } | Self::Kept(_) | Self::NotHere)
     }
 
     /// Nothing more is to come.
@@ -164,9 +163,9 @@ impl Summary {
 
     /// The ending, if this is one.
     pub(super) fn ending_at(&self, engine: &Uploads, now: Time) -> Option<Ending> {
+        let settled = |node: &NodeResult| node.is_final() || node.down.is_some();
+        let all_settled = self.nodes.iter().all(settled);
         if engine.resolving.is_empty() {
-            let settled = |node: &NodeResult| node.is_final() || node.down.is_some();
-            let all_settled = self.nodes.iter().all(settled);
             if all_settled && engine.is_told() {
                 let ending = self.settled(engine);
                 if ending.is_some() {
@@ -174,15 +173,20 @@ impl Summary {
                 }
             }
             if engine.is_stranded() {
-                let all_known = engine.followed.iter().all(|followed| self.nodes.len() as u64 >= followed.total());
-                let ending = if all_settled && all_known { self.settled(engine) } else { None };
+                let ending = if all_settled && self.is_complete(engine) { self.settled(engine) } else { None };
                 return Some(ending.or_else(|| self.failure()).unwrap_or(Ending::Unreachable));
             }
         }
         if engine.early_passed && self.is_enough(engine) {
             return Some(Ending::DoneEarly);
         }
-        (now >= engine.started + engine.rules.deadline).then(|| self.failure().unwrap_or_else(|| self.not_done()))
+        if now < engine.started + engine.rules.deadline {
+            return None;
+        }
+        // Who tells of all others may have gone, or not come to it; but here all are that there are.
+        let all_told = all_settled && engine.resolving.is_empty() && self.is_complete(engine);
+        let settled = if all_told { self.settled(engine) } else { None };
+        Some(settled.or_else(|| self.failure()).unwrap_or_else(|| self.not_done()))
     }
 
     /// The ending when every node is final or down; `None`: those that are down are waited for.
@@ -209,6 +213,11 @@ impl Summary {
             (_, false) if self.nodes.is_empty() => Some(Ending::Unreachable),
             (_, false) => None,
         }
+    }
+
+    /// Whether it has as many nodes as there are, by the word of whoever knows most.
+    fn is_complete(&self, engine: &Uploads) -> bool {
+        engine.followed.iter().all(|followed| self.nodes.len() as u64 >= followed.total())
     }
 
     /// What can't become success any more.
@@ -337,7 +346,7 @@ fn result(stage: &Stage, signed: bool, trouble: Option<&str>) -> UploadResult {
             bytes_total: progress.bytes_total,
         },
         Stage::NotHere => UploadResult::NotHere,
-        Stage::Kept { current } => UploadResult::Kept { current: *current },
+        Stage::Kept(kept) => UploadResult::Kept(*kept),
         Stage::Refused(refusal) => UploadResult::Refused(refusal.clone()),
         Stage::NotServed { reason } => UploadResult::NotServed { reason: reason.clone() },
         Stage::Ended(outcome) => ended(outcome),

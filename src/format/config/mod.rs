@@ -74,6 +74,15 @@ pub fn did_you_mean(meant: Option<&str>) -> String {
     meant.map(|meant| format!(", did you mean `{meant}`?")).unwrap_or_default()
 }
 
+/// Where in its text a config says what has to fit other files. Counted from 1.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Lines {
+    /// `directory`.
+    pub directory: Option<usize>,
+    /// Each name in `upload-keys`.
+    pub upload_keys: Vec<usize>,
+}
+
 const BOOL: &str = "`true` or `false`";
 const COUNT: &str = "a whole number, 0 or above";
 const PATH: &str = "a path";
@@ -106,9 +115,10 @@ const DAY: Duration = Duration::from_hours(24);
 
 /// Reads `configs/NAME.yaml`. Relative directories are below `cwd`, which is absolute. The errors are all that there are,
 /// unless the YAML itself is broken.
-pub fn parse_directory(name: &str, text: &str, cwd: &Path) -> Result<DirectoryConfig, Vec<ConfigError>> {
+pub fn parse_directory(name: &str, text: &str, cwd: &Path) -> Result<(DirectoryConfig, Lines), Vec<ConfigError>> {
     let (fields, errors) = yaml::read_mapping(text, &DIRECTORY_FIELDS);
-    let broken = errors.iter().any(|error| !matches!(error.problem, Problem::UnknownField { .. }));
+    let reads = |problem: &Problem| matches!(problem, Problem::UnknownField { .. } | Problem::Expected { .. });
+    let broken = errors.iter().any(|error| !reads(&error.problem));
     let mut fields = Fields { fields, errors };
     if let Err(problem) = check_name(name) {
         fields.errors.push(ConfigError { line: None, problem });
@@ -116,7 +126,7 @@ pub fn parse_directory(name: &str, text: &str, cwd: &Path) -> Result<DirectoryCo
     let directory = fields.get("directory", |text| absolute(text, cwd));
     let num_levels = fields.get("num-levels", |text| number(text).filter(|&n| n <= limits::NUM_LEVELS_MAX).ok_or(None));
     let append_only = fields.get("append-only", boolean);
-    let upload_keys = fields.names("upload-keys");
+    let (upload_keys, key_lines) = fields.names("upload-keys").into_iter().unzip();
     let legacy_signatures = fields.get("legacy-signatures", boolean).unwrap_or(false);
     let auto_clean = fields.get("auto-clean", boolean).unwrap_or(false);
     let retention = Retention {
@@ -134,15 +144,19 @@ pub fn parse_directory(name: &str, text: &str, cwd: &Path) -> Result<DirectoryCo
         fields.require(&["directory", "num-levels", "append-only"]);
     }
     match (directory, num_levels, append_only) {
-        (Some(directory), Some(num_levels), Some(append_only)) if fields.errors.is_empty() => Ok(DirectoryConfig {
-            name: name.into(),
-            directory,
-            num_levels,
-            append_only,
-            upload_keys,
-            legacy_signatures,
-            retention: auto_clean.then_some(retention),
-        }),
+        (Some(directory), Some(num_levels), Some(append_only)) if fields.errors.is_empty() => {
+            let lines = Lines { directory: fields.line("directory"), upload_keys: key_lines };
+            let config = DirectoryConfig {
+                name: name.into(),
+                directory,
+                num_levels,
+                append_only,
+                upload_keys,
+                legacy_signatures,
+                retention: auto_clean.then_some(retention),
+            };
+            Ok((config, lines))
+        }
         _ => Err(sorted(fields.errors)),
     }
 }
@@ -269,9 +283,9 @@ impl Fields {
         }
     }
 
-    /// A list of names, each once.
-    fn names(&mut self, name: &'static str) -> Vec<Box<str>> {
-        let mut names = Vec::<Box<str>>::new();
+    /// A list of names, each once, with their lines.
+    fn names(&mut self, name: &'static str) -> Vec<(Box<str>, usize)> {
+        let mut names = Vec::<(Box<str>, usize)>::new();
         for Text { text, line } in self.fields.iter().filter(|field| field.name == name).flat_map(|field| &field.values)
         {
             let problem = if names.len() >= limits::KEYS_PER_DIRECTORY_MAX {
@@ -280,8 +294,8 @@ impl Fields {
                 check_name(text)
             };
             match problem {
-                Ok(()) if names.iter().any(|known| **known == **text) => {}
-                Ok(()) => names.push(text.as_str().into()),
+                Ok(()) if names.iter().any(|(known, _)| **known == **text) => {}
+                Ok(()) => names.push((text.as_str().into(), *line)),
                 Err(problem) => self.errors.push(ConfigError { line: Some(*line), problem }),
             }
             if self.errors.len() >= limits::CONFIG_PROBLEMS_MAX {

@@ -6,6 +6,7 @@ const MINIMAL: &str = "directory: /srv/site\nnum-levels: 2\nappend-only: true\n"
 
 fn parse(text: &str) -> Result<DirectoryConfig, Vec<String>> {
     parse_directory("site", text, Path::new("/work/dir"))
+        .map(|(config, _)| config)
         .map_err(|errors| errors.iter().map(ToString::to_string).collect())
 }
 
@@ -33,6 +34,31 @@ fn minimal() {
             retention: None,
         }
     );
+}
+
+#[test]
+fn lines_are_told() {
+    let text = "append-only: no\nupload-keys:\n- ci\n- bob\nnum-levels: 0\n\ndirectory: site\n";
+    let (_, lines) = parse_directory("site", text, Path::new("/work/dir")).expect("valid");
+    assert_eq!(lines, Lines { directory: Some(7), upload_keys: vec![3, 4] });
+}
+
+/// A value of another kind doesn't hide what is wrong after it.
+#[test]
+fn values_of_a_wrong_shape_are_told_together() {
+    assert_eq!(
+        errors("directory:\nnum-levels: 99\nappend-only: [true]\nupload-keys: ci\nauto-clan: no\n"),
+        [
+            "line 1: `directory` takes a path",
+            "line 2: `num-levels` takes a number from 0 to 16: how many components follow the name in a virtual path, not `99`",
+            "line 3: `append-only` takes `true` or `false`",
+            "line 4: `upload-keys` takes a list of key names, as in `[ci, bob]` for keys/ci.key and keys/bob.key",
+            "line 5: unknown field `auto-clan`, did you mean `auto-clean`?",
+        ]
+    );
+    let overrides =
+        parse_overrides("a: /x\nb:\n  directory:\nc:\n  directory: ../x\n", Path::new("/")).expect_err("all three");
+    assert_eq!(overrides.iter().map(|error| error.line).collect::<Vec<_>>(), [Some(1), Some(3), Some(5)]);
 }
 
 #[test]

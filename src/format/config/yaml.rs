@@ -1,7 +1,9 @@
 //! YAML mappings whose fields are known beforehand, each value with its line. All that is wrong with the fields is gathered;
-//! only broken YAML and a value of the wrong shape end the reading.
+//! only broken YAML ends the reading. A value of the wrong shape ends it too, as the library has it: then the text is read
+//! again without that field.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
@@ -45,8 +47,10 @@ pub(super) struct Field {
 #[derive(Default)]
 struct Progress {
     errors: Vec<ConfigError>,
-    /// Name and expectation of the value that is being read.
-    current: Option<(String, &'static str)>,
+    /// Name and expectation of the value that is being read, and the line of its name.
+    current: Option<(String, &'static str, usize)>,
+    /// Lines of fields whose values are of a wrong shape: not read.
+    passed_over: BTreeSet<usize>,
 }
 
 /// Reads one mapping.
@@ -61,19 +65,35 @@ pub(super) fn read_mappings(text: &str, known: &[Known]) -> (Vec<(Text, Vec<Fiel
 
 fn read<T: Default>(
     text: &str,
-    fill: impl FnOnce(&RefCell<Progress>, serde_saphyr::Deserializer<'_, '_>) -> Result<T, Error>,
+    fill: impl Fn(&RefCell<Progress>, serde_saphyr::Deserializer<'_, '_>) -> Result<T, Error>,
 ) -> (T, Vec<ConfigError>) {
     if text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
         return (T::default(), Vec::new());
     }
-    let progress = RefCell::new(Progress::default());
-    let result = serde_saphyr::with_deserializer_from_str_with_options(text, bounded(), |de| fill(&progress, de));
-    let Progress { mut errors, current } = progress.into_inner();
-    let value = result.unwrap_or_else(|error| {
-        errors.push(config_error(&error, current));
-        T::default()
-    });
-    (value, errors)
+    let (mut passed_over, mut of_shape) = (BTreeSet::new(), Vec::new());
+    loop {
+        let progress = RefCell::new(Progress { passed_over: passed_over.clone(), ..Progress::default() });
+        let result = serde_saphyr::with_deserializer_from_str_with_options(text, bounded(), |de| fill(&progress, de));
+        let Progress { mut errors, current, .. } = progress.into_inner();
+        let value = match result {
+            Ok(value) => value,
+            Err(error) => {
+                let line = current.as_ref().map(|(_, _, line)| *line);
+                let error = config_error(&error, current);
+                let again = matches!(error.problem, Problem::Expected { .. })
+                    && of_shape.len() < limits::CONFIG_PROBLEMS_MAX
+                    && line.is_some_and(|line| passed_over.insert(line));
+                if again {
+                    of_shape.push(error);
+                    continue;
+                }
+                errors.push(error);
+                T::default()
+            }
+        };
+        errors.append(&mut of_shape);
+        return (value, errors);
+    }
 }
 
 /// Bounds against documents that unfold to something huge. Aliases and merge keys have no use here.
@@ -95,7 +115,7 @@ fn bounded() -> Options {
     }
 }
 
-fn config_error(error: &Error, current: Option<(String, &'static str)>) -> ConfigError {
+fn config_error(error: &Error, current: Option<(String, &'static str, usize)>) -> ConfigError {
     let line = error.location().and_then(|location| line_of(&location));
     let of_value = matches!(
         error.without_snippet(),
@@ -106,7 +126,7 @@ fn config_error(error: &Error, current: Option<(String, &'static str)>) -> Confi
     );
     let problem = match (current, error.without_snippet()) {
         (_, Error::DuplicateMappingKey { key, .. }) => Problem::Twice(key.clone().unwrap_or_default()),
-        (Some((field, expected)), _) if of_value => Problem::Expected { field, expected, found: None },
+        (Some((field, expected, _)), _) if of_value => Problem::Expected { field, expected, found: None },
         (None, _) if of_value => Problem::NotAMapping,
         (_, other) => Problem::Yaml(first_line(&other.to_string())),
     };
@@ -162,8 +182,13 @@ impl<'de> Visitor<'de> for Mapping<'_> {
                 }
                 continue;
             };
-            self.progress.borrow_mut().current = Some((name, known.expected));
+            let passed_over = self.progress.borrow().passed_over.contains(&line);
+            self.progress.borrow_mut().current = Some((name, known.expected, line));
             let values = match known.shape {
+                _ if passed_over => {
+                    map.next_value::<IgnoredAny>()?;
+                    Vec::new()
+                }
                 Shape::Scalar => vec![text_of(map.next_value::<Spanned<String>>()?)],
                 Shape::List => map.next_value::<Vec<Spanned<String>>>()?.into_iter().map(text_of).collect(),
             };
@@ -188,7 +213,12 @@ impl<'de> Visitor<'de> for Outer<'_> {
         let mut entries = Vec::new();
         while let Some(key) = map.next_key::<Spanned<String>>()? {
             let name = text_of(key);
-            self.0.progress.borrow_mut().current = Some((name.text.clone(), "a mapping, as in `directory: PATH`"));
+            if self.0.progress.borrow().passed_over.contains(&name.line) {
+                map.next_value::<IgnoredAny>()?;
+                continue;
+            }
+            self.0.progress.borrow_mut().current =
+                Some((name.text.clone(), "a mapping, as in `directory: PATH`", name.line));
             entries.push((name, map.next_value_seed(self.0)?));
         }
         Ok(entries)

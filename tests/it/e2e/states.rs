@@ -27,6 +27,16 @@ fn hindered(publisher: &Publisher, daemon: &Daemon, root: &Path, failure: &str, 
     client
 }
 
+/// Publishes to where something is that only a person may move: the client is told so and ends, the daemon goes on trying.
+fn in_the_way(publisher: &Publisher, daemon: &Daemon, root: &Path) -> Ended {
+    let entry_points = addresses(&[daemon]);
+    let ended = publisher.run(&["--append", &to(root, "/data/tree")], &entry_points).expect(3);
+    let reason = ended.at(daemon, "/data/tree")["reason"].as_str().expect("a sentence").to_owned();
+    assert!(reason.contains("move it away"), "{reason}");
+    wait_for_status(daemon, "/data/tree", |entry| entry["failure"] == "occupied");
+    ended
+}
+
 fn done(client: Running, daemon: &Daemon, root: &Path) -> Ended {
     let ended = client.end().expect(0);
     assert_eq!(ended.result(daemon, "/data/tree"), "done");
@@ -179,10 +189,17 @@ fn something_else_is_at_the_path() {
     fs::create_dir(&target).expect("mkdir");
     fs::write(target.join("precious"), "not ours").expect("write");
     let before = tree(&target);
-    let client = hindered(&publisher, &daemon, &root, "occupied", "move it away");
+    let client = in_the_way(&publisher, &daemon, &root);
     assert_eq!(tree(&target), before, "untouched");
+    // Another client hears it at once, too; whoever is content with anything is content.
+    let entry_points = addresses(&[&daemon]);
+    publisher.run(&["--append", &to(&root, "/data/tree")], &entry_points).expect(3);
+    let weak = publisher.run(&["--append-weak", &to(&root, "/data/tree")], &entry_points).expect(0);
+    assert_eq!(weak.result(&daemon, "/data/tree"), "kept");
     move_away(&target, &daemon.data("data/moved"));
-    done(client, &daemon, &root);
+    assert_eq!(client.result(&daemon, "/data/tree"), "aborted");
+    publisher.run(&["--append", &to(&root, "/data/tree")], &entry_points).expect(0);
+    assert_eq!(tree(&target), tree(&root));
     assert_eq!(tree(&daemon.data("data/moved")), before);
 }
 
@@ -195,14 +212,15 @@ fn not_a_directory_is_at_the_path() {
     let (target, outside) = (daemon.data("data/tree"), daemon.data("outside"));
     fs::create_dir(&outside).expect("mkdir");
     symlink(&outside, &target).expect("symlink");
-    let client = hindered(&publisher, &daemon, &root, "hostile", "isn't a directory");
+    in_the_way(&publisher, &daemon, &root);
     assert_eq!(fs::read_dir(&outside).expect("readable").count(), 0, "nothing went through the link");
     fs::remove_file(&target).expect("removed");
     fs::write(&target, "a file").expect("write");
-    wait_for_status(&daemon, "/data/tree", |entry| entry["failure"] == "hostile");
+    in_the_way(&publisher, &daemon, &root);
     assert_eq!(fs::read(&target).expect("untouched"), b"a file");
     fs::remove_file(&target).expect("removed");
-    done(client, &daemon, &root);
+    publisher.run(&["--append", &to(&root, "/data/tree")], &addresses(&[&daemon])).expect(0);
+    assert_eq!(tree(&target), tree(&root));
 }
 
 /// The very tree is there already: it is taken as it is, and nothing but the index moves.
@@ -232,7 +250,7 @@ fn two_daemons_with_one_directory() {
     let mut daemon = daemon;
     daemon.spawn();
     daemon.wait_for_line("another daemon manages this directory");
-    let client = hindered(&publisher, &daemon, &root, "occupied", "another daemon manages this directory");
+    let client = hindered(&publisher, &daemon, &root, "claimed", "another daemon manages this directory");
     // Whoever has it is not hindered.
     publisher.run(&["--append", &to(&root, "/data/first")], &addresses(&[&first])).expect(0);
     first.kill();

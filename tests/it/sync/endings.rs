@@ -88,6 +88,33 @@ fn could_not_start() {
     assert_eq!(node.changes_left(), 0, "nothing was sent");
 }
 
+/// Ended by a signal while it still reads the directory: said, also to programs.
+#[test]
+fn interrupted_while_indexing() {
+    let place = Place::new();
+    let node = fake(1, Play::Take);
+    // Takes no room, and minutes to hash.
+    let large = fs::File::create(place.tree().join("large")).expect("create");
+    large.set_len(1 << 38).expect("a sparse file");
+    let is_reading = |id: u32| {
+        let files = fs::read_dir(format!("/proc/{id}/fd")).expect("it runs").flatten();
+        files.into_iter().any(|file| fs::read_link(file.path()).is_ok_and(|file| file.ends_with("large")))
+    };
+    for signal in [Signal::INT, Signal::TERM] {
+        let child = place.start(&["--json"], &[&node]);
+        while !is_reading(child.id()) {
+            std::thread::yield_now();
+        }
+        let id = i32::try_from(child.id()).expect("a process id");
+        kill_process(Pid::from_raw(id).expect("positive"), signal).expect("it is ours");
+        let said = said(child.wait_with_output().expect("ends"));
+        said.expect(130, &["interrupted while indexing"]);
+        let end: Value = serde_json::from_str(said.out.lines().last().expect("a line")).expect("JSON");
+        assert_eq!((&end["event"], &end["exit_status"]), (&"end".into(), &130.into()));
+    }
+    assert_eq!(node.changes_left(), 0, "nothing was sent");
+}
+
 #[test]
 fn no_usable_key() {
     let place = Place::new();

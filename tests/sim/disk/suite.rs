@@ -355,8 +355,8 @@ pub(crate) fn one_daemon_claims_a_base<W: World>() {
     assert_eq!(claims.claim(fs, base), Ok(swept(0)));
     assert_eq!(claims.claim(fs, base), Ok(Claimed::Before));
     let other = Claims::new(Some(BTreeSet::new()));
-    assert_eq!(other.claim(fs, base).expect_err("taken").kind, FailureKind::Occupied);
-    assert_eq!(other.ensure(fs, &setup.place).expect_err("taken").kind, FailureKind::Occupied);
+    assert_eq!(other.claim(fs, base).expect_err("taken").kind, FailureKind::Claimed);
+    assert_eq!(other.ensure(fs, &setup.place).expect_err("taken").kind, FailureKind::Claimed);
     claims.retain(&BTreeSet::new());
     // What has a head, what is being deployed, and what isn't: that is swept.
     let beside = |name: &str| setup.place.staging().with_file_name(name);
@@ -374,7 +374,7 @@ pub(crate) fn one_daemon_claims_a_base<W: World>() {
     fs.mkdir(&setup.root, Path::new(".ciruela-staging"), 0o700).expect("made");
     fs.mkdir(&setup.root, &beside("garbage"), 0o700).expect("made");
     assert_eq!(claims.ensure(fs, &setup.place), Ok(swept(1)));
-    assert_eq!(other.claim(fs, base).expect_err("taken").kind, FailureKind::Occupied);
+    assert_eq!(other.claim(fs, base).expect_err("taken").kind, FailureKind::Claimed);
     fs.rmdir(&setup.root, Path::new(".ciruela-staging")).expect("empty");
     fs.symlink(&setup.root, OsStr::new("elsewhere"), Path::new(".ciruela-staging")).expect("made");
     assert_eq!(claims.ensure(fs, &setup.place).expect_err("a link").kind, FailureKind::Hostile);

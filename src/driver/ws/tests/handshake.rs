@@ -79,8 +79,9 @@ async fn pages_are_served() {
     let server = Server::start(10).await;
     for (request, status, rest) in [
         ("GET /status.json", "200", "application/json"),
+        ("HEAD /status.json", "200", "application/json"),
         ("GET /nothing", "404", "there is no such page"),
-        ("POST /status.json", "405", "allow: GET"),
+        ("POST /status.json", "405", "allow: GET, HEAD"),
     ] {
         let (answer, _) = server.raw(format!("{request} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()).await;
         assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{answer}");

@@ -128,7 +128,7 @@ proptest! {
         if end.ending == Ending::Done {
             for upload in 0..2 {
                 let landed = end.nodes.iter().any(|node| {
-                    matches!(node.uploads[upload].1, UploadResult::Done { .. } | UploadResult::Kept { .. })
+                    matches!(node.uploads[upload].1, UploadResult::Done { .. } | UploadResult::Kept(_))
                 });
                 prop_assert!(landed, "done, but upload {} is nowhere", upload);
             }

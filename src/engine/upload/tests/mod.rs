@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::{Effect, Ending, Event, Input, Refused, Rules, Summary, Upload, UploadResult, Uploads};
+use super::{Effect, Ending, Event, Input, Kept, Refused, Rules, Summary, Upload, UploadResult, Uploads};
 use crate::engine::contract::{Engine, Outbox};
 use crate::format::change;
 use crate::format::wire::{

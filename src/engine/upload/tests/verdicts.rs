@@ -166,7 +166,10 @@ fn weak_appends_are_content_with_anything() {
             answer.current = Some(image(9));
         });
         assert_eq!(world.ending(), Some(&Ending::Done));
-        assert_eq!(world.result(1), UploadResult::Kept { current: Some(image(9)) });
+        assert_eq!(
+            world.result(1),
+            UploadResult::Kept(Kept { current: Some(image(9)), coming: word != "already_exists" })
+        );
         let mut world = World::new(vec![upload(1)], rules());
         world.found(&[1]);
         world.connect(1);
@@ -178,6 +181,24 @@ fn weak_appends_are_content_with_anything() {
     world.connect(1);
     world.reject(1, 1, "signature_mismatch");
     assert_eq!(world.ending(), Some(&Ending::Refused));
+}
+
+/// Somebody else's files are at the path: that is an end, and one that `--append-weak` likes.
+#[test]
+fn what_no_change_has_put_there() {
+    for weak in [false, true] {
+        let mut world = World::new(vec![Upload { weak, ..upload(1) }], rules());
+        world.found(&[1]);
+        world.connect(1);
+        world.accept(1, 1);
+        world.outcome(1, 1, "occupied");
+        if weak {
+            assert_eq!(world.ending(), Some(&Ending::Done));
+            assert_eq!(world.result(1), UploadResult::Kept(Kept::default()));
+        } else {
+            assert_eq!(world.ending(), Some(&Ending::Refused));
+        }
+    }
 }
 
 fn superseded(world: &mut World, n: u8, head: u64) {
