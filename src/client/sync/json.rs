@@ -9,9 +9,11 @@ use super::prepare::Prepared;
 use super::{Output, Stage, exit_status, report};
 use crate::client::ui;
 use crate::driver::upload_loop::{Audience, Status, Trouble};
-use crate::engine::upload::{Ending, Event, NodeResult, Refused, UploadResult};
+use crate::engine::upload::{Ending, Event, Kept, NodeResult, Refused, UploadResult};
+use crate::model::ids::ImageId;
 use crate::model::peer::Host;
 use crate::model::time::Time;
+use crate::model::vpath::VPath;
 
 /// Time between two `status` events.
 const STATUS_INTERVAL: Duration = Duration::from_secs(1);
@@ -88,22 +90,17 @@ fn event_value(event: &Event) -> Value {
             with_node("refused", *address, Some(host), Value::Object(fields))
         }
         Event::Kept { address, host, path, kept } => {
-            let current = kept.current.map(|current| current.to_string());
-            let fields = json!({ "path": path.as_str(), "current": current, "coming": kept.coming });
-            with_node("kept", *address, Some(host), fields)
+            let mut fields = kept_fields(*kept);
+            fields.insert("path".to_owned(), json!(path.as_str()));
+            with_node("kept", *address, Some(host), Value::Object(fields))
         }
         Event::NotHere { address, host, path, elsewhere } => {
             with_node("not_here", *address, Some(host), json!({ "path": path.as_str(), "elsewhere": elsewhere }))
         }
         Event::Progress { address, progress } => {
-            let fields = json!({
-                "path": progress.path.as_str(),
-                "image": progress.image.to_string(),
-                "state": progress.state,
-                "waiting": progress.waiting,
-                "bytes_done": progress.bytes_done,
-                "bytes_total": progress.bytes_total,
-            });
+            let state = (&*progress.state, progress.waiting.as_deref());
+            let fields =
+                progress_fields(&progress.path, progress.image, state, (progress.bytes_done, progress.bytes_total));
             with_node("progress", *address, Some(&progress.host), fields)
         }
         Event::Ended { address, outcome } => {
@@ -118,14 +115,8 @@ fn event_value(event: &Event) -> Value {
             with_node("ended", *address, Some(&outcome.host), fields)
         }
         Event::Told { address, path, image, report } => {
-            let fields = json!({
-                "path": path.as_str(),
-                "image": image.to_string(),
-                "state": report.state,
-                "waiting": report.waiting,
-                "bytes_done": report.bytes_done,
-                "bytes_total": report.bytes_total,
-            });
+            let state = (&*report.state, report.waiting.as_deref());
+            let fields = progress_fields(path, *image, state, (report.bytes_done, report.bytes_total));
             with_node("progress", *address, Some(&report.host), fields)
         }
         Event::Safe { safe } => json!({ "event": "safe", "safe": safe }),
@@ -133,6 +124,29 @@ fn event_value(event: &Event) -> Value {
             with_node("not_served", *address, Some(host), json!({ "path": path.as_str(), "reason": reason }))
         }
     }
+}
+
+fn progress_fields(
+    path: &VPath,
+    image: ImageId,
+    (state, waiting): (&str, Option<&str>),
+    (bytes_done, bytes_total): (u64, u64),
+) -> Value {
+    json!({
+        "path": path.as_str(),
+        "image": image.to_string(),
+        "state": state,
+        "waiting": waiting,
+        "bytes_done": bytes_done,
+        "bytes_total": bytes_total,
+    })
+}
+
+fn kept_fields(kept: Kept) -> Map<String, Value> {
+    let mut fields = Map::new();
+    fields.insert("current".to_owned(), json!(kept.current.map(|current| current.to_string())));
+    fields.insert("coming".to_owned(), json!(kept.coming));
+    fields
 }
 
 fn refusal_fields(refusal: &Refused) -> Map<String, Value> {
@@ -154,8 +168,9 @@ fn result_value(result: &UploadResult) -> Value {
             json!({ "result": word, "bytes_reused": bytes_reused, "bytes_fetched": bytes_fetched })
         }
         UploadResult::Kept(kept) => {
-            let current = kept.current.map(|current| current.to_string());
-            json!({ "result": "kept", "current": current, "coming": kept.coming })
+            let mut fields = kept_fields(*kept);
+            fields.insert("result".to_owned(), json!("kept"));
+            Value::Object(fields)
         }
         UploadResult::NotHere => json!({ "result": "not_here" }),
         UploadResult::Refused(refusal) => {

@@ -5,6 +5,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use crate::client::ui;
 use crate::engine::upload::{Event, Kept, NodeResult, UploadResult};
+use crate::format::wire::Outcome;
 use crate::model::address::{self, Target};
 use crate::model::peer::Host;
 use crate::model::time::Stamp;
@@ -109,27 +110,28 @@ pub(super) fn event(event: &Event) -> Option<(Weight, String)> {
             (notable, "not safe to disconnect any more: what one machine alone had is lost with it".to_owned())
         }
         Event::Ended { address, outcome } => {
-            let (node, path) = (node(Some(&outcome.host), *address), &outcome.path);
-            match outcome.result.as_str() {
-                "done" => {
-                    let (fetched, reused) = (ui::bytes(outcome.bytes_fetched), ui::bytes(outcome.bytes_reused));
-                    (step, format!("{node}: done {path}: {fetched} fetched, {reused} reused"))
-                }
-                "already" => (step, format!("{node}: already there: {path}")),
-                "occupied" => {
-                    let reason = outcome.reason.as_deref().unwrap_or_default();
-                    (notable, format!("{node}: can't put {path} there: {reason}"))
-                }
-                other => {
-                    let reason = outcome.reason.as_deref().unwrap_or(other);
-                    (notable, format!("{node}: gave up {path}: {reason}"))
-                }
-            }
+            let good = matches!(outcome.result.as_str(), "done" | "already");
+            (if good { step } else { notable }, ended(*address, outcome))
         }
         Event::NotServed { address, host, path, .. } => {
             (notable, format!("{}: can't get {path} any more", node(Some(host), *address)))
         }
     })
+}
+
+fn ended(address: SocketAddr, outcome: &Outcome) -> String {
+    let (node, path) = (node(Some(&outcome.host), address), &outcome.path);
+    match outcome.result.as_str() {
+        "done" => {
+            let (fetched, reused) = (ui::bytes(outcome.bytes_fetched), ui::bytes(outcome.bytes_reused));
+            format!("{node}: done {path}: {fetched} fetched, {reused} reused")
+        }
+        "already" => format!("{node}: already there: {path}"),
+        "occupied" => {
+            format!("{node}: can't put {path} there: {}", outcome.reason.as_deref().unwrap_or_default())
+        }
+        other => format!("{node}: gave up {path}: {}", outcome.reason.as_deref().unwrap_or(other)),
+    }
 }
 
 /// How an upload fares, in the words of the final report.
