@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::join::Fetch;
 use super::*;
 use crate::format::gossip::{Seal, read_datagram};
-use crate::model::ids::MachineId;
+use crate::model::ids::{ChangeId, MachineId};
 use crate::model::time::Stamp;
 
 const KEY: ClusterKey = ClusterKey([7; 32]);
@@ -233,7 +233,7 @@ fn reports_to_nobody_are_not_kept() {
 fn watches_are_bounded_and_their_places_used_again() {
     let mut values = OwnValues::default();
     let path = |number: usize| format!("/k/{number}").parse::<VPath>().expect("a path");
-    let change = ChangeId::new([1; 32]);
+    let change = Rank { stamp: Stamp(1), id: ChangeId::new([1; 32]) };
     for number in 0..limits::WATCHES_MAX {
         assert_eq!(values.watch(path(number), change, true), u32::try_from(number + 1).ok());
     }

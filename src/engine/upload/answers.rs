@@ -108,9 +108,7 @@ impl Uploads {
         match answer.verdict {
             VerdictWord::Accept | VerdictWord::Have if answer.done => {
                 let outcome = self.already(place);
-                if let Some(peer) = self.peers.get_mut(&address) {
-                    peer.end(upload, outcome, outbox);
-                }
+                self.end(address, upload, outcome, outbox);
             }
             VerdictWord::Accept | VerdictWord::Have => {
                 let change = (answer.verdict == VerdictWord::Accept).then_some(change);
@@ -213,7 +211,20 @@ impl Uploads {
         let Some(image) = outcome.image else { return };
         let Some((peer, upload)) = self.place_of(connection, &outcome.host, &outcome.path, image) else { return };
         if peer.stages[upload].takes(&outcome) {
-            peer.end(upload, outcome, outbox);
+            let address = peer.address;
+            self.end(address, upload, outcome, outbox);
+        }
+    }
+
+    /// A peer told how an upload ended there: that is news unless it, or another one, had told of its end before.
+    fn end(&mut self, address: SocketAddr, upload: usize, outcome: Outcome, outbox: &mut Outbox<Effect>) {
+        let Some(peer) = self.peers.get_mut(&address) else { return };
+        let news = peer.end(upload, outcome.clone());
+        let Some(peer) = self.peers.get(&address) else { return };
+        let row = self.rows_of(peer)[upload].as_ref().map(|(key, _)| *key);
+        let told = row.is_some_and(|key| !self.followed[upload].ends(key));
+        if news && !told {
+            outbox.push(Effect::Event(Event::Ended { address, outcome }));
         }
     }
 

@@ -97,6 +97,13 @@ pub(super) fn ended(client: &Client, ending: &Ending, seed: u64) {
     );
 }
 
+/// A client that was told how its change ended at each node doesn't wait for its deadline.
+pub(super) fn not_late(client: &Client, seed: u64) {
+    let summary = client.summary.as_ref().expect("it ended");
+    let open: Vec<_> = summary.nodes.iter().filter(|node| !node.is_final()).collect();
+    assert!(summary.took < client.deadline, "seed {seed}: {:?} after {:?}: {open:#?}", summary.ending, summary.took);
+}
+
 /// A client hears of every node, whomever it speaks with.
 pub(super) fn told_of_all(client: &Client, machines: &[Machine], seed: u64) {
     let summary = client.summary.as_ref().expect("it ended");
