@@ -75,6 +75,29 @@ pub(super) fn shows_head(machine: &Machine, clients: &[Client], seed: u64) {
     assert!(staging.len() <= 1, "seed {seed}: left in staging: {:?}", staging.keys());
 }
 
+/// I6: what is visible in an append-only directory stays, whatever holds there, and the node says so.
+pub(super) fn keeps_conflict(machine: &Machine, clients: &[Client], seed: u64) {
+    for path in status(machine).map(|status| status.paths).unwrap_or_default() {
+        let visible = clients.iter().find(|client| Some(client.id) == path.visible);
+        let visible = visible.unwrap_or_else(|| panic!("seed {seed}: {path:?} is no client's"));
+        shows(machine, &visible.sample, seed);
+        let other = path.visible != path.image;
+        assert_eq!(path.state == "conflict", other, "seed {seed}: {}: {path:?}", machine.host.hostname);
+    }
+}
+
+/// What a client was told is done at a node stays visible there.
+pub(super) fn stays_where_done(client: &Client, machines: &[Machine], seed: u64) {
+    let ends = client.events.iter().filter_map(|event| match event {
+        Event::Ended { outcome, .. } if matches!(outcome.result.as_str(), "done" | "already") => Some(&outcome.host),
+        _ => None,
+    });
+    for host in ends {
+        let machine = machines.iter().find(|machine| machine.host == *host).expect("one of them");
+        shows(machine, &client.sample, seed);
+    }
+}
+
 /// A machine shows this tree.
 pub(super) fn shows(machine: &Machine, sample: &Sample, seed: u64) {
     let visible = read_tree(&machine.fs, Path::new(BASE), Path::new("image"));

@@ -161,6 +161,39 @@ fn two_clients_meet(seed: u64, append_only: bool) {
     }
 }
 
+/// The cluster falls apart for a while, and each half gets another tree at the same path. Gives the number of conflicts.
+fn halves(seed: u64, append_only: bool) -> usize {
+    let mut random = Random::new(seed ^ 0x4a1f);
+    let conditions = Conditions { breaks_permille: 0, ..Conditions::of_seed(&mut random) };
+    let verb = if append_only { Verb::Append } else { Verb::Replace };
+    let one = client(sample(&mut random, 1), verb, &[0], seed);
+    let other = client(sample(&mut random, 2), verb, &[NODES - 1], seed + 1);
+    let mut world = cluster(seed, conditions, append_only, vec![one, other]);
+    world.split(2 + usize::from(random.below(2) == 1));
+    let quiet = Duration::from_millis(random.below(30_000));
+    for client in 0..2 {
+        world.start_client(client, quiet + Duration::from_millis(random.below(2_000)));
+    }
+    // Some clients see the cluster become one again.
+    let end = world.now + quiet + Duration::from_millis(random.below(60_000));
+    world.run(|world| world.now > end);
+    world.heal();
+    finish(&mut world, seed);
+    if append_only {
+        for machine in &world.machines {
+            checks::keeps_conflict(machine, &world.clients, seed);
+        }
+        for client in &world.clients {
+            checks::stays_where_done(client, &world.machines, seed);
+        }
+    } else {
+        let winner = checks::winner(&world.machines[0], &world.clients);
+        check_winner(&world, winner, seed);
+    }
+    let paths = world.machines.iter().filter_map(status).flat_map(|status| status.paths);
+    paths.filter(|path| path.state == "conflict").count()
+}
+
 /// One of the two nodes that the client speaks with has the right tree and gives wrong blocks.
 fn a_node_lies(seed: u64) {
     let mut random = Random::new(seed ^ 0x11e5);
@@ -206,6 +239,16 @@ fn two_replacing_clients_leave_one_tree() {
     for seed in seeds(6) {
         two_clients_meet(seed, false);
     }
+}
+
+#[test]
+fn halves_that_had_different_trees_end_with_one() {
+    assert_eq!(seeds(6).map(|seed| halves(seed, false)).sum::<usize>(), 0);
+}
+
+#[test]
+fn halves_keep_what_was_appended_in_each() {
+    assert_ne!(seeds(6).map(|seed| halves(seed, true)).sum::<usize>(), 0, "nothing was tried");
 }
 
 #[test]
