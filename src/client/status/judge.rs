@@ -139,11 +139,11 @@ fn judge_directories(nodes: &mut [Node]) {
             if !page.directories.contains(&directory) {
                 continue;
             }
-            let standing = if Some(fingerprint(page, &directory)) != right {
-                Standing::Behind
-            } else {
+            let standing = if Some(fingerprint(page, &directory)) == right {
                 let worst = page.paths_of(&directory).map(PathEntry::standing).max();
                 worst.unwrap_or(Standing::Current)
+            } else {
+                Standing::Behind
             };
             node.standing.insert(directory.clone(), standing);
         }

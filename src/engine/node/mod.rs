@@ -270,7 +270,11 @@ impl Node {
                     notify(connection, Notification::Cluster(notice), outbox);
                 }
                 fetch::Effect::Dropped { connection, image, reason } => {
-                    outbox.push(Effect::Note(Note::SourceDropped { connection, image, reason }));
+                    outbox.push(Effect::Note(Note::SourceDropped {
+                        from: self.connections.who(connection),
+                        image,
+                        reason,
+                    }));
                 }
             }
         }

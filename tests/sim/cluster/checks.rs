@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use ciruela::engine::upload::{Ending, Event, UploadResult};
+use ciruela::format::wire::Outcome;
 use ciruela::model::ids::{ChangeId, MachineId};
 use ciruela::model::vpath::VPath;
 
@@ -88,11 +89,11 @@ pub(super) fn keeps_conflict(machine: &Machine, clients: &[Client], seed: u64) {
 
 /// What a client was told is done at a node stays visible there.
 pub(super) fn stays_where_done(client: &Client, machines: &[Machine], seed: u64) {
-    let ends = client.events.iter().filter_map(|event| match event {
-        Event::Ended { outcome, .. } if matches!(outcome.result.as_str(), "done" | "already") => Some(&outcome.host),
-        _ => None,
-    });
-    for host in ends {
+    for event in &client.events {
+        let Event::Ended { outcome: Outcome { host, result, .. }, .. } = event else { continue };
+        if !matches!(result.as_str(), "done" | "already") {
+            continue;
+        }
         let machine = machines.iter().find(|machine| machine.host == *host).expect("one of them");
         shows(machine, &client.sample, seed);
     }
