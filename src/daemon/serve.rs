@@ -275,14 +275,18 @@ fn log(note: &Note) {
         Note::Twin { address } => {
             tracing::warn!(%address, "another node has this one's machine id: is it a clone? --override-machine-id gives it one of its own");
         }
-        Note::ToldCorrupt { connection, image, block } => {
-            tracing::warn!(connection = connection.0, %image, block, "another node got a wrong block from here");
+        Note::ToldCorrupt { from, image, block } => {
+            tracing::warn!(from = %shown(*from), %image, block, "another node got a wrong block from here");
         }
         Note::NodeUnreachable { address, reason } => tracing::debug!(%address, "a node can't be reached: {reason}"),
-        Note::SourceDropped { connection, image, reason } => {
-            tracing::warn!(connection = connection.0, %image, "a source is not asked any more: {reason}");
+        Note::SourceDropped { from, image, reason } => {
+            tracing::warn!(from = %shown(*from), %image, "a source is not asked any more: {reason}");
         }
     }
+}
+
+fn shown(from: Option<SocketAddr>) -> String {
+    from.map_or_else(|| "-".to_owned(), |from| from.to_string())
 }
 
 fn random() -> io::Result<[u8; 32]> {

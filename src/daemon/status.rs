@@ -8,6 +8,8 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use serde_json::{Value, json};
 
 use crate::engine::node::{MemberStatus, NodeStatus, Note, PathStatus};
+use crate::format::heads::{HeadHash, HeadsSum};
+use crate::model::ids::hex;
 
 /// What `GET /` answers.
 pub fn text(status: &NodeStatus, version: &str) -> String {
@@ -69,15 +71,13 @@ pub fn json(status: &NodeStatus, version: &str, uptime: Duration) -> String {
     format!("{value:#}\n")
 }
 
-/// For each directory how many heads there are, and the same text wherever they are the same.
+/// For each directory how many heads there are, and their fingerprint, as nodes compare it.
 fn heads(status: &NodeStatus) -> Value {
     let one = |name: &String| {
-        let mut hash = blake2b_simd::Params::new().hash_length(16).to_state();
-        let paths = || status.paths.iter().filter(|path| path.path.key() == name);
-        for path in paths() {
-            hash.update(path.path.as_str().as_bytes()).update(b"\0").update(path.change.as_bytes());
-        }
-        (name.clone(), json!({ "count": paths().count(), "fingerprint": hash.finalize().to_hex().as_str() }))
+        let mut sum = HeadsSum::default();
+        let here = status.paths.iter().filter(|path| path.path.key() == name);
+        sum.extend(here.map(|path| HeadHash::new(&path.path, &path.change)));
+        (name.clone(), json!({ "count": sum.count(), "fingerprint": hex(&sum.fingerprint().0) }))
     };
     Value::Object(status.directories.iter().map(one).collect())
 }

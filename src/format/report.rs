@@ -33,6 +33,21 @@ const _: () = assert!(
 );
 
 impl Standing {
+    /// At its end: in one word, why, and bytes reused and fetched.
+    pub fn ended(result: &str, reason: Option<String>, (bytes_reused, bytes_fetched): (u64, u64)) -> Self {
+        let bytes = bytes_reused + bytes_fetched;
+        Self {
+            state: result.to_owned(),
+            result: Some(result.to_owned()),
+            reason,
+            bytes_done: bytes,
+            bytes_total: bytes,
+            bytes_reused,
+            bytes_fetched,
+            ..Self::default()
+        }
+    }
+
     /// With its texts cut to what a report may carry.
     pub fn cut(mut self) -> Self {
         cut(&mut self.state, limits::WORD_BYTES_MAX);

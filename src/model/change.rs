@@ -1,6 +1,6 @@
 //! A change: one signed intent, "put this image at this path".
 
-use super::ids::ImageId;
+use super::ids::{ChangeId, ImageId};
 use super::key::Signature;
 use super::time::Stamp;
 use super::vpath::VPath;
@@ -40,6 +40,15 @@ pub struct SignedChange {
     pub change: Change,
     /// Sorted, no duplicates, at most [`super::limits::SIGNATURES_MAX`].
     pub signatures: Vec<Signature>,
+}
+
+/// A change among others at its path: decides which of them holds. By time, then by id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Rank {
+    /// Of what time.
+    pub stamp: Stamp,
+    /// Which.
+    pub id: ChangeId,
 }
 
 impl Verb {

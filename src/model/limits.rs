@@ -347,7 +347,7 @@ pub const REPORTS_PENDING_MAX: usize = 16_384;
 /// First pause before a report is sent again; it doubles up to [`REPORT_PAUSE_MAX`].
 pub const REPORT_PAUSE_MIN: Duration = Duration::from_millis(500);
 /// Longest pause before a report is sent again.
-pub const REPORT_PAUSE_MAX: Duration = Duration::from_secs(30);
+pub const REPORT_PAUSE_MAX: Duration = Duration::from_secs(5);
 /// Members, those that are down included, which a node remembers.
 pub const MEMBERS_MAX: usize = 65_536;
 /// Addresses of peers, looked up.

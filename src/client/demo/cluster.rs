@@ -1,8 +1,8 @@
-//! The demo's temporary folder: a key, and three daemons with a folder each.
+//! The demo's temporary folder: a key, and three daemons with a folder each, which are one cluster.
 //!
 //! ```text
 //! key             signs; its public half is in each conf/keys/demo.key
-//! node1/conf/     configuration
+//! node1/conf/     configuration; cluster.key is the same for all, peers.txt of all but the first names that one
 //! node1/data/     where directories arrive
 //! node1/db/       what the daemon remembers
 //! node1/log
@@ -24,6 +24,7 @@ use zeroize::Zeroizing;
 use super::node::{self, Node};
 use crate::client::ui;
 use crate::format::ssh::{SecretKey, public_key_line};
+use crate::model::ids::hex;
 use crate::model::vpath::VPath;
 
 /// The directory configuration of each daemon, and the first part of the path that is published to.
@@ -47,6 +48,9 @@ impl Cluster {
         let folder = builder.tempdir().context("can't make a temporary folder")?;
         let cluster = Self { folder, nodes: Vec::new() };
         let public_key = cluster.make_key()?;
+        let mut cluster_key = Zeroizing::new([0; 32]);
+        random(&mut *cluster_key).context("the system gives no random numbers")?;
+        let cluster_key = Zeroizing::new(format!("{}\n", hex(&*cluster_key)));
         for number in NODES {
             let folder = cluster.node_folder(number);
             for name in ["conf/configs", "conf/keys", "data", "db"] {
@@ -56,6 +60,7 @@ impl Cluster {
                 made.with_context(|| format!("can't make {}", path.display()))?;
             }
             write(&folder.join(format!("conf/configs/{CONFIG_NAME}.yaml")), CONFIG.as_bytes(), 0o644)?;
+            write(&folder.join("conf/cluster.key"), cluster_key.as_bytes(), 0o600)?;
             write(&folder.join("conf/keys/demo.key"), format!("{public_key}\n").as_bytes(), 0o644)?;
         }
         Ok(cluster)
@@ -70,17 +75,34 @@ impl Cluster {
         Ok(public_key_line(&secret.public_key(), KEY_COMMENT))
     }
 
-    /// Starts the daemons, and waits until all of them listen.
+    /// Starts the daemons, and waits until all of them listen and the first knows the others.
     pub(super) async fn start(&mut self) -> Result<(), anyhow::Error> {
         ui::note(&format!("starting {} daemons in {}", NODES.count(), self.folder().display()));
         for number in NODES {
-            self.nodes.push(Node::spawn(number, self.node_folder(number))?);
+            let folder = self.node_folder(number);
+            if let Some(first) = self.nodes.first() {
+                write(&folder.join("conf/peers.txt"), format!("{}\n", first.address).as_bytes(), 0o644)?;
+            }
+            self.nodes.push(Node::spawn(number, folder)?);
+            // The others must be told where the first one listens.
+            if self.nodes.len() == 1 {
+                self.show_ready(0).await?;
+            }
         }
-        for node in &mut self.nodes {
-            node.ready().await?;
-            let Some(pid) = node.pid() else { bail!("{} has ended\n{}", node.name, node.log()) };
-            ui::note(&format!("  {}: {}, process {pid}", node.name, node.address));
+        for at in 1..self.nodes.len() {
+            self.show_ready(at).await?;
         }
+        let others = self.nodes.len() - 1;
+        self.nodes[0].meets(others).await?;
+        ui::note(&format!("they know each other; it is enough to name {}", self.nodes[0].name));
+        Ok(())
+    }
+
+    async fn show_ready(&mut self, at: usize) -> Result<(), anyhow::Error> {
+        let node = &mut self.nodes[at];
+        node.ready().await?;
+        let Some(pid) = node.pid() else { bail!("{} has ended\n{}", node.name, node.log()) };
+        ui::note(&format!("  {}: {}, process {pid}", node.name, node.address));
         Ok(())
     }
 
@@ -97,8 +119,9 @@ impl Cluster {
         self.folder().join("key")
     }
 
-    pub(super) fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
-        self.nodes.iter().map(|node| node.address)
+    /// Where the first daemon listens, which tells the others.
+    pub(super) fn entry(&self) -> Option<SocketAddr> {
+        self.nodes.first().map(|node| node.address)
     }
 
     /// Of those that run, as `kill` takes them.

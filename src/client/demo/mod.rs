@@ -31,10 +31,10 @@ const DEFAULT_SOURCE: &str = "doc";
 /// The usual status of a program that was interrupted.
 const INTERRUPTED_STATUS: u8 = 130;
 
-/// Show the main job on this machine: publish a directory to three daemons, compare what arrived.
+/// Show the main job on this machine: publish a directory to a cluster of three daemons, compare what arrived.
 ///
-/// Starts three daemons of this build on 127.0.0.1, 127.0.0.2 and 127.0.0.3 in a temporary folder, makes a key, publishes DIR
-/// with `ciruela sync`, and verifies the three copies. Then it ends the daemons and removes the folder.
+/// Starts three daemons of this build on 127.0.0.1, 127.0.0.2 and 127.0.0.3 in a temporary folder, which form a cluster, makes a
+/// key, publishes DIR with `ciruela sync` to one of them, and verifies the three copies. Then it ends the daemons and removes the folder.
 ///
 /// Exit status: 0 if all three copies are right, 130 if it was interrupted, 1 otherwise.
 #[derive(Debug, Args)]
@@ -157,7 +157,7 @@ fn command(cluster: &Cluster, source: &Path, path: &VPath) -> Vec<OsString> {
     what.push(format!(":{path}"));
     let mut command = vec![program, "sync".into(), "-i".into(), cluster.key().into(), "--append".into(), what];
     command.push("-m".into());
-    command.extend(cluster.addresses().map(|address| address.to_string().into()));
+    command.extend(cluster.entry().map(|address| address.to_string().into()));
     command
 }
 
@@ -165,7 +165,7 @@ fn going_on(cluster: &Cluster, source: &Path) -> String {
     // At the first path there is something already.
     let command = command(cluster, source, &destination(source, "-2"));
     let (pids, folder) = (cluster.pids(), shell_word(cluster.folder().as_os_str()));
-    let first = cluster.addresses().next().map(|address| address.to_string()).unwrap_or_default();
+    let first = cluster.entry().map(|address| address.to_string()).unwrap_or_default();
     format!(
         "the daemons keep running; go on by hand:\n  \
          change something, and publish it under another name:\n    {}\n  \

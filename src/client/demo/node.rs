@@ -25,6 +25,8 @@ use crate::model::limits;
 const STAY: &[u8] = b"stay\n";
 /// What a daemon says once it takes connections.
 const LISTENING: &str = "listening address=";
+/// What it says of each other node that it finds.
+const ANOTHER_NODE: &str = " a node is there ";
 /// How often the log is looked at until then.
 const LOG_LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
@@ -118,18 +120,40 @@ impl Node {
         Ok(())
     }
 
+    /// Waits until it knows so many other nodes.
+    pub(super) async fn meets(&mut self, others: usize) -> Result<(), anyhow::Error> {
+        let max = limits::DEMO_START_TIMEOUT;
+        let known = |log: &str| (log.matches(ANOTHER_NODE).count() >= others).then_some(Ok(()));
+        match timeout(max, self.logged(known)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => bail!("{} did not find the others: {error:#}\n{}", self.name, self.log()),
+            Err(_) => bail!("{} did not find the others within {} s\n{}", self.name, max.as_secs(), self.log()),
+        }
+    }
+
     /// The address that its log tells.
     async fn listening(&mut self) -> Result<SocketAddr, anyhow::Error> {
+        self.logged(|log| {
+            // A line without its end may lack the end of the address.
+            let lines = log.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+            let (_, address) = lines.into_iter().find_map(|line| line.split_once(LISTENING))?;
+            Some(address.trim().parse().map_err(|_| anyhow!("its log names no address: {address:?}")))
+        })
+        .await
+    }
+
+    /// Looks at its log again and again until that tells what is wanted.
+    async fn logged<T>(
+        &mut self,
+        wanted: impl Fn(&str) -> Option<Result<T, anyhow::Error>>,
+    ) -> Result<T, anyhow::Error> {
         let mut looks = interval(LOG_LOOK_INTERVAL);
         loop {
             looks.tick().await;
             let ended = self.child.try_wait().context("can't look after it")?;
             let log = std::fs::read(log_path(&self.folder)).context("can't read its log")?;
-            let log = String::from_utf8_lossy(&log);
-            // A line without its end may lack the end of the address.
-            let lines = log.split_inclusive('\n').filter(|line| line.ends_with('\n'));
-            if let Some((_, address)) = lines.into_iter().find_map(|line| line.split_once(LISTENING)) {
-                return address.trim().parse().map_err(|_| anyhow!("its log names no address: {address:?}"));
+            if let Some(told) = wanted(&String::from_utf8_lossy(&log)) {
+                return told;
             }
             if let Some(status) = ended {
                 bail!("it ended with {status}");

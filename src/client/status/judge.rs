@@ -28,13 +28,15 @@ pub(super) struct Node {
     pub(super) standing: BTreeMap<String, Standing>,
 }
 
-/// How a directory or path stands on one machine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How a directory or path stands on one machine, the worst last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Standing {
     /// As on most others, and all in place.
     Current,
     /// It knows what should be there, and not all of that is in place.
     Deploying,
+    /// What holds isn't what is visible, and in an append-only directory what is visible stays: somebody must decide.
+    Conflict,
     /// Most others, or newer ones, have other heads.
     Behind,
 }
@@ -44,6 +46,7 @@ impl Standing {
         match self {
             Self::Current => "current",
             Self::Deploying => "deploying",
+            Self::Conflict => "conflict",
             Self::Behind => "behind",
         }
     }
@@ -136,12 +139,11 @@ fn judge_directories(nodes: &mut [Node]) {
             if !page.directories.contains(&directory) {
                 continue;
             }
-            let standing = if Some(fingerprint(page, &directory)) != right {
-                Standing::Behind
-            } else if page.paths_of(&directory).all(PathEntry::is_done) {
-                Standing::Current
+            let standing = if Some(fingerprint(page, &directory)) == right {
+                let worst = page.paths_of(&directory).map(PathEntry::standing).max();
+                worst.unwrap_or(Standing::Current)
             } else {
-                Standing::Deploying
+                Standing::Behind
             };
             node.standing.insert(directory.clone(), standing);
         }
@@ -169,7 +171,7 @@ fn judge_path(nodes: &mut [Node], path: &VPath) {
         let carries = page.directories.iter().any(|directory| directory == path.key());
         let standing = match (node.entry(path), &newest) {
             (Some(entry), Some((change, image))) if entry.change == *change || entry.image == *image => {
-                if entry.is_done() { Standing::Current } else { Standing::Deploying }
+                entry.standing()
             }
             (None, None) if carries => Standing::Current,
             (Some(_), _) => Standing::Behind,

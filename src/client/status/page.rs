@@ -5,6 +5,11 @@ use std::net::SocketAddr;
 
 use serde::Deserialize;
 
+use super::judge::Standing;
+
+/// Characters of an image's or change's id that are shown.
+const ID_CHARS: usize = 16;
+
 /// The page.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct StatusPage {
@@ -77,8 +82,25 @@ impl PathEntry {
         self.state == "done" || (self.state == "collect" && self.visible == self.image)
     }
 
+    /// Another image is visible, and stays.
+    pub(super) fn is_conflict(&self) -> bool {
+        self.state == "conflict"
+    }
+
+    /// On a machine that has the right head.
+    pub(super) fn standing(&self) -> Standing {
+        match () {
+            () if self.is_done() => Standing::Current,
+            () if self.is_conflict() => Standing::Conflict,
+            () => Standing::Deploying,
+        }
+    }
+
     /// `fetch 45 %, waits: no source`.
     pub(super) fn words(&self) -> String {
+        if let (true, Some(visible), Some(image)) = (self.is_conflict(), &self.visible, &self.image) {
+            return format!("conflict: {} is there and stays, {} should be", short(visible), short(image));
+        }
         let percent = match self.bytes_total {
             0 => String::new(),
             total => format!(" {} %", u128::from(self.bytes_done) * 100 / u128::from(total)),
@@ -86,4 +108,9 @@ impl PathEntry {
         let waiting = self.waiting.as_ref().map_or_else(String::new, |what| format!(", waits: {what}"));
         format!("{}{percent}{waiting}", self.state)
     }
+}
+
+/// The first characters of an id.
+pub(super) fn short(id: &str) -> String {
+    id.chars().take(ID_CHARS).collect()
 }

@@ -3,13 +3,10 @@
 use std::time::Duration;
 
 use super::judge::{Judged, Node, Standing};
-use super::page::StatusPage;
+use super::page::{StatusPage, short};
 use crate::client::ui;
 use crate::model::limits;
 use crate::model::vpath::VPath;
-
-/// Characters of an image's or change's id that are shown.
-const ID_CHARS: usize = 16;
 
 /// The whole text, without a line end at its end.
 pub(super) fn text(judged: &Judged, path: Option<&VPath>) -> String {
@@ -56,14 +53,16 @@ fn on_path(node: &Node, path: &VPath) -> [String; 4] {
     let standing = node.standing.get(path.as_str());
     let standing = standing.map_or_else(|| "not carried".to_owned(), |standing| shown(*standing));
     let Some(entry) = node.entry(path) else { return [standing, "-".to_owned(), "-".to_owned(), "-".to_owned()] };
-    let short = |id: &str| id.chars().take(ID_CHARS).collect();
     let image = entry.image.as_deref().map_or_else(|| "-".to_owned(), short);
     [standing, image, short(&entry.change), entry.words()]
 }
 
 /// What somebody should look at is in capitals.
 fn shown(standing: Standing) -> String {
-    if standing == Standing::Behind { standing.word().to_uppercase() } else { standing.word().to_owned() }
+    match standing {
+        Standing::Behind | Standing::Conflict => standing.word().to_uppercase(),
+        Standing::Current | Standing::Deploying => standing.word().to_owned(),
+    }
 }
 
 /// The two greatest units.
@@ -93,7 +92,8 @@ fn summary(judged: &Judged) -> String {
     let unreachable = count(|node| node.page.is_err());
     let behind = count(|node| node.standing.values().any(|one| *one == Standing::Behind));
     let deploying = count(|node| node.standing.values().any(|one| *one == Standing::Deploying));
-    let parts = [(unreachable, "unreachable"), (behind, "behind"), (deploying, "deploying")];
+    let conflict = count(|node| node.standing.values().any(|one| *one == Standing::Conflict));
+    let parts = [(unreachable, "unreachable"), (behind, "behind"), (conflict, "in conflict"), (deploying, "deploying")];
     let parts = parts.into_iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"));
     let machines = match judged.nodes.len() {
         1 => "1 machine".to_owned(),

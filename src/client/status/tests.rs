@@ -67,6 +67,23 @@ fn what_is_known_and_not_there_is_no_lag() {
 }
 
 #[test]
+fn a_conflict_is_no_deployment() {
+    let mut conflict = entry("/d/x", "c1", 1, "conflict");
+    (conflict["visible"], conflict["image"]) = ("0123456789abcdefXX".into(), "fedcba9876543210XX".into());
+    let pages = [(1, page(1, "a", &[entry("/d/x", "c1", 1, "done")])), (2, page(2, "a", &[conflict]))];
+    let path = "/d/x".parse().expect("valid");
+    let words = "conflict: 0123456789abcdef is there and stays, fedcba9876543210 should be";
+    for path in [None, Some(&path)] {
+        let judged = Judged::of(gathered(&pages), path);
+        assert_eq!(standings(&judged), [Some(Standing::Current), Some(Standing::Conflict)]);
+        assert!(!judged.is_current());
+        let text = table::text(&judged, path);
+        assert!(text.contains("CONFLICT") && text.contains(words), "{text}");
+        assert!(text.ends_with("2 machines, 1 in conflict"), "{text}");
+    }
+}
+
+#[test]
 fn one_path() {
     let path = "/d/x".parse().expect("valid");
     let other = json!({ "version": "1", "hostname": "other", "machine_id": "09", "directories": ["e"], "paths": [] });

@@ -4,7 +4,7 @@
 //! same checks of who signed what, so no path of the code can skip one. Registering what was accepted is left to `node`.
 
 use crate::format::{change, signature};
-use crate::model::change::{Change, SignedChange, Verb};
+use crate::model::change::{Change, Rank, SignedChange, Verb};
 use crate::model::directory::{DirectoryConfig, NodeConfig};
 use crate::model::ids::{ChangeId, ImageId};
 use crate::model::key::{NamedKey, PublicKey, Scheme};
@@ -68,8 +68,13 @@ pub fn decide_from_node(
 
 /// Whether a change takes the place of another one at the same path: the later (stamp, id), in an append-only directory
 /// the earlier one. A total order, so it doesn't matter who compares what with what first.
-pub fn wins(directory: &DirectoryConfig, change: (Stamp, ChangeId), head: (Stamp, ChangeId)) -> bool {
+pub fn wins(directory: &DirectoryConfig, change: Rank, head: Rank) -> bool {
     if directory.append_only { change < head } else { change > head }
+}
+
+/// What decides whether it wins.
+pub fn rank(change: &Change) -> Rank {
+    Rank { stamp: change.stamp, id: change::id(change) }
 }
 
 /// What doesn't depend on the head.
@@ -167,10 +172,10 @@ fn against_head(change: &Change, directory: &DirectoryConfig, head: Option<Head<
 
 fn against_admitted(change: &Change, directory: &DirectoryConfig, head: Option<Head<'_>>) -> Verdict {
     let Some(head) = head else { return Verdict::Accept };
-    let id = change::id(change);
-    if id == head.id {
+    let (rank, held) = (rank(change), Rank { stamp: head.change.change.stamp, id: head.id });
+    if rank == held {
         Verdict::Have
-    } else if wins(directory, (change.stamp, id), (head.change.change.stamp, head.id)) {
+    } else if wins(directory, rank, held) {
         Verdict::Accept
     } else {
         Verdict::Superseded(Box::new(head.change.clone()))

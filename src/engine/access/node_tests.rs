@@ -104,7 +104,7 @@ proptest! {
     fn wins_is_a_strict_total_order(append in any::<bool>(), keys in prop::array::uniform3((0_u64..3, 0_u8..3))) {
         let config = config();
         let directory = &config.directories[if append { "append" } else { "replace" }];
-        let [a, b, c] = keys.map(|(stamp, id)| (Stamp(stamp), ChangeId::new([id; 32])));
+        let [a, b, c] = keys.map(|(stamp, id)| Rank { stamp: Stamp(stamp), id: ChangeId::new([id; 32]) });
         prop_assert!(!wins(directory, a, a));
         prop_assert_eq!(a != b, wins(directory, a, b) != wins(directory, b, a));
         prop_assert!(!(wins(directory, a, b) && wins(directory, b, c)) || wins(directory, a, c));

@@ -43,8 +43,8 @@ use self::table::{Entry, Life, Table};
 use self::values::{Flood, OwnValues};
 use crate::engine::contract::{Engine, Outbox};
 use crate::format::gossip::{Item, MemberId, PageEntry, PageWriter, SessionId, is_address};
+use crate::model::change::Rank;
 use crate::model::heads::HeadsFingerprint;
-use crate::model::ids::ChangeId;
 use crate::model::limits;
 use crate::model::peer::{ClusterKey, NodeId, NodeInfo};
 use crate::model::time::{Now, Time};
@@ -66,7 +66,7 @@ pub enum Input {
     /// The directory isn't carried any more.
     NoHeads { directory: Box<str> },
     /// Somebody connected here waits for this change, or doesn't any more.
-    Watch { path: VPath, change: ChangeId, on: bool },
+    Watch { path: VPath, change: Rank, on: bool },
     /// A report for a watching node, to be sent until it is acknowledged, dropped, or the node is down. Numbers are the caller's, unique for each
     /// node; the same one again takes the place of the first.
     SendReport { to: NodeId, number: u64, body: Bytes },
@@ -98,7 +98,7 @@ pub enum Effect {
     /// Its heads of a directory that both carry differ from ours. Comes again and again while they do. No answer.
     Differs { node: NodeId, directory: Box<str> },
     /// Somebody at that node waits for a change, or doesn't any more. No answer.
-    Watched { node: NodeId, path: VPath, change: ChangeId, on: bool },
+    Watched { node: NodeId, path: VPath, change: Rank, on: bool },
     /// A report, perhaps again. Answered by [`Input::AckReport`].
     ReportReceived { from: NodeId, number: u64, body: Bytes },
     /// A report was acknowledged: comes once for each. No answer.
@@ -204,7 +204,7 @@ impl Gossip {
     }
 
     /// Live nodes at which somebody waits for a change of the path.
-    pub fn watchers<'a>(&'a self, path: &'a VPath) -> impl Iterator<Item = (&'a NodeId, &'a ChangeId)> {
+    pub fn watchers<'a>(&'a self, path: &'a VPath) -> impl Iterator<Item = (&'a NodeId, &'a Rank)> {
         self.table.watchers(path)
     }
 

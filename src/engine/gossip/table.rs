@@ -11,7 +11,8 @@ use super::Effect;
 use super::values::{Known, Taken};
 use crate::engine::contract::Outbox;
 use crate::format::gossip::MemberId;
-use crate::model::ids::{ChangeId, MachineId};
+use crate::model::change::Rank;
+use crate::model::ids::MachineId;
 use crate::model::limits;
 use crate::model::peer::{NodeId, NodeInfo};
 use crate::model::time::Time;
@@ -140,7 +141,7 @@ impl Table {
         entries.filter(move |entry| now.since(entry.up_since) >= limits::ASK_AFTER)
     }
 
-    pub(super) fn watchers<'a>(&'a self, path: &'a VPath) -> impl Iterator<Item = (&'a NodeId, &'a ChangeId)> {
+    pub(super) fn watchers<'a>(&'a self, path: &'a VPath) -> impl Iterator<Item = (&'a NodeId, &'a Rank)> {
         let watching = self.watching.iter().filter_map(|key| self.entries.get(key));
         watching.filter(|entry| entry.told).flat_map(move |entry| {
             let here = entry.values.watches().filter(move |watch| watch.0 == *path);

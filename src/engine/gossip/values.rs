@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::table::Key;
 use crate::format::gossip::{Envelope, Item, MemberId, Part, read_about, read_watch, write_about, write_watch};
-use crate::model::ids::ChangeId;
+use crate::model::change::Rank;
 use crate::model::limits;
 use crate::model::peer::NodeInfo;
 use crate::model::vpath::VPath;
@@ -26,7 +26,7 @@ fn version(slot: u32, counter: u64) -> u64 {
 pub(super) struct OwnValues {
     /// By slot: version and bytes. Slots of watches that are over stay, empty, until they are used again.
     slots: BTreeMap<u32, (u64, Bytes)>,
-    watches: BTreeMap<(VPath, ChangeId), u32>,
+    watches: BTreeMap<(VPath, Rank), u32>,
     free: BTreeSet<u32>,
     counter: u64,
     sum: u64,
@@ -56,7 +56,7 @@ impl OwnValues {
     }
 
     /// Somebody waits, or waits no longer; gives the slot if that changed anything that can be told.
-    pub(super) fn watch(&mut self, path: VPath, change: ChangeId, on: bool) -> Option<u32> {
+    pub(super) fn watch(&mut self, path: VPath, change: Rank, on: bool) -> Option<u32> {
         let watch = (path, change);
         if !on {
             let slot = self.watches.remove(&watch)?;
@@ -135,7 +135,7 @@ impl OwnedPart {
 #[derive(Debug, Default)]
 pub(super) struct Known {
     about: Option<(u64, About)>,
-    watches: BTreeMap<u32, (u64, Option<(VPath, ChangeId)>)>,
+    watches: BTreeMap<u32, (u64, Option<(VPath, Rank)>)>,
     partial: BTreeMap<u32, Partial>,
     sum: u64,
 }
@@ -167,7 +167,7 @@ pub(super) enum Taken {
     /// It leaves.
     Left,
     /// One watch is over, another one begins.
-    Watch { off: Option<(VPath, ChangeId)>, on: Option<(VPath, ChangeId)> },
+    Watch { off: Option<(VPath, Rank)>, on: Option<(VPath, Rank)> },
 }
 
 impl Known {
@@ -195,7 +195,7 @@ impl Known {
         self.sum
     }
 
-    pub(super) fn watches(&self) -> impl Iterator<Item = &(VPath, ChangeId)> {
+    pub(super) fn watches(&self) -> impl Iterator<Item = &(VPath, Rank)> {
         self.watches.values().filter_map(|(_, watch)| watch.as_ref())
     }
 
@@ -204,7 +204,7 @@ impl Known {
         let about = self.about.as_ref().map(|(counter, _)| {
             (ABOUT, *counter, self.info().map_or_else(Bytes::new, |info| write_about(info).0.into()))
         });
-        let watch = |watch: &(VPath, ChangeId)| Bytes::from(write_watch(&watch.0, watch.1));
+        let watch = |watch: &(VPath, Rank)| Bytes::from(write_watch(&watch.0, watch.1));
         let watches = self
             .watches
             .iter()

@@ -81,6 +81,11 @@ impl Connections {
         Some(Lost { standing: gone.standing, dialed: gone.end.dialed(), asked: gone.asked.into_values().collect() })
     }
 
+    /// Where the other end is found: a node where it listens, a client where it comes from.
+    pub(super) fn who(&self, connection: ConnectionId) -> Option<SocketAddr> {
+        self.node(connection).map(|node| node.address).or_else(|| self.remote(connection))
+    }
+
     /// Where the other end is.
     pub(super) fn remote(&self, connection: ConnectionId) -> Option<SocketAddr> {
         self.by_id.get(&connection).map(|connection| match connection.end {

@@ -118,7 +118,7 @@ pub enum Note {
     /// A step failed and will be tried again.
     Paused { path: VPath, failure: Failure },
     /// A source isn't asked any more for an image.
-    SourceDropped { connection: ConnectionId, image: ImageId, reason: String },
+    SourceDropped { from: Option<SocketAddr>, image: ImageId, reason: String },
     /// Another node has taken a change.
     Learned { path: VPath, image: Option<ImageId> },
     /// The heads of a directory were compared with another node's.
@@ -126,7 +126,7 @@ pub enum Note {
     /// That broke off.
     CatchUpBroken { directory: Box<str>, address: SocketAddr, reason: String },
     /// Another node says that it got a wrong block from here.
-    ToldCorrupt { connection: ConnectionId, image: ImageId, block: u64 },
+    ToldCorrupt { from: Option<SocketAddr>, image: ImageId, block: u64 },
     /// Another node is there.
     NodeUp { address: SocketAddr, hostname: Box<str> },
     /// It isn't any more.

@@ -33,7 +33,7 @@ use self::register::{Heads, Registration};
 pub use self::serve::Serving;
 use self::serve::Uploads;
 pub use self::status::{MemberStatus, NodeStatus, PathStatus};
-use self::watch::{Ending, Watch};
+use self::watch::{Ending, Watch, conflict, superseded};
 use super::catch_up::{self, CatchUp};
 use super::contract::{Engine, Outbox, earlier};
 use super::deploy::{self, Deploys};
@@ -192,11 +192,11 @@ impl Node {
                     self.done(now, &path, ending, outbox);
                 }
                 deploy::Effect::Superseded { path, change, image } => {
-                    let reason = "a newer change took its place".to_owned();
+                    let reason = self.config.serves(&path).map_or_else(String::new, |directory| superseded(directory));
                     self.given_up(now, &path, (change, image), ("superseded", reason), outbox);
                 }
                 deploy::Effect::Conflict { path, change, image, standing } => {
-                    let reason = format!("image {standing} is visible, and in an append-only directory it stays");
+                    let reason = conflict(standing);
                     self.given_up(now, &path, (change, image), ("conflict", reason), outbox);
                 }
                 deploy::Effect::Cancelled { path, change, image } => {
@@ -271,7 +271,11 @@ impl Node {
                     notify(connection, Notification::Cluster(notice), outbox);
                 }
                 fetch::Effect::Dropped { connection, image, reason } => {
-                    outbox.push(Effect::Note(Note::SourceDropped { connection, image, reason }));
+                    outbox.push(Effect::Note(Note::SourceDropped {
+                        from: self.connections.who(connection),
+                        image,
+                        reason,
+                    }));
                 }
             }
         }

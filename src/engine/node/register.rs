@@ -11,7 +11,7 @@ use crate::engine::deploy;
 use crate::format::change;
 use crate::format::record::{CommittedRecord, HeadRecord, IntentRecord};
 use crate::format::wire::{ChangeAnswer, Response, SubmitAnswer, VerdictWord};
-use crate::model::change::SignedChange;
+use crate::model::change::{Rank, SignedChange};
 use crate::model::directory::DirectoryConfig;
 use crate::model::fingerprint::FileIdentity;
 use crate::model::ids::{ChangeId, ImageId};
@@ -223,9 +223,10 @@ impl Node {
     }
 
     fn follow_head(&mut self, now: Now, client: ConnectionId, path: &VPath, outbox: &mut Outbox<Effect>) {
-        let head = self.heads.change(path).and_then(|(id, signed)| Some((id, signed.change.image?)));
-        if let Some(head) = head {
-            self.follow(now, client, path, head, outbox);
+        let Some((id, signed)) = self.heads.change(path) else { return };
+        let rank = Rank { stamp: signed.change.stamp, id };
+        if let Some(image) = signed.change.image {
+            self.follow(now, client, path, (rank, image), outbox);
         }
     }
 

@@ -101,7 +101,7 @@ impl Node {
         let visible = self.heads.committed_at(path).map(|committed| committed.image);
         let idle = match self.config.serves(path) {
             _ if self.heads.is_committed(path) => "done",
-            Some(directory) if directory.append_only && visible.is_some() => "conflict",
+            Some(_) if self.conflict(path).is_some() => "conflict",
             Some(_) | None => "not configured",
         };
         Some(PathStatus {

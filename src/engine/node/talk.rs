@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use super::connections::Asked;
 use super::links::Need;
 use super::proposals::Asker;
-use super::{Effect, Node};
+use super::{Effect, Node, Note};
 use crate::engine::contract::Outbox;
 use crate::engine::{catch_up, fetch};
 use crate::format::wire::{NodeRequest, NodeResponse, Notice, Response};
@@ -51,7 +51,8 @@ impl Node {
             }
             // What is read here is checked before it is sent: it was spoilt on the way, or the other's memory is bad.
             Notice::Corrupt { image, block } if is_node => {
-                outbox.push(Effect::Note(super::Note::ToldCorrupt { connection, image, block }));
+                let from = self.connections.who(connection);
+                outbox.push(Effect::Note(Note::ToldCorrupt { from, image, block }));
             }
             Notice::SyncComplete { directory, fingerprint } => {
                 if let Some(node) = node {

@@ -8,9 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::connections::notify;
 use super::{Effect, Node};
 use crate::engine::contract::Outbox;
-use crate::engine::{gossip, report};
+use crate::engine::{access, gossip, report};
 use crate::format::report::Standing;
 use crate::format::wire::{ImageEvent, Notice, Notification, Outcome, Progress};
+use crate::model::change::Rank;
+use crate::model::directory::DirectoryConfig;
 use crate::model::failure::FailureKind;
 use crate::model::ids::{ChangeId, ImageId};
 use crate::model::limits;
@@ -34,14 +36,20 @@ pub(super) struct Watch {
 /// What a client waits for at a path.
 #[derive(Debug)]
 struct Following {
-    change: ChangeId,
+    change: Rank,
+    image: ImageId,
     /// Of the news that it was told last.
     version: u64,
 }
 
 impl Watch {
     pub(super) fn is_followed(&self, path: &VPath, change: ChangeId) -> bool {
-        self.followers.values().any(|paths| paths.get(path).is_some_and(|following| following.change == change))
+        self.followers.values().any(|paths| paths.get(path).is_some_and(|following| following.change.id == change))
+    }
+
+    /// What is waited for at the path.
+    fn followed<'a>(&'a self, path: &'a VPath) -> impl Iterator<Item = (Rank, ImageId)> + 'a {
+        self.followers.values().filter_map(|paths| paths.get(path)).map(|following| (following.change, following.image))
     }
 
     /// Something changed at the path.
@@ -69,7 +77,7 @@ pub(super) struct Ending<'a> {
     pub(super) change: ChangeId,
     pub(super) image: ImageId,
     /// In one word.
-    pub(super) result: &'static str,
+    pub(super) result: &'a str,
     /// Why, if that isn't obvious.
     pub(super) reason: Option<&'a str>,
     pub(super) bytes_reused: u64,
@@ -83,15 +91,15 @@ impl Node {
         now: Now,
         connection: ConnectionId,
         path: &VPath,
-        (change, image): (ChangeId, ImageId),
+        (change, image): (Rank, ImageId),
         outbox: &mut Outbox<Effect>,
     ) {
         let paths = self.watch.followers.entry(connection).or_default();
-        let before = paths.insert(path.clone(), Following { change, version: 0 });
+        let before = paths.insert(path.clone(), Following { change, image, version: 0 });
         if let Some(before) = before.filter(|before| before.change != change) {
             self.unwatch(now, path, before.change, outbox);
         }
-        if self.cluster.watching.watch(path, change, image) {
+        if self.cluster.watching.watch(path, change.id, image) {
             self.gossip(now, gossip::Input::Watch { path: path.clone(), change, on: true }, outbox);
         }
         self.watch.touch(path);
@@ -116,9 +124,9 @@ impl Node {
         }
     }
 
-    fn unwatch(&mut self, now: Now, path: &VPath, change: ChangeId, outbox: &mut Outbox<Effect>) {
-        if !self.watch.is_followed(path, change) {
-            self.cluster.watching.unwatch(path, change);
+    fn unwatch(&mut self, now: Now, path: &VPath, change: Rank, outbox: &mut Outbox<Effect>) {
+        if !self.watch.is_followed(path, change.id) {
+            self.cluster.watching.unwatch(path, change.id);
             self.gossip(now, gossip::Input::Watch { path: path.clone(), change, on: false }, outbox);
         }
     }
@@ -151,18 +159,9 @@ impl Node {
                 None => {}
             }
         }
-        let bytes = bytes_reused + bytes_fetched;
-        let standing = Standing {
-            state: result.to_owned(),
-            result: Some(result.to_owned()),
-            reason: reason.map(str::to_owned),
-            bytes_done: bytes,
-            bytes_total: bytes,
-            bytes_reused,
-            bytes_fetched,
-            ..Standing::default()
-        };
+        let standing = Standing::ended(result, reason.map(str::to_owned), (bytes_reused, bytes_fetched));
         self.tell_all_standing(now, path, change, standing, outbox);
+        self.stand_others(now, path, outbox);
     }
 
     /// A change of another node's was not taken here.
@@ -183,19 +182,54 @@ impl Node {
 
     /// Tells those who watch the path elsewhere, and remembers for the clients here, how it stands.
     pub(super) fn stand(&mut self, now: Now, path: &VPath, outbox: &mut Outbox<Effect>) {
-        if let Some((change, reason)) = self.watch.refused.get(path).cloned() {
-            let refused = || Some("refused".to_owned());
-            let standing = Standing {
-                state: "refused".to_owned(),
-                result: refused(),
-                reason: Some(reason),
-                ..Standing::default()
-            };
-            self.tell_all_standing(now, path, change, standing, outbox);
-        }
         if let Some((change, standing)) = self.standing(path) {
             self.tell_all_standing(now, path, change, standing, outbox);
         }
+        self.stand_others(now, path, outbox);
+    }
+
+    /// The same for changes that are watched and don't hold: once.
+    fn stand_others(&mut self, now: Now, path: &VPath, outbox: &mut Outbox<Effect>) {
+        let watched = self.cluster.reporting.watched(path).chain(self.watch.followed(path).map(|(rank, _)| rank));
+        for rank in watched.collect::<BTreeSet<_>>() {
+            let change = rank.id;
+            let told = self.cluster.reporting.has_ended(path, change)
+                || self.cluster.watching.ended(path, change, self.links.me).is_some();
+            let Some(standing) = self.standing_of_other(path, rank).filter(|_| !told) else { continue };
+            let follower = self.watch.followed(path).find(|(followed, _)| *followed == rank);
+            let Some((_, image)) = follower else {
+                self.tell_all_standing(now, path, change, standing, outbox);
+                continue;
+            };
+            let Standing { result, reason, bytes_reused, bytes_fetched, .. } = &standing;
+            let (result, reason) = (result.as_deref().unwrap_or_default(), reason.as_deref());
+            let (bytes_reused, bytes_fetched) = (*bytes_reused, *bytes_fetched);
+            let ending = Ending { change, image, result, reason, bytes_reused, bytes_fetched };
+            self.outcome(now, path, ending, outbox);
+        }
+    }
+
+    /// How a change that doesn't hold at the path ended here, if it did.
+    fn standing_of_other(&self, path: &VPath, rank: Rank) -> Option<Standing> {
+        let head = self.heads.change(path);
+        let under_way = self.deploys.status(path).is_some_and(|status| status.change == rank.id);
+        if head.is_some_and(|(id, _)| id == rank.id) || under_way {
+            return None;
+        }
+        let directory = self.config.serves(path)?;
+        if let Some(reason) = self.catch_ups.withdrawn(rank.id) {
+            return Some(Standing::ended("failed", Some(reason.to_owned()), (0, 0)));
+        }
+        let committed = self.heads.committed_at(path).filter(|committed| committed.change == rank.id);
+        if let Some(committed) = committed.filter(|_| directory.append_only) {
+            return Some(Standing::ended("done", None, (committed.bytes_reused, committed.bytes_fetched)));
+        }
+        if let Some((_, reason)) = self.watch.refused.get(path).filter(|(change, _)| *change == rank.id) {
+            return Some(Standing::ended("refused", Some(reason.clone()), (0, 0)));
+        }
+        let (id, head) = head?;
+        let lost = access::wins(directory, Rank { stamp: head.change.stamp, id }, rank);
+        lost.then(|| Standing::ended("superseded", Some(superseded(directory)), (0, 0)))
     }
 
     fn tell_all_standing(
@@ -229,26 +263,27 @@ impl Node {
             };
             return Some((change, standing));
         }
+        let committed = self.heads.committed_at(path)?;
+        if let Some(standing) = self.conflict(path) {
+            return Some((change, Standing::ended("conflict", Some(conflict(standing)), (0, 0))));
+        }
         if !self.heads.is_committed(path) {
             return None;
         }
-        let committed = self.heads.committed_at(path)?;
-        let (result, bytes_reused, bytes_fetched) = if committed.change == change {
-            ("done", committed.bytes_reused, committed.bytes_fetched)
+        let (result, bytes) = if committed.change == change {
+            ("done", (committed.bytes_reused, committed.bytes_fetched))
         } else {
-            ("already", 0, 0)
+            ("already", (0, 0))
         };
-        let bytes = bytes_reused + bytes_fetched;
-        let standing = Standing {
-            state: "done".to_owned(),
-            result: Some(result.to_owned()),
-            bytes_done: bytes,
-            bytes_total: bytes,
-            bytes_reused,
-            bytes_fetched,
-            ..Standing::default()
-        };
-        Some((change, standing))
+        Some((change, Standing { state: "done".to_owned(), ..Standing::ended(result, None, bytes) }))
+    }
+
+    /// The image that stays visible in an append-only directory although another one should be there.
+    pub(super) fn conflict(&self, path: &VPath) -> Option<ImageId> {
+        let visible = self.heads.committed_at(path)?.image;
+        let append_only = self.config.serves(path)?.append_only;
+        let idle = self.deploys.status(path).is_none_or(|status| status.reported);
+        (append_only && idle && !self.heads.is_committed(path)).then_some(visible)
     }
 
     /// Another node has reported.
@@ -293,7 +328,7 @@ impl Node {
                 continue;
             }
             for (path, following) in paths {
-                let news = self.cluster.watching.news(path, following.change, following.version);
+                let news = self.cluster.watching.news(path, following.change.id, following.version);
                 let Some((nodes, version)) = news else { continue };
                 following.version = version;
                 self.watch.news |= !nodes.complete;
@@ -315,6 +350,17 @@ impl Node {
             state: status.step.to_owned(),
         })
     }
+}
+
+/// Why a change lost.
+pub(super) fn superseded(directory: &DirectoryConfig) -> String {
+    let which = if directory.append_only { "an older" } else { "a newer" };
+    format!("{which} change took its place")
+}
+
+/// Why a change isn't made visible.
+pub(super) fn conflict(standing: ImageId) -> String {
+    format!("image {standing} is visible, and in an append-only directory it stays")
 }
 
 fn published_ending(event: ImageEvent, reason: Option<&str>) -> Notification {

@@ -4,17 +4,18 @@ use std::collections::BTreeMap;
 
 use crate::engine::contract::{Engine, Outbox};
 use crate::format::report::{self, Standing};
+use crate::model::change::Rank;
 use crate::model::ids::ChangeId;
 use crate::model::limits;
 use crate::model::peer::NodeId;
-use crate::model::time::{Now, Time};
+use crate::model::time::{Now, Stamp, Time};
 use crate::model::vpath::VPath;
 
 /// What can happen.
 #[derive(Debug)]
 pub enum Input {
     /// Gossip: somebody connected to the node waits for the change at the path, or does no more.
-    Watched { node: NodeId, path: VPath, change: ChangeId, on: bool },
+    Watched { node: NodeId, path: VPath, change: Rank, on: bool },
     /// How the change fares here; nothing is kept of changes that nobody watches, so it is also to be said when a watch
     /// begins.
     Standing { path: VPath, change: ChangeId, standing: Standing },
@@ -46,6 +47,8 @@ pub struct Reporting {
 /// A change that somebody watches.
 #[derive(Debug, Default)]
 struct Watch {
+    /// Of the change.
+    stamp: Stamp,
     /// With the number of the last report to each, while that isn't acknowledged.
     watchers: BTreeMap<NodeId, Option<u64>>,
     standing: Option<Standing>,
@@ -57,9 +60,16 @@ struct Watch {
 
 impl Reporting {
     /// The changes at a path that somebody watches: what holds there now, or didn't come to hold.
-    pub fn watched(&self, path: &VPath) -> impl Iterator<Item = ChangeId> {
+    pub fn watched(&self, path: &VPath) -> impl Iterator<Item = Rank> {
         let first = (path.clone(), ChangeId::new([0; ChangeId::LEN]));
-        self.watches.range(first..).map(|(key, _)| key).take_while(move |key| key.0 == *path).map(|key| key.1)
+        let here = self.watches.range(first..).take_while(move |((at, _), _)| at == path);
+        here.map(|((_, id), watch)| Rank { stamp: watch.stamp, id: *id })
+    }
+
+    /// Whether the watchers of a change know how it ended here.
+    pub fn has_ended(&self, path: &VPath, change: ChangeId) -> bool {
+        let watch = self.watches.get(&(path.clone(), change));
+        watch.and_then(|watch| watch.standing.as_ref()).is_some_and(|standing| standing.result.is_some())
     }
 
     /// Reports that weren't acknowledged yet.
@@ -67,12 +77,13 @@ impl Reporting {
         self.open.len()
     }
 
-    fn watch(&mut self, node: NodeId, key: &(VPath, ChangeId), outbox: &mut Outbox<Effect>) {
+    fn watch(&mut self, node: NodeId, path: VPath, change: Rank, outbox: &mut Outbox<Effect>) {
+        let key = &(path, change.id);
         let known = self.watches.contains_key(key);
         if !known && self.watches.len() >= limits::WATCHES_MAX {
             return;
         }
-        let watch = self.watches.entry(key.clone()).or_default();
+        let watch = self.watches.entry(key.clone()).or_insert(Watch { stamp: change.stamp, ..Watch::default() });
         if watch.watchers.len() >= limits::WATCHERS_MAX || watch.watchers.contains_key(&node) {
             return;
         }
@@ -161,8 +172,8 @@ impl Engine for Reporting {
 
     fn handle(&mut self, now: Now, input: Input, outbox: &mut Outbox<Effect>) {
         match input {
-            Input::Watched { node, path, change, on: true } => self.watch(node, &(path, change), outbox),
-            Input::Watched { node, path, change, on: false } => self.unwatch(node, &(path, change), outbox),
+            Input::Watched { node, path, change, on: true } => self.watch(node, path, change, outbox),
+            Input::Watched { node, path, change, on: false } => self.unwatch(node, &(path, change.id), outbox),
             Input::Standing { path, change, standing } => self.stands(now.time, &(path, change), standing, outbox),
             Input::Acked { node, number } => self.acked(node, number),
             Input::Down { node } => self.down(node, outbox),

@@ -9,6 +9,7 @@ use super::*;
 use crate::engine::contract::{Engine, Outbox};
 use crate::format::report::Standing;
 use crate::format::wire::NodeReport;
+use crate::model::change::Rank;
 use crate::model::ids::{ChangeId, ImageId, MachineId};
 use crate::model::limits;
 use crate::model::peer::{NodeId, NodeInfo};
@@ -29,6 +30,7 @@ fn path() -> VPath {
 }
 
 const CHANGE: ChangeId = ChangeId::new([1; 32]);
+const RANK: Rank = Rank { stamp: Stamp(7), id: CHANGE };
 const IMAGE: ImageId = ImageId::new([2; 32]);
 
 fn state(state: &str, done: u64) -> Standing {
@@ -47,7 +49,7 @@ fn tell(reporting: &mut Reporting, now: Now, input: Input) -> Vec<Effect> {
 }
 
 fn watched(n: u8, on: bool) -> Input {
-    Input::Watched { node: node(n), path: path(), change: CHANGE, on }
+    Input::Watched { node: node(n), path: path(), change: RANK, on }
 }
 
 fn stands(standing: Standing) -> Input {
@@ -71,7 +73,7 @@ fn each_watcher_hears_of_changes_only() {
     assert!(tell(&mut reporting, at(0), stands(state("index", 0))).is_empty());
     assert_eq!(numbers(&tell(&mut reporting, at(0), watched(2, true))), [(2, None)]);
     assert!(tell(&mut reporting, at(0), watched(2, true)).is_empty());
-    assert_eq!(reporting.watched(&path()).collect::<Vec<_>>(), [CHANGE]);
+    assert_eq!(reporting.watched(&path()).collect::<Vec<_>>(), [RANK]);
     tell(&mut reporting, at(0), Input::Acked { node: node(1), number: 1 });
     // The second one didn't acknowledge: the new report takes the old one's place.
     assert_eq!(numbers(&tell(&mut reporting, at(0), stands(state("fetch", 0)))), [(3, None), (4, Some(2))]);

@@ -108,9 +108,7 @@ impl Uploads {
         match answer.verdict {
             VerdictWord::Accept | VerdictWord::Have if answer.done => {
                 let outcome = self.already(place);
-                if let Some(peer) = self.peers.get_mut(&address) {
-                    peer.end(upload, outcome, outbox);
-                }
+                self.end(address, upload, outcome, outbox);
             }
             VerdictWord::Accept | VerdictWord::Have => {
                 let change = (answer.verdict == VerdictWord::Accept).then_some(change);
@@ -217,13 +215,26 @@ impl Uploads {
         if !peer.stages[upload].takes(&outcome) {
             return;
         }
+        let address = peer.address;
         if weak && is_other(&outcome.result) {
-            let (address, kept) = (peer.address, Kept::default());
+            let kept = Kept::default();
             peer.stages[upload] = Stage::Kept(kept);
             let Outcome { host, path, .. } = outcome;
             outbox.push(Effect::Event(Event::Kept { address, host, path, kept }));
         } else {
-            peer.end(upload, outcome, outbox);
+            self.end(address, upload, outcome, outbox);
+        }
+    }
+
+    /// A peer told how an upload ended there: that is news unless it, or another one, had told of its end before.
+    fn end(&mut self, address: SocketAddr, upload: usize, outcome: Outcome, outbox: &mut Outbox<Effect>) {
+        let Some(peer) = self.peers.get_mut(&address) else { return };
+        let news = peer.end(upload, outcome.clone());
+        let Some(peer) = self.peers.get(&address) else { return };
+        let row = self.rows_of(peer)[upload].as_ref().map(|(key, _)| *key);
+        let told = row.is_some_and(|key| !self.followed[upload].ends(key));
+        if news && !told {
+            outbox.push(Effect::Event(Event::Ended { address, outcome }));
         }
     }
 

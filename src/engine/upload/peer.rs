@@ -4,8 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use super::safety::Pieces;
-use super::{Effect, Event, Kept, Refused, follow};
-use crate::engine::contract::Outbox;
+use super::{Event, Kept, Refused, follow};
 use crate::format::wire::{Outcome, Progress};
 use crate::model::ids::{ChangeId, ImageId};
 use crate::model::limits;
@@ -95,6 +94,11 @@ impl Stage {
             Self::NotServed { .. } => good,
             Self::Unsent | Self::NotHere | Self::Kept(_) | Self::Refused(_) | Self::Ended(_) => false,
         }
+    }
+
+    /// Whether the node didn't take the change: then it tells nothing of others.
+    pub(super) const fn is_denied(&self) -> bool {
+        matches!(self, Self::NotHere | Self::Kept { .. } | Self::Refused(_))
     }
 
     /// Whether nothing more is to come.
@@ -232,15 +236,12 @@ impl Peer {
         self.silence = Some(Silence { attempts: 1, reason: Some(reason.to_owned()), down: true, ..Silence::new(now) });
     }
 
-    /// It told how an upload ended there. That it has still what it had before is no news.
-    pub(super) fn end(&mut self, upload: usize, outcome: Outcome, outbox: &mut Outbox<Effect>) {
-        match self.before[upload].take() {
-            Some(before) if outcome.result == "already" => self.stages[upload] = Stage::Ended(before),
-            _ => {
-                self.stages[upload] = Stage::Ended(outcome.clone());
-                outbox.push(Effect::Event(Event::Ended { address: self.address, outcome }));
-            }
-        }
+    /// It told how an upload ended there. Says whether that is news: that it has still what it had before is none.
+    pub(super) fn end(&mut self, upload: usize, outcome: Outcome) -> bool {
+        let before = self.before[upload].take();
+        let news = before.is_none();
+        self.stages[upload] = Stage::Ended(before.filter(|_| outcome.result == "already").unwrap_or(outcome));
+        news
     }
 
     pub(super) fn unreachable(&self) -> Event {

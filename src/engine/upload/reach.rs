@@ -108,7 +108,9 @@ impl Uploads {
     /// Whether nobody is left who could tell how the others fare.
     pub(super) fn is_stranded(&self) -> bool {
         let gone = |peer: &Peer| peer.is_down() || peer.link == Link::Closed;
-        self.needs_tellers() && self.resolving.is_empty() && self.peers.values().all(gone)
+        let stranded = |upload: usize| self.peers.values().all(|peer| gone(peer) || peer.stages[upload].is_denied());
+        let mut open = (0..self.intents.len()).filter(|upload| !self.followed[*upload].is_settled());
+        self.needs_tellers() && self.resolving.is_empty() && open.all(stranded)
     }
 
     pub(super) fn connected(

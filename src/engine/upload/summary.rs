@@ -255,7 +255,7 @@ impl Uploads {
     }
 
     /// What others tell of a peer, for each upload.
-    fn rows_of(&self, peer: &Peer) -> Vec<Option<(Key, Row<'_>)>> {
+    pub(super) fn rows_of(&self, peer: &Peer) -> Vec<Option<(Key, Row<'_>)>> {
         let is_other = |(address, machine_id): Key| {
             let at = self.peers.get(&address);
             at.is_some_and(|at| at.host.as_ref().is_none_or(|host| host.machine_id == machine_id))

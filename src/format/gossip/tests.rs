@@ -7,9 +7,11 @@ use proptest::prelude::*;
 
 use super::swim::Packet;
 use super::*;
+use crate::model::change::Rank;
 use crate::model::ids::ChangeId;
 use crate::model::limits;
 use crate::model::peer::{ClusterKey, NodeInfo};
+use crate::model::time::Stamp;
 use crate::model::vpath::VPath;
 
 fn member_id() -> impl Strategy<Value = MemberId> {
@@ -151,14 +153,14 @@ proptest! {
     }
 
     #[test]
-    fn values_round_trip(hostname in ".{0,40}", names in prop::collection::btree_set("[a-z]{1,30}", 0..40), id: [u8; 32]) {
+    fn values_round_trip(hostname in ".{0,40}", names in prop::collection::btree_set("[a-z]{1,30}", 0..40), id: [u8; 32], stamp: u64) {
         let directories = names.into_iter().map(Into::into).collect();
         let info = NodeInfo { hostname: hostname.into(), version: "1.2".into(), directories };
         let (bytes, left_out) = write_about(&info);
         prop_assert_eq!((read_about(&bytes), left_out), (Ok(info), 0));
         let path: VPath = "/images/a/b".parse().expect("a path");
-        let bytes = write_watch(&path, ChangeId::new(id));
-        prop_assert_eq!(read_watch(&bytes), Ok((path, ChangeId::new(id))));
+        let bytes = write_watch(&path, Rank { stamp: Stamp(stamp), id: ChangeId::new(id) });
+        prop_assert_eq!(read_watch(&bytes), Ok((path, Rank { stamp: Stamp(stamp), id: ChangeId::new(id) })));
     }
 
     #[test]
@@ -183,7 +185,10 @@ fn values_are_bounded() {
     assert_eq!(read.directories.len() + left_out, 5_000);
     assert_eq!((read.hostname.len(), read.version.len()), (254, 64));
     let path: VPath = format!("/k{}", "/abcdefg".repeat(511)).parse().expect("a path");
-    assert!(write_watch(&path, ChangeId::new([0; 32])).len() <= limits::VALUE_BYTES_MAX);
+    assert!(
+        write_watch(&path, Rank { stamp: Stamp(u64::MAX), id: ChangeId::new([0; 32]) }).len()
+            <= limits::VALUE_BYTES_MAX
+    );
 }
 
 #[test]

@@ -2,9 +2,11 @@
 
 use super::GossipError;
 use crate::format::cbor::{self, Reader};
+use crate::model::change::Rank;
 use crate::model::ids::ChangeId;
 use crate::model::limits;
 use crate::model::peer::NodeInfo;
+use crate::model::time::Stamp;
 use crate::model::vpath::VPath;
 
 /// What a node says about itself, and how many of its directories are left out because they don't fit.
@@ -51,21 +53,23 @@ pub fn read_about(bytes: &[u8]) -> Result<NodeInfo, GossipError> {
 }
 
 /// Somebody waits for this change of this path.
-pub fn write_watch(path: &VPath, change: ChangeId) -> Vec<u8> {
+pub fn write_watch(path: &VPath, change: Rank) -> Vec<u8> {
     let mut out = Vec::new();
     cbor::put_text(&mut out, path.as_str());
-    cbor::put_bytes(&mut out, change.as_bytes());
+    cbor::put_bytes(&mut out, change.id.as_bytes());
+    cbor::put_uint(&mut out, change.stamp.0);
     out
 }
 
 /// Reads what somebody waits for.
-pub fn read_watch(bytes: &[u8]) -> Result<(VPath, ChangeId), GossipError> {
+pub fn read_watch(bytes: &[u8]) -> Result<(VPath, Rank), GossipError> {
     let mut reader = Reader::new(bytes);
     let error = reader.error("a path that isn't one");
     let path = reader.text(limits::PATH_BYTES_MAX)?.parse().map_err(|_| error)?;
-    let change = ChangeId::new(reader.array_of()?);
+    let id = ChangeId::new(reader.array_of()?);
+    let stamp = Stamp(reader.uint()?);
     reader.end()?;
-    Ok((path, change))
+    Ok((path, Rank { stamp, id }))
 }
 
 /// Of a text of up to 255 bytes.

@@ -1,5 +1,7 @@
 //! Several real daemons which know each other: what one is told, all get.
 
+mod liars;
+
 use std::fs;
 use std::path::Path;
 
@@ -114,6 +116,22 @@ fn who_hangs_is_held_for_down_and_gets_it_when_it_goes_on() {
     wait_for_all(&[&daemons[0], &daemons[1]], "/data/mixed", "data/mixed", &source);
     daemons[2].signal(Signal::CONT);
     wait_for_all(&[&daemons[2]], "/data/mixed", "data/mixed", &source);
+    wait_for_members(&daemons.each_ref(), 3);
+}
+
+#[test]
+fn who_hangs_in_the_midst_of_a_change_holds_nobody_up() {
+    let publisher = Publisher::new(236);
+    let daemons = cluster(&publisher, [236, 237, 238]);
+    wait_for_members(&daemons.each_ref(), 3);
+    let source = source(&publisher, "source", |root| plain(root, 9, 40, 500_000));
+    let mut client = publisher.start(&["--append", &to(&source, "/data/large")], &[daemons[0].address.to_string()]);
+    client.wait_for("accepted", |event| event["event"] == "accepted");
+    daemons[2].signal(Signal::STOP);
+    wait_for_all(&[&daemons[0], &daemons[1]], "/data/large", "data/large", &source);
+    client.end().expect(0);
+    daemons[2].signal(Signal::CONT);
+    wait_for_all(&[&daemons[2]], "/data/large", "data/large", &source);
     wait_for_members(&daemons.each_ref(), 3);
 }
 

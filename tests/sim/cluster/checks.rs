@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use ciruela::engine::upload::{Ending, Event, UploadResult};
+use ciruela::format::wire::Outcome;
 use ciruela::model::ids::{ChangeId, MachineId};
 use ciruela::model::vpath::VPath;
 
@@ -75,6 +76,29 @@ pub(super) fn shows_head(machine: &Machine, clients: &[Client], seed: u64) {
     assert!(staging.len() <= 1, "seed {seed}: left in staging: {:?}", staging.keys());
 }
 
+/// I6: what is visible in an append-only directory stays, whatever holds there, and the node says so.
+pub(super) fn keeps_conflict(machine: &Machine, clients: &[Client], seed: u64) {
+    for path in status(machine).map(|status| status.paths).unwrap_or_default() {
+        let visible = clients.iter().find(|client| Some(client.id) == path.visible);
+        let visible = visible.unwrap_or_else(|| panic!("seed {seed}: {path:?} is no client's"));
+        shows(machine, &visible.sample, seed);
+        let other = path.visible != path.image;
+        assert_eq!(path.state == "conflict", other, "seed {seed}: {}: {path:?}", machine.host.hostname);
+    }
+}
+
+/// What a client was told is done at a node stays visible there.
+pub(super) fn stays_where_done(client: &Client, machines: &[Machine], seed: u64) {
+    for event in &client.events {
+        let Event::Ended { outcome: Outcome { host, result, .. }, .. } = event else { continue };
+        if !matches!(result.as_str(), "done" | "already") {
+            continue;
+        }
+        let machine = machines.iter().find(|machine| machine.host == *host).expect("one of them");
+        shows(machine, &client.sample, seed);
+    }
+}
+
 /// A machine shows this tree.
 pub(super) fn shows(machine: &Machine, sample: &Sample, seed: u64) {
     let visible = read_tree(&machine.fs, Path::new(BASE), Path::new("image"));
@@ -95,6 +119,13 @@ pub(super) fn ended(client: &Client, ending: &Ending, seed: u64) {
         "seed {seed}: {:#?}",
         client.summary
     );
+}
+
+/// A client that was told how its change ended at each node doesn't wait for its deadline.
+pub(super) fn not_late(client: &Client, seed: u64) {
+    let summary = client.summary.as_ref().expect("it ended");
+    let open: Vec<_> = summary.nodes.iter().filter(|node| !node.is_final()).collect();
+    assert!(summary.took < client.deadline, "seed {seed}: {:?} after {:?}: {open:#?}", summary.ending, summary.took);
 }
 
 /// A client hears of every node, whomever it speaks with.

@@ -25,6 +25,8 @@ pub(super) struct Client {
     secret: SecretKey,
     /// Of a thousand answers, how many are wrong.
     pub(super) lies_permille: u64,
+    /// Of its rules.
+    pub(super) deadline: Duration,
     pub(super) summary: Option<Summary>,
     pub(super) events: Vec<Event>,
 }
@@ -55,8 +57,20 @@ impl Client {
         seed: u64,
     ) -> Self {
         let (id, index) = index::emit(&sample.image);
+        let deadline = rules.deadline;
         let engine = Uploads::new(vec!["cluster".to_owned()], vec![upload(id)], rules, seed);
-        Self { engine, entries: None, sample, id, index, secret, lies_permille: 0, summary: None, events: Vec::new() }
+        Self {
+            engine,
+            entries: None,
+            sample,
+            id,
+            index,
+            secret,
+            lies_permille: 0,
+            deadline,
+            summary: None,
+            events: Vec::new(),
+        }
     }
 
     pub(super) fn handle(&mut self, at: Duration, input: Input, outbox: &mut Outbox<Effect>) {

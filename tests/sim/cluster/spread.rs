@@ -21,10 +21,12 @@ const NODES: usize = 5;
 /// More virtual time than any of these needs.
 const LIMIT: Duration = Duration::from_hours(3);
 
+/// Longer than any client of these needs.
+const DEADLINE: Duration = Duration::from_mins(2);
+
 /// A client that speaks with these nodes.
 fn client(sample: Sample, verb: Verb, entries: &[usize], seed: u64) -> Client {
-    // Nodes that are down must not hold it up for long; nor must those that say nothing of a change that lost.
-    let rules = Rules { deadline: Duration::from_mins(20), require_all: false, ..patient() };
+    let rules = Rules { deadline: DEADLINE, require_all: false, ..patient() };
     let mut client = Client::with_rules(rules, sample, secret(), upload(verb), seed);
     client.entries = Some(entries.to_vec());
     client
@@ -150,10 +152,46 @@ fn two_clients_meet(seed: u64, append_only: bool) {
         world.start_client(client, Duration::from_micros(random.below(500_000)));
     }
     finish(&mut world, seed);
+    for client in &world.clients {
+        checks::not_late(client, seed);
+    }
     if !append_only {
         let winner = checks::winner(&world.machines[0], &world.clients);
         check_winner(&world, winner, seed);
     }
+}
+
+/// The cluster falls apart for a while, and each half gets another tree at the same path. Gives the number of conflicts.
+fn halves(seed: u64, append_only: bool) -> usize {
+    let mut random = Random::new(seed ^ 0x4a1f);
+    let conditions = Conditions { breaks_permille: 0, ..Conditions::of_seed(&mut random) };
+    let verb = if append_only { Verb::Append } else { Verb::Replace };
+    let one = client(sample(&mut random, 1), verb, &[0], seed);
+    let other = client(sample(&mut random, 2), verb, &[NODES - 1], seed + 1);
+    let mut world = cluster(seed, conditions, append_only, vec![one, other]);
+    world.split(2 + usize::from(random.below(2) == 1));
+    let quiet = Duration::from_millis(random.below(30_000));
+    for client in 0..2 {
+        world.start_client(client, quiet + Duration::from_millis(random.below(2_000)));
+    }
+    // Some clients see the cluster become one again.
+    let end = world.now + quiet + Duration::from_millis(random.below(60_000));
+    world.run(|world| world.now > end);
+    world.heal();
+    finish(&mut world, seed);
+    if append_only {
+        for machine in &world.machines {
+            checks::keeps_conflict(machine, &world.clients, seed);
+        }
+        for client in &world.clients {
+            checks::stays_where_done(client, &world.machines, seed);
+        }
+    } else {
+        let winner = checks::winner(&world.machines[0], &world.clients);
+        check_winner(&world, winner, seed);
+    }
+    let paths = world.machines.iter().filter_map(status).flat_map(|status| status.paths);
+    paths.filter(|path| path.state == "conflict").count()
 }
 
 /// One of the two nodes that the client speaks with has the right tree and gives wrong blocks.
@@ -194,6 +232,23 @@ fn two_appending_clients_leave_the_same_heads() {
     for seed in seeds(6) {
         two_clients_meet(seed, true);
     }
+}
+
+#[test]
+fn two_replacing_clients_leave_one_tree() {
+    for seed in seeds(6) {
+        two_clients_meet(seed, false);
+    }
+}
+
+#[test]
+fn halves_that_had_different_trees_end_with_one() {
+    assert_eq!(seeds(6).map(|seed| halves(seed, false)).sum::<usize>(), 0);
+}
+
+#[test]
+fn halves_keep_what_was_appended_in_each() {
+    assert_ne!(seeds(6).map(|seed| halves(seed, true)).sum::<usize>(), 0, "nothing was tried");
 }
 
 #[test]

@@ -55,6 +55,29 @@ impl World {
         Party::Node { machine, boot: self.machines[machine].boot }
     }
 
+    /// The network falls apart: the machines before this one, and the clients that know of them, hear nothing of the others.
+    pub(super) fn split(&mut self, first: usize) {
+        self.split = Some(first);
+        let is_cut = |stream: &Stream| self.is_cut(stream.ends[0].0, stream.ends[1].0);
+        let cut: Vec<_> = self.streams.iter().filter(|(_, stream)| is_cut(stream)).map(|(id, _)| *id).collect();
+        for connection in cut {
+            self.break_stream(connection, "the network fell apart");
+        }
+    }
+
+    /// It is one again.
+    pub(super) fn heal(&mut self) {
+        self.split = None;
+    }
+
+    fn is_cut(&self, one: Party, other: Party) -> bool {
+        let machine = |party| match party {
+            Party::Node { machine, .. } => machine,
+            Party::Client(client) => self.clients[client].entries.as_ref().map_or(0, |entries| entries[0]),
+        };
+        self.split.is_some_and(|first| (machine(one) < first) != (machine(other) < first))
+    }
+
     fn join(&mut self, one: Party, other: Party) -> ConnectionId {
         self.sequence += 1;
         let connection = ConnectionId(self.sequence);
@@ -67,6 +90,7 @@ impl World {
     pub(super) fn connect(&mut self, client: usize, address: SocketAddr) {
         let delay = self.conditions.delay * 2;
         let there = self.machine_at(address).filter(|machine| self.machines[*machine].running.is_some());
+        let there = there.filter(|there| !self.is_cut(Party::Client(client), self.node(*there)));
         let Some(machine) = there else {
             let input = upload::Input::ConnectFailed { address, reason: "nothing listens there".to_owned() };
             return self.after(delay, Happening::ToClient { client, input: Box::new(input) });
@@ -82,7 +106,8 @@ impl World {
     pub(super) fn dial(&mut self, machine: usize, to: SocketAddr) {
         let there = self.machine_at(to).filter(|there| *there != machine && self.machines[*there].running.is_some());
         let broken = self.random.below(1_000) < self.conditions.breaks_permille;
-        let Some(there) = there.filter(|_| !broken) else {
+        let there = there.filter(|there| !broken && !self.is_cut(self.node(machine), self.node(*there)));
+        let Some(there) = there else {
             let reason = "nothing listens there".to_owned();
             return self.tell_node(machine, Input::NotConnected { address: to, reason });
         };
@@ -98,7 +123,8 @@ impl World {
     }
 
     pub(super) fn send_datagram(&mut self, machine: usize, to: SocketAddr, data: &Bytes) {
-        let Some(there) = self.machine_at(to) else { return };
+        let there = self.machine_at(to).filter(|there| !self.is_cut(self.node(machine), self.node(*there)));
+        let Some(there) = there else { return };
         for at in self.conditions.send_datagram(self.now, &mut self.random) {
             let datagram = Happening::Datagram { to: there, from: address(machine), data: data.clone() };
             self.after(at.saturating_sub(self.now), datagram);

@@ -31,6 +31,8 @@ pub(super) struct World {
     pub(super) conditions: Conditions,
     /// Whether nodes know of each other.
     pub(super) cluster: bool,
+    /// The machines before this one don't hear the others, while the network is apart.
+    pub(super) split: Option<usize>,
     pub(super) machines: Vec<Machine>,
     pub(super) clients: Vec<Client>,
     pub(super) streams: BTreeMap<ConnectionId, Stream>,
@@ -82,6 +84,7 @@ impl World {
             now: Duration::ZERO,
             conditions,
             cluster: false,
+            split: None,
             machines,
             clients,
             streams: BTreeMap::new(),

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ciruela::engine::gossip::{Effect, Input};
+use ciruela::model::change::Rank;
 use ciruela::model::ids::ChangeId;
 use ciruela::model::peer::NodeInfo;
+use ciruela::model::time::Stamp;
 use ciruela::model::vpath::VPath;
 
 use super::membership::{USUAL, acquainted, joined, secs};
@@ -16,8 +18,8 @@ use crate::cluster::network::Conditions;
 const LOSSY: Conditions =
     Conditions { loss_permille: 200, doubled_permille: 50, jitter: Duration::from_millis(50), ..USUAL };
 
-pub(super) fn change(number: u8) -> ChangeId {
-    ChangeId::new([number; 32])
+pub(super) fn change(number: u8) -> Rank {
+    Rank { stamp: Stamp(1), id: ChangeId::new([number; 32]) }
 }
 
 fn path(name: &str) -> VPath {

@@ -174,6 +174,10 @@ fn nothing_gained_means_growing_pauses() {
     }
     // 1, 2, 4, … 256, 300, 300, … seconds apart.
     assert!((15..25).contains(&sessions), "{sessions}");
+    // The same head told again, as after its signatures were merged, ends none.
+    let (path, head) = a.heads.iter().next().map(|(path, head)| (path.clone(), change::id(&head.change))).expect("one");
+    a.tell(Input::Head { path, change: Some(head) });
+    assert_eq!(session_with(&mut a, &mut b, 2).1, 0, "it is no news");
     a.decide(&signed("/key/c", 1));
     assert!(session_with(&mut a, &mut b, 2).1 > 0, "a new head ends the pause");
 }

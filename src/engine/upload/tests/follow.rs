@@ -204,6 +204,43 @@ fn nodes_that_are_done_are_asked_again_for_what_they_tell() {
 }
 
 #[test]
+fn an_end_is_told_once_by_others_or_by_the_node_itself() {
+    let mut world = World::accepted(&[1, 2], rules());
+    world.tell_nodes(1, 3, &[(1, "fetch"), (2, "fetch"), (3, "fetch")]);
+    world.lose(2);
+    world.tell_nodes(1, 3, &[(2, "done")]);
+    let ends = |world: &World, n: u8| {
+        let is_end = |event: &&Event| matches!(event, Event::Ended { address: a, .. } if *a == address(n));
+        world.events.iter().filter(is_end).count()
+    };
+    assert_eq!(ends(&world, 2), 1);
+    world.pass(0.25);
+    world.connect(2);
+    world.answer(2, 1, |answer| answer.verdict = VerdictWord::Have);
+    world.outcome(2, 1, "already");
+    assert_eq!(ends(&world, 2), 1, "the others had told of it");
+    world.outcome(1, 1, "done");
+    world.lose(1);
+    world.tell_nodes(2, 3, &[(1, "done"), (2, "done"), (3, "done")]);
+    assert_eq!([ends(&world, 1), ends(&world, 2), ends(&world, 3)], [1, 1, 1]);
+    assert_eq!(world.ending(), Some(&Ending::Done));
+}
+
+#[test]
+fn who_was_denied_waits_for_nobody_who_would_tell() {
+    let mut world = World::accepted(&[1], rules());
+    world.tell_nodes(1, 3, &[(1, "fetch"), (2, "unknown"), (3, "unknown")]);
+    world.lose(1);
+    world.pass(0.25);
+    world.connect(1);
+    world.answer(1, 1, |answer| {
+        answer.verdict = VerdictWord::Refused;
+        answer.reject_reason = Some("already_uploading_different_version".to_owned());
+    });
+    assert_eq!(world.ending(), Some(&Ending::Refused));
+}
+
+#[test]
 fn when_nobody_can_be_reached_any_more_it_ends() {
     let nodes: Vec<u8> = (1..=40).collect();
     for silent in [false, true] {
