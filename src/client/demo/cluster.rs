@@ -92,9 +92,19 @@ impl Cluster {
         for at in 1..self.nodes.len() {
             self.show_ready(at).await?;
         }
-        let others = self.nodes.len() - 1;
-        self.nodes[0].meets(others).await?;
-        ui::note(&format!("they know each other; it is enough to name {}", self.nodes[0].name));
+        self.meet().await
+    }
+
+    /// Waits until the first daemon knows the others.
+    async fn meet(&mut self) -> Result<(), anyhow::Error> {
+        let Some((first, others)) = self.nodes.split_first_mut() else { return Ok(()) };
+        let count = others.len();
+        let ends = others.iter_mut().map(|node| Box::pin(node.ended()));
+        tokio::select! {
+            met = first.meets(count) => met?,
+            (log, ..) = select_all(ends) => bail!("a daemon has ended\n{log}"),
+        }
+        ui::note(&format!("they know each other; it is enough to name {}", first.name));
         Ok(())
     }
 
