@@ -4,4 +4,5 @@
 mod catch_up;
 mod cluster;
 mod disk;
+mod gossip;
 mod swarm;

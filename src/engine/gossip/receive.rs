@@ -40,7 +40,7 @@ impl Gossip {
             // It was restored, or the datagram is late.
             return self.say(now, sender, &Item::Later { incarnation }, outbox);
         }
-        if !self.packets(now, sender, &items, outbox) {
+        if !self.packets(now, sender, header.to, &items, outbox) {
             self.channel.dropped.malformed += 1;
             return;
         }
@@ -74,13 +74,25 @@ impl Gossip {
     }
 
     /// Gives the library its packet, or tells it that there was a sign of life.
-    fn packets(&mut self, now: Now, sender: MemberId, items: &[Item<'_>], outbox: &mut Outbox<Effect>) -> bool {
+    fn packets(
+        &mut self,
+        now: Now,
+        sender: MemberId,
+        to: Option<MemberId>,
+        items: &[Item<'_>],
+        outbox: &mut Outbox<Effect>,
+    ) -> bool {
         let mut any = false;
         let mut good = true;
         for item in items {
             let Item::Swim(bytes) = item else { continue };
             let Ok(mut packet) = Packet::read(bytes) else { return false };
             any = true;
+            // A renewal that is over was held for dead: who answered that by yet another one would be answered the same, and
+            // two that held each other for dead would never end.
+            if packet.message == Message::TurnUndead && to.is_some_and(|to| to.renewal < self.me.renewal) {
+                continue;
+            }
             packet.members.retain(|member| self.admits(member, outbox));
             // Its state before: what the library makes of it is told after.
             let members = packet.members.clone();

@@ -247,6 +247,12 @@ fn halves_that_had_different_trees_end_with_one() {
 }
 
 #[test]
+fn halves_that_hold_each_other_for_dead_are_quick_to_agree() {
+    // Each answered every late word that it was dead by coming back anew.
+    halves(148_769_896, true);
+}
+
+#[test]
 fn halves_keep_what_was_appended_in_each() {
     assert_ne!(seeds(6).map(|seed| halves(seed, true)).sum::<usize>(), 0, "nothing was tried");
 }
