@@ -173,6 +173,8 @@ pub const RETRY_PAUSE_MIN: Duration = Duration::from_millis(500);
 pub const RETRY_PAUSE_MAX: Duration = Duration::from_secs(30);
 /// Progress notifications to one watcher are at least this far apart.
 pub const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
+/// Ends on other nodes are told a watcher in messages that are at least this far apart.
+pub const ENDS_INTERVAL: Duration = Duration::from_millis(10);
 /// A connection that says nothing and has nothing to do is closed.
 pub const CONNECTION_IDLE_TIMEOUT: Duration = Duration::from_mins(2);
 /// How often a side shows that it is alive, and looks whether the other is.

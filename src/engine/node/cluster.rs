@@ -145,7 +145,7 @@ impl Node {
                 gossip::Effect::ReportReceived { from, number, body } => {
                     self.gossip(now, gossip::Input::AckReport { to: from, number }, outbox);
                     if let Some((path, change)) = self.cluster.watching.received(from, number, &body) {
-                        self.heard(&path, change, from, outbox);
+                        self.heard(now, &path, change, from, outbox);
                     }
                 }
                 gossip::Effect::ReportAcked { from, number } => {

@@ -287,9 +287,18 @@ impl Node {
     }
 
     /// Another node has reported.
-    pub(super) fn heard(&mut self, path: &VPath, change: ChangeId, from: NodeId, outbox: &mut Outbox<Effect>) {
+    pub(super) fn heard(
+        &mut self,
+        now: Now,
+        path: &VPath,
+        change: ChangeId,
+        from: NodeId,
+        outbox: &mut Outbox<Effect>,
+    ) {
         self.watch.news = true;
         let Some((report, image)) = self.cluster.watching.ended(path, change, from) else { return };
+        // Somebody waits for this one: it goes out together with those that come right behind.
+        self.watch.next = self.watch.next.min(now.time + limits::ENDS_INTERVAL);
         // Existing clients are told of each host that has ended, in their own words.
         let host = Host { machine_id: from.machine_id, hostname: report.host.hostname.clone() };
         let followers: Vec<_> = self.watch.of(path).collect();
