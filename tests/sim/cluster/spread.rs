@@ -70,6 +70,14 @@ fn settled(world: &World) -> bool {
         && checks::heads_agree(&world.machines)
 }
 
+/// The nodes that the client spoke with were gone for so long that it gave up before any of them had taken its change.
+fn gone_before_it_came(world: &World) -> bool {
+    let knows_none = |machine: &Machine| status(machine).is_some_and(|status| status.paths.is_empty());
+    world.clients.iter().all(|client| client.summary.is_some())
+        && world.acknowledged.is_empty()
+        && world.machines.iter().all(knows_none)
+}
+
 /// Runs to the end and looks at it.
 fn finish(world: &mut World, seed: u64) {
     world.run_within(LIMIT, settled);
@@ -116,6 +124,10 @@ fn storm(seed: u64) {
     for _ in 0..random.below(4) {
         let delay = Duration::from_millis(random.below(20_000));
         world.restart_after(any(&mut random), delay);
+    }
+    world.run_within(LIMIT, |world| settled(world) || gone_before_it_came(world));
+    if gone_before_it_came(&world) {
+        return checks::ended(&world.clients[0], &Ending::Unreachable, seed);
     }
     finish(&mut world, seed);
     check_winner(&world, 0, seed);

@@ -127,7 +127,9 @@ impl World {
     pub(super) fn run(&mut self, until: impl Fn(&Self) -> bool) {
         while !until(self) {
             self.steps += 1;
-            assert!(self.steps < STEPS_MAX, "seed {}: no end after {STEPS_MAX} steps at {:?}", self.seed, self.now);
+            if self.steps >= STEPS_MAX {
+                self.give_up(&format!("after {STEPS_MAX} steps at {:?}", self.now));
+            }
             let due = self.queue.first_key_value().map(|((at, _), _)| *at);
             let deadline = self.next_deadline();
             match (due, deadline) {
@@ -143,10 +145,15 @@ impl World {
         let end = self.now + limit;
         self.run(|world| world.now > end || until(world));
         if !until(self) {
-            let paths: Vec<_> =
-                self.machines.iter().map(|machine| status(machine).map(|status| status.paths)).collect();
-            panic!("seed {}: not at its end after {limit:?}: {paths:#?}", self.seed);
+            self.give_up(&format!("after {limit:?}"));
         }
+    }
+
+    /// It should have ended: says how everything stands.
+    fn give_up(&self, when: &str) -> ! {
+        let paths: Vec<_> = self.machines.iter().map(|machine| status(machine).map(|status| status.paths)).collect();
+        let clients: Vec<_> = self.clients.iter().map(|client| (&client.summary, client.engine.status())).collect();
+        panic!("seed {}: not at its end {when}: {paths:#?} {clients:#?}", self.seed);
     }
 
     fn next_deadline(&self) -> Option<Duration> {
