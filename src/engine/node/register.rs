@@ -66,6 +66,8 @@ struct Head {
     id: ChangeId,
     /// Writes of this head that are not yet answered.
     writes: usize,
+    /// The head in whose place it came, until its first write is answered: it holds on if that fails.
+    displaced: Option<Box<HeadRecord>>,
 }
 
 /// All paths.
@@ -101,7 +103,7 @@ impl Heads {
     pub(super) fn new(snapshot: Snapshot) -> Self {
         let head = |(path, record): (VPath, HeadRecord)| {
             let id = change::id(&record.change.change);
-            (path, Head { record, id, writes: 0 })
+            (path, Head { record, id, writes: 0, displaced: None })
         };
         let mut heads = Self {
             heads: snapshot.heads.into_iter().map(head).collect(),
@@ -169,13 +171,40 @@ impl Heads {
         Some(deploy::Order { path: path.clone(), directory, change: head.id, image, committed, intent })
     }
 
-    /// What held before the head at a path holds again, or nothing; says whether there was something.
+    /// The head at a path can't be deployed: the one which was visible last, or came before it, holds again; or none. Says
+    /// whether there was one.
     fn take_back(&mut self, path: &VPath) -> bool {
         let Some(Head { record, writes, .. }) = self.heads.remove(path) else { return false };
-        let Some(before) = record.before else { return false };
-        let id = change::id(&before.change.change);
-        self.heads.insert(path.clone(), Head { record: *before, id, writes });
+        self.put_back(path, record.before, writes)
+    }
+
+    /// The head at a path couldn't be written down: the one in whose place it came holds on.
+    fn take_back_unwritten(&mut self, path: &VPath) -> bool {
+        let Some(Head { displaced, writes, .. }) = self.heads.remove(path) else { return false };
+        self.put_back(path, displaced, writes)
+    }
+
+    fn put_back(&mut self, path: &VPath, record: Option<Box<HeadRecord>>, writes: usize) -> bool {
+        let Some(record) = record else { return false };
+        let id = change::id(&record.change.change);
+        self.heads.insert(path.clone(), Head { record: *record, id, writes, displaced: None });
         true
+    }
+
+    /// A new head comes in the place of another.
+    fn displace(&mut self, path: &VPath, change: SignedChange, admitted: Stamp) {
+        let id = change::id(&change.change);
+        let committed = self.is_committed(path);
+        let old = self.heads.remove(path);
+        let writes = old.as_ref().map_or(0, |old| old.writes);
+        let displaced = old.map(|old| Box::new(old.record));
+        // Of several that didn't get to be visible, only the last is of interest.
+        let before = displaced.as_ref().map(|old| match &old.before {
+            Some(visible) if !committed => visible.clone(),
+            _ => Box::new(HeadRecord { before: None, ..(**old).clone() }),
+        });
+        let record = HeadRecord { change, admitted, before };
+        self.heads.insert(path.clone(), Head { record, id, writes, displaced });
     }
 
     pub(super) fn committing(&mut self, path: &VPath, record: CommittedRecord) {
@@ -238,12 +267,7 @@ impl Node {
         waiter: Waiter,
         outbox: &mut Outbox<Effect>,
     ) {
-        let id = change::id(&verified.change);
-        let old = self.heads.heads.remove(path);
-        let writes = old.as_ref().map_or(0, |old| old.writes);
-        let before = old.map(|old| Box::new(HeadRecord { before: None, ..old.record }));
-        let record = HeadRecord { change: verified, admitted: now.stamp, before };
-        self.heads.heads.insert(path.clone(), Head { record, id, writes });
+        self.heads.displace(path, verified, now.stamp);
         self.write_head(path, Some(waiter), true, outbox);
     }
 
@@ -289,6 +313,9 @@ impl Node {
         head.writes = head.writes.saturating_sub(1);
         match result {
             Ok(()) => {
+                if head.id == id {
+                    head.displaced = None;
+                }
                 if let Some(waiter) = waiter {
                     let verdict = if new { Verdict::Accept } else { Verdict::Have };
                     self.answer_change(now, waiter, &path, &verdict, outbox);
@@ -299,7 +326,7 @@ impl Node {
             }
             Err(text) => {
                 if new && head.id == id {
-                    self.heads.take_back(&path);
+                    self.heads.take_back_unwritten(&path);
                 }
                 match waiter {
                     Some(Waiter::Client(client)) => {

@@ -268,6 +268,32 @@ fn snapshot(rows: Vec<Row>) -> Snapshot {
     snapshot
 }
 
+/// Two that can't be used, one after the other, in the place of one that is visible: that one holds again.
+#[test]
+fn what_is_visible_outlasts_several_that_are_unusable() {
+    let unusable = Err(IndexProblem::Unusable("bad names".to_owned()));
+    let mut node = node();
+    connect(&mut node, C);
+    let effects = ask(&mut node, C, 1, submit(1, Verb::Replace, 5));
+    settle(&mut node, effects, &Ok(empty_image()));
+    let waiting = |node: &mut Node, n: u8| {
+        let effects = ask(node, C, u64::from(n), submit(n, Verb::Replace, 10 + u64::from(n)));
+        tell(node, Input::Written { job: writes(&effects)[0], result: Ok(()) })
+    };
+    let mut effects = waiting(&mut node, 2);
+    effects.extend(waiting(&mut node, 3));
+    let (_, rows) = settle(&mut node, effects, &unusable);
+    let Some(Row::Head { record, .. }) = rows.last() else { panic!("{rows:?}") };
+    assert_eq!(record.change.change.image, Some(ImageId::new([1; 32])));
+    // One that couldn't be written down leaves the one that waits.
+    let effects = waiting(&mut node, 4);
+    let unwritten = ask(&mut node, C, 5, submit(5, Verb::Replace, 20));
+    tell(&mut node, Input::Written { job: writes(&unwritten)[0], result: Err("disk full".to_owned()) });
+    let (outcomes, _) = settle(&mut node, effects, &Ok(empty_image()));
+    assert_eq!(outcomes, ["done"]);
+    assert_eq!(node.status().paths[0].visible, Some(ImageId::new([4; 32])));
+}
+
 #[test]
 fn what_held_before_is_known_after_a_restart() {
     let mut first = node();
