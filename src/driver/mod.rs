@@ -7,6 +7,7 @@ pub mod disk;
 pub mod frames;
 pub mod image_reader;
 pub mod index_store;
+pub mod library;
 pub mod node_loop;
 pub mod peers;
 pub mod pool;

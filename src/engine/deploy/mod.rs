@@ -25,6 +25,7 @@ use crate::model::fingerprint::FileIdentity;
 use crate::model::ids::{ChangeId, ImageId};
 use crate::model::image::Image;
 use crate::model::limits;
+use crate::model::reuse::{Damage, Sibling};
 use crate::model::time::{Now, Time};
 use crate::model::vpath::VPath;
 
@@ -43,6 +44,8 @@ pub struct Order {
     pub committed: Option<(ImageId, FileIdentity)>,
     /// A swap that a crash may have interrupted.
     pub intent: Option<IntentRecord>,
+    /// Committed directories that may have blocks of the image.
+    pub siblings: Arc<[Sibling]>,
 }
 
 /// What can happen.
@@ -86,7 +89,9 @@ pub enum Effect {
     /// Write the intent durably.
     PutIntent { path: VPath, intent: IntentRecord },
     /// Write what is committed, and drop the intent, durably.
-    PutCommitted { path: VPath, committed: CommittedRecord },
+    PutCommitted { path: VPath, directory: Arc<DirectoryConfig>, committed: CommittedRecord },
+    /// A committed directory isn't what it should be. No answer.
+    Damaged(Damage),
     /// The directory is visible and recorded; `already`: it was before this order. No answer.
     Done { path: VPath, change: ChangeId, image: ImageId, bytes_reused: u64, bytes_fetched: u64, already: bool },
     /// A newer order took the path. No answer.
@@ -120,6 +125,28 @@ pub struct Status {
     pub bytes_total: u64,
     /// Bytes that are there, but those which `fetch` has brought and not yet handed over.
     pub bytes_done: u64,
+    /// What was there already.
+    pub found: Found,
+}
+
+/// What of an image was on this node already.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Found {
+    /// Bytes that an earlier attempt had staged.
+    pub bytes_kept: u64,
+    /// Bytes of files that were linked.
+    pub bytes_linked: u64,
+    /// Bytes of blocks that were copied.
+    pub bytes_copied: u64,
+    /// Of which directories.
+    pub sources: Vec<(VPath, u64)>,
+}
+
+impl Found {
+    /// All of it.
+    pub fn bytes(&self) -> u64 {
+        self.bytes_kept + self.bytes_linked + self.bytes_copied
+    }
 }
 
 /// All deployments of a node.

@@ -63,6 +63,8 @@ pub struct PathStatus {
     pub bytes_done: u64,
     /// Bytes of all files, 0 while unknown.
     pub bytes_total: u64,
+    /// What is wrong with what is visible.
+    pub damaged: Option<String>,
 }
 
 impl Node {
@@ -117,6 +119,7 @@ impl Node {
                 .as_ref()
                 .map_or(0, |status| status.bytes_done + self.fetches.bytes_fetched(path).unwrap_or(0)),
             bytes_total: deploy.as_ref().map_or(0, |status| status.bytes_total),
+            damaged: self.heads.damage_of(path).map(|damage| format!("{} {}", damage.file, damage.what)),
         })
     }
 
