@@ -7,6 +7,7 @@ use metrics::{Counter, Gauge, counter, describe_counter, describe_gauge, gauge};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use serde_json::{Value, json};
 
+use crate::engine::deploy::Found;
 use crate::engine::node::{MemberStatus, NodeStatus, Note, PathStatus};
 
 /// What `GET /` answers.
@@ -97,8 +98,20 @@ fn path_json(path: &PathStatus) -> Value {
         "failure": path.failure,
         "bytes_done": path.bytes_done,
         "bytes_total": path.bytes_total,
+        "bytes_kept": path.found.bytes_kept,
+        "bytes_linked": path.found.bytes_linked,
+        "bytes_copied": path.found.bytes_copied,
+        "bytes_fetched": path.bytes_fetched,
+        "files_rehashed": path.found.rehashed,
+        "sources": sources(&path.found),
         "damaged": path.damaged,
     })
+}
+
+/// How much came from which directory of this node, or from whom.
+fn sources(found: &Found) -> Vec<Value> {
+    let here = found.sources.iter().map(|(path, bytes)| json!({ "path": path.as_str(), "bytes": bytes }));
+    here.chain(found.nodes.iter().map(|(from, bytes)| json!({ "from": from, "bytes": bytes }))).collect()
 }
 
 fn member_json(member: &MemberStatus) -> Value {

@@ -83,6 +83,8 @@ pub struct Reused {
     pub bytes_copied: u64,
     /// Where they came from.
     pub sources: Vec<(VPath, u64)>,
+    /// Files that were hashed, since their status had changed.
+    pub rehashed: u64,
     /// What was found damaged on the way.
     pub damaged: Vec<Damage>,
 }
@@ -91,6 +93,6 @@ impl Reused {
     /// Nothing, in an image of so many files.
     pub fn nothing(files: u64) -> Self {
         let linked = BlockSet::none(files);
-        Self { linked, bytes_linked: 0, bytes_copied: 0, sources: Vec::new(), damaged: Vec::new() }
+        Self { linked, bytes_linked: 0, bytes_copied: 0, sources: Vec::new(), rehashed: 0, damaged: Vec::new() }
     }
 }

@@ -172,6 +172,7 @@ impl<'a, F: FileSystem> Stage<'a, F> {
         linker.donors.drain(..).for_each(|(file, donor)| copier.add(file, donor));
         copier.search(library, &found.have, siblings);
         reused.bytes_copied = copier.copy(self.fs, self.place, &mut linker.trees, &mut found.have)?;
+        reused.rehashed = linker.rehashed;
         (reused.damaged, reused.sources) = linker.trees.end();
         Ok(Staged { have: found.have, kept_bytes: found.kept_bytes, reused })
     }

@@ -290,9 +290,9 @@ impl Job {
         reused: Reused,
         outbox: &mut Outbox<Effect>,
     ) {
-        let Reused { linked, bytes_linked, bytes_copied, sources, damaged } = reused;
+        let Reused { linked, bytes_linked, bytes_copied, sources, rehashed, damaged } = reused;
         damaged.into_iter().for_each(|damage| outbox.push(Effect::Damaged(damage)));
-        self.found = Found { bytes_kept: kept_bytes, bytes_linked, bytes_copied, sources };
+        self.found = Found { bytes_kept: kept_bytes, bytes_linked, bytes_copied, rehashed, sources, nodes: Vec::new() };
         if self.next.is_some() {
             return self.take_next(outbox);
         }
@@ -346,9 +346,10 @@ impl Job {
         }
     }
 
-    pub(super) fn fetched(&mut self, now: Now, bytes: u64, outbox: &mut Outbox<Effect>) {
+    pub(super) fn fetched(&mut self, now: Now, bytes: u64, from: Vec<(String, u64)>, outbox: &mut Outbox<Effect>) {
         let State::Running(Step::Fetch { image, linked }) = &self.state else { return };
         let (image, linked) = (image.clone(), linked.clone());
+        self.found.nodes = from;
         self.enter(now, Step::Seal { image, linked, fetched: bytes }, outbox);
     }
 
@@ -461,7 +462,8 @@ impl Job {
 
     fn report(&self, bytes_reused: u64, bytes_fetched: u64, already: bool, outbox: &mut Outbox<Effect>) {
         let Order { path, change, image, .. } = self.order.clone();
-        outbox.push(Effect::Done { path, change, image, bytes_reused, bytes_fetched, already });
+        let found = Box::new(self.found.clone());
+        outbox.push(Effect::Done { path, change, image, bytes_reused, bytes_fetched, already, found });
     }
 }
 

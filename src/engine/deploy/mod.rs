@@ -59,8 +59,8 @@ pub enum Input {
     Unusable { path: VPath, id: ImageId, reason: String },
     /// Answer to [`Effect::Disk`].
     Disk { path: VPath, result: Result<DiskResult, Failure> },
-    /// Answer to [`Effect::Fetch`]: every block is stored.
-    Fetched { path: VPath, bytes: u64 },
+    /// Answer to [`Effect::Fetch`]: every block is stored; so many bytes were fetched, and from whom most of them.
+    Fetched { path: VPath, bytes: u64, from: Vec<(String, u64)> },
     /// Another answer to [`Effect::Fetch`]: storing failed.
     FetchFailed { path: VPath, failure: Failure },
     /// Another answer to [`Effect::Fetch`], after [`Effect::CancelFetch`].
@@ -93,7 +93,15 @@ pub enum Effect {
     /// A committed directory isn't what it should be. No answer.
     Damaged(Damage),
     /// The directory is visible and recorded; `already`: it was before this order. No answer.
-    Done { path: VPath, change: ChangeId, image: ImageId, bytes_reused: u64, bytes_fetched: u64, already: bool },
+    Done {
+        path: VPath,
+        change: ChangeId,
+        image: ImageId,
+        bytes_reused: u64,
+        bytes_fetched: u64,
+        already: bool,
+        found: Box<Found>,
+    },
     /// A newer order took the path. No answer.
     Superseded { path: VPath, change: ChangeId, image: ImageId },
     /// Another image is visible in an append-only directory, where nothing takes its place. No answer.
@@ -129,7 +137,7 @@ pub struct Status {
     pub found: Found,
 }
 
-/// What of an image was on this node already.
+/// Where an image came from: what of it was on this node already, and who gave the rest.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Found {
     /// Bytes that an earlier attempt had staged.
@@ -138,8 +146,12 @@ pub struct Found {
     pub bytes_linked: u64,
     /// Bytes of blocks that were copied.
     pub bytes_copied: u64,
+    /// Files that were hashed again before they were linked or left alone.
+    pub rehashed: u64,
     /// Of which directories.
     pub sources: Vec<(VPath, u64)>,
+    /// Of which nodes and clients, in words, what was fetched.
+    pub nodes: Vec<(String, u64)>,
 }
 
 impl Found {
@@ -257,7 +269,9 @@ impl Engine for Deploys {
                 self.advance(now, &path, outbox, |job, out| job.unusable(now, id, reason, out));
             }
             Input::Disk { path, result } => self.advance(now, &path, outbox, |job, out| job.disk(now, result, out)),
-            Input::Fetched { path, bytes } => self.advance(now, &path, outbox, |job, out| job.fetched(now, bytes, out)),
+            Input::Fetched { path, bytes, from } => {
+                self.advance(now, &path, outbox, |job, out| job.fetched(now, bytes, from, out));
+            }
             Input::FetchFailed { path, failure } => {
                 self.advance(now, &path, outbox, |job, out| job.failed(now, failure, out));
             }

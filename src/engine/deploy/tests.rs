@@ -110,7 +110,7 @@ impl World {
             (Effect::Fetch { .. }, Some(failure)) => Input::FetchFailed { path, failure },
             (Effect::NeedIndex { image: id, .. }, _) => Input::Index { path, id, image: image() },
             (Effect::Disk(task), None) => Input::Disk { path, result: Ok(self.disk(&task.action)) },
-            (Effect::Fetch { .. }, None) => Input::Fetched { path, bytes: 0 },
+            (Effect::Fetch { .. }, None) => Input::Fetched { path, bytes: 0, from: Vec::new() },
             (Effect::CancelFetch { .. }, _) => Input::FetchCancelled { path },
             (Effect::PutIntent { .. } | Effect::PutCommitted { .. }, None) => Input::Written { path, result: Ok(()) },
             _ => return None,

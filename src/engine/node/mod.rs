@@ -189,8 +189,9 @@ impl Node {
                     outbox.push(Effect::Write { job, rows: vec![Row::Committed { path, directory, record }] });
                 }
                 deploy::Effect::Damaged(damage) => self.damaged(damage, outbox),
-                deploy::Effect::Done { path, change, image, bytes_reused, bytes_fetched, already } => {
+                deploy::Effect::Done { path, change, image, bytes_reused, bytes_fetched, already, found } => {
                     let result = if already { "already" } else { "done" };
+                    self.heads.came_from(&path, *found);
                     let ending = Ending { change, image, result, reason: None, bytes_reused, bytes_fetched };
                     self.done(now, &path, ending, outbox);
                 }
@@ -257,8 +258,10 @@ impl Node {
                     });
                 }
                 fetch::Effect::CheckIndex { image, data } => outbox.push(Effect::CheckIndex { image, data }),
-                fetch::Effect::Finished { path, bytes } => {
-                    self.deploy(now, deploy::Input::Fetched { path, bytes }, outbox);
+                fetch::Effect::Finished { path, bytes, from } => {
+                    let name = |connection| self.connections.name(connection);
+                    let from = from.into_iter().map(|(connection, bytes)| (name(connection), bytes)).collect();
+                    self.deploy(now, deploy::Input::Fetched { path, bytes, from }, outbox);
                 }
                 fetch::Effect::Failed { path, failure } => {
                     self.deploy(now, deploy::Input::FetchFailed { path, failure }, outbox);

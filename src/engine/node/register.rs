@@ -8,7 +8,7 @@ use super::siblings::{self, Recent, Usable};
 use super::{Effect, Node, Note, Purpose, Row, Snapshot};
 use crate::engine::access;
 use crate::engine::contract::Outbox;
-use crate::engine::deploy;
+use crate::engine::deploy::{self, Found};
 use crate::format::change;
 use crate::format::record::{CommittedRecord, DamageRecord, HeadRecord, IntentRecord};
 use crate::format::wire::{ChangeAnswer, Response, SubmitAnswer, VerdictWord};
@@ -81,6 +81,8 @@ pub(super) struct Heads {
     /// Being recorded, not yet durable.
     committing: BTreeMap<VPath, Committed>,
     recent: Recent,
+    /// Where visible directories came from, of those that were made visible since the start.
+    origins: BTreeMap<VPath, (ChangeId, Found)>,
     /// What is wrong with visible directories.
     damaged: BTreeMap<VPath, DamageRecord>,
 }
@@ -193,6 +195,19 @@ impl Heads {
         let record = DamageRecord { root, file, what };
         self.damaged.insert(path.clone(), record.clone());
         Some((path, record))
+    }
+
+    /// The deployment which ends now took its content from there.
+    pub(super) fn came_from(&mut self, path: &VPath, found: Found) {
+        if let Some(committing) = self.committing.get(path) {
+            self.origins.insert(path.clone(), (committing.change, found));
+        }
+    }
+
+    /// Where the visible directory came from.
+    pub(super) fn origin(&self, path: &VPath) -> Option<&Found> {
+        let (change, found) = self.origins.get(path)?;
+        self.committed.get(path).filter(|committed| committed.change == *change).map(|_| found)
     }
 
     /// What is wrong with the visible directory.

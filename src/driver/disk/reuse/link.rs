@@ -29,6 +29,8 @@ pub(in crate::driver::disk) struct Linker<'a, F: FileSystem> {
     pub(in crate::driver::disk) touches: Vec<Touch>,
     /// The file system may be able to share extents.
     clones: bool,
+    /// How many files were hashed.
+    pub(in crate::driver::disk) rehashed: u64,
     /// Sources of blocks, each with the number of the file's first block and its size.
     pub(in crate::driver::disk) donors: Vec<(FileOf, Donor)>,
 }
@@ -39,7 +41,7 @@ pub(in crate::driver::disk) type FileOf = (u64, u64);
 impl<'a, F: FileSystem> Linker<'a, F> {
     pub(in crate::driver::disk) fn new(fs: &'a F, root: &'a F::Root, image: &'a Image) -> Self {
         let (known, touches, donors) = (BTreeMap::new(), Vec::new(), Vec::new());
-        Self { fs, root, image, trees: Trees::new(fs), known, touches, clones: true, donors }
+        Self { fs, root, image, trees: Trees::new(fs), known, touches, clones: true, rehashed: 0, donors }
     }
 
     /// Where the contents of the files should be.
@@ -91,6 +93,7 @@ impl<'a, F: FileSystem> Linker<'a, F> {
         if known.unwrap_or(source.fingerprint) == Some(stat.fingerprint()) {
             return Some(stat);
         }
+        self.rehashed += 1;
         let right = stat.size == file.size && content_is(self.fs, opened, self.image, file)?;
         // Changed while it was read: then it isn't known what it is.
         let after = self.fs.file_stat(opened).ok()?;
