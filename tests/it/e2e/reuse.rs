@@ -116,7 +116,7 @@ fn a_file_that_is_changed_in_place_is_copied_but_for_that() {
     publisher.run(&["--append", &to(&first, "/data/v1")], &all).expect(0);
     // A percent of the blocks, in runs here and there.
     let blocks = content.len() / (32 << 10);
-    let changed: Vec<_> = (0..blocks).filter(|block| block % 400 < 4).collect();
+    let changed: Vec<_> = (0..blocks).filter(|block| block % 512 < 5).collect();
     for block in &changed {
         content[block * (32 << 10) + 77] ^= 1;
     }

@@ -79,6 +79,13 @@ impl MemoryFs {
         self.tree().space = space;
     }
 
+    /// Writes into a file, as somebody else might.
+    pub(crate) fn edit(&self, path: &Path, data: &[u8]) {
+        let mut tree = self.tree();
+        let ino = tree.find(ROOT, path).expect("there");
+        tree.content(ino).expect("a file").write(0, data);
+    }
+
     /// Gives a file one more name, as somebody else might.
     pub(crate) fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut tree = self.tree();
@@ -131,7 +138,9 @@ impl FileSystem for MemoryFs {
         if file.access != Access::Write {
             return Err(Errno::BADF.into());
         }
-        self.tree().content(file.ino)?.write(usize::try_from(offset).expect("small files"), data);
+        let mut tree = self.tree();
+        assert!(tree.stat(file.ino)?.links < 2, "a shared inode is written");
+        tree.content(file.ino)?.write(usize::try_from(offset).expect("small files"), data);
         Ok(())
     }
 
@@ -149,6 +158,7 @@ impl FileSystem for MemoryFs {
 
     fn preallocate(&self, file: &MemoryFile, len: u64) -> io::Result<()> {
         self.power.tick()?;
+        assert!(self.tree().stat(file.ino)?.links < 2, "a shared inode is written");
         self.tree().content(file.ino)?.set_len(usize::try_from(len).expect("small files"));
         Ok(())
     }
