@@ -84,7 +84,7 @@ impl<F: FileSystem + Clone> Hands<F> {
             claims,
             frames: FramePool::default(),
             images: Mutex::default(),
-            answers: answers.clone(),
+            answers,
             whole_indexes: Semaphore::new(limits::WHOLE_INDEXES_SENT_MAX),
         });
         let writer = std::thread::Builder::new().name("db".to_owned()).spawn({

@@ -291,7 +291,9 @@ impl Job {
         outbox: &mut Outbox<Effect>,
     ) {
         let Reused { linked, bytes_linked, bytes_copied, sources, rehashed, damaged } = reused;
-        damaged.into_iter().for_each(|damage| outbox.push(Effect::Damaged(damage)));
+        for damage in damaged {
+            outbox.push(Effect::Damaged(damage));
+        }
         self.found = Found { bytes_kept: kept_bytes, bytes_linked, bytes_copied, rehashed, sources, nodes: Vec::new() };
         if self.next.is_some() {
             return self.take_next(outbox);

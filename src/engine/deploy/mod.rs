@@ -50,6 +50,7 @@ pub struct Order {
 
 /// What can happen.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "an input is handled at once, not kept")]
 pub enum Input {
     /// A change was registered (or was found unfinished at start).
     Order(Order),

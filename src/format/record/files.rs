@@ -137,17 +137,12 @@ impl InodeRecord {
 
     /// The inverse of [`Self::encode`].
     pub fn decode(ino: u64, bytes: &[u8]) -> Result<Self, RecordError> {
-        let bytes: &[u8; 40] = bytes.try_into().map_err(|_| RecordError::Bad("inode"))?;
-        let word = |at: usize| <[u8; 8]>::try_from(&bytes[at..at + 8]).expect("eight bytes");
-        Ok(Self {
-            content: ContentKey(bytes[..16].try_into().expect("16 bytes")),
-            fingerprint: Fingerprint {
-                ino,
-                size: u64::from_le_bytes(word(16)),
-                mtime_ns: i64::from_le_bytes(word(24)),
-                ctime_ns: i64::from_le_bytes(word(32)),
-            },
-        })
+        const ERROR: RecordError = RecordError::Bad("inode");
+        let (content, words) = bytes.split_first_chunk::<16>().ok_or(ERROR)?;
+        let ([size, mtime, ctime], []) = words.as_chunks::<8>() else { return Err(ERROR) };
+        let (size, mtime_ns) = (u64::from_le_bytes(*size), i64::from_le_bytes(*mtime));
+        let fingerprint = Fingerprint { ino, size, mtime_ns, ctime_ns: i64::from_le_bytes(*ctime) };
+        Ok(Self { content: ContentKey(*content), fingerprint })
     }
 }
 

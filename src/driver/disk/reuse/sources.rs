@@ -1,7 +1,6 @@
 //! The trees that are used, and what is found out about them: open bases, damage, bytes taken.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::path::PathBuf;
 
 use rustix::io::Errno;
@@ -49,14 +48,12 @@ impl<'a, F: FileSystem> Trees<'a, F> {
             Err(e) if [Errno::LOOP, Errno::NOTDIR, Errno::XDEV].into_iter().any(|errno| is(&e, errno)) => {
                 "isn't a file any more"
             }
-            Err(e) => return self.unreadable(donor, &e),
+            Err(e) => {
+                tracing::debug!(path = %donor.path, file = %donor.file, "isn't used again: {e}");
+                return None;
+            }
         };
         self.damage(donor, what);
-        None
-    }
-
-    fn unreadable(&self, donor: &Donor, error: &io::Error) -> Option<F::File> {
-        tracing::debug!(path = %donor.path, file = %donor.file, "isn't used again: {error}");
         None
     }
 
