@@ -128,3 +128,62 @@ pub(super) fn sources(transaction: &ReadTransaction, contents: &[ContentKey]) ->
     }
     Ok(found)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::driver::db::{Db, Write};
+    use crate::format::record::DamageRecord;
+    use crate::model::fingerprint::FileIdentity;
+
+    const ROOT: FileIdentity = FileIdentity { dev: 5, ino: 2 };
+
+    fn path(text: &str) -> VPath {
+        text.parse().expect("valid")
+    }
+
+    fn print(ino: u64, ctime_ns: i64) -> Fingerprint {
+        Fingerprint { ino, size: 10, mtime_ns: 1, ctime_ns }
+    }
+
+    fn files(tag: u64, file: &str, fingerprint: Fingerprint) -> CommittedFiles {
+        let tree = TreePlace { base: "/srv".into(), target: "t".into(), root: ROOT };
+        let content = ContentKey([1; 16]);
+        CommittedFiles {
+            tag,
+            tree,
+            files: vec![CommittedFile { content, file: file.into(), executable: false, fingerprint }],
+        }
+    }
+
+    /// Path, and change time if known.
+    fn found(db: &Db) -> Vec<(String, Option<i64>)> {
+        let sources = db.sources(&[ContentKey([1; 16]), ContentKey([2; 16])]).expect("readable");
+        assert!(sources[1].is_empty());
+        let one = |source: &Source| (source.path.to_string(), source.fingerprint.map(|print| print.ctime_ns));
+        sources[0].iter().map(one).collect()
+    }
+
+    #[test]
+    fn files_are_found_while_their_directory_is_whole() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let db = Db::open(folder.path()).expect("opens");
+        assert_eq!(found(&db), []);
+        db.write(&[Write::PutFiles(path("/d/1"), files(1, "a", print(7, 100)))]).expect("written");
+        // Linked meanwhile: what was recorded when that was done stays.
+        let touch =
+            |before, after| Write::Touch(vec![Touch { dev: 5, before: print(7, before), after: print(7, after) }]);
+        db.write(&[touch(100, 200), Write::PutFiles(path("/d/2"), files(1, "b", print(7, 300)))]).expect("written");
+        assert_eq!(found(&db), [("/d/2".to_owned(), Some(200)), ("/d/1".to_owned(), Some(200))]);
+        // Somebody else's doing isn't taken over by a later touch.
+        db.write(&[touch(250, 300)]).expect("written");
+        assert_eq!(found(&db)[0].1, Some(200));
+        // Another tree at the same path; a damaged one.
+        db.write(&[Write::PutFiles(path("/d/1"), files(2, "c", print(8, 400)))]).expect("written");
+        assert_eq!(found(&db), [("/d/1".to_owned(), Some(400)), ("/d/2".to_owned(), Some(200))]);
+        let damage = DamageRecord { root: ROOT, file: "c".into(), what: "is gone".into() };
+        db.write(&[Write::PutDamage(path("/d/1"), damage.clone())]).expect("written");
+        assert_eq!(found(&db), [("/d/2".to_owned(), Some(200))]);
+        assert_eq!(db.load().expect("readable").damaged[&path("/d/1")], damage);
+    }
+}
