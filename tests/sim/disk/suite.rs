@@ -244,12 +244,12 @@ pub(crate) fn the_unmanaged_stays<W: World>() {
     setup.staged(&sample);
     setup.write(Path::new("x/image"), b"a file");
     assert_eq!(swap(fs, &setup.place, SwapMode::Create).expect_err("a file").kind, FailureKind::Occupied);
-    assert_eq!(swap(fs, &setup.place, SwapMode::Exchange).expect_err("a file").kind, FailureKind::Hostile);
-    assert_eq!(look(fs, &setup.place).expect_err("a file").kind, FailureKind::Hostile);
+    assert_eq!(swap(fs, &setup.place, SwapMode::Exchange).expect_err("a file").kind, FailureKind::Occupied);
+    assert_eq!(look(fs, &setup.place).expect_err("a file").kind, FailureKind::Occupied);
     fs.unlink(&setup.root, Path::new("x/image")).expect("removed");
     fs.symlink(&setup.root, OsStr::new("/etc"), Path::new("x/image")).expect("made");
     assert_eq!(swap(fs, &setup.place, SwapMode::Create).expect_err("a link").kind, FailureKind::Occupied);
-    assert_eq!(swap(fs, &setup.place, SwapMode::Exchange).expect_err("a link").kind, FailureKind::Hostile);
+    assert_eq!(swap(fs, &setup.place, SwapMode::Exchange).expect_err("a link").kind, FailureKind::Occupied);
     fs.unlink(&setup.root, Path::new("x/image")).expect("removed");
     fs.mkdir(&setup.root, Path::new("x/image"), 0o755).expect("made");
     setup.write(Path::new("x/image/theirs"), b"theirs");
