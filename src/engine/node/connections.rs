@@ -164,6 +164,13 @@ impl Connections {
             && connection.told.insert(image)
     }
 
+    /// The other end is to be told of the pieces here again.
+    pub(super) fn untell(&mut self, connection: ConnectionId, image: ImageId) {
+        if let Some(connection) = self.by_id.get_mut(&connection) {
+            connection.told.remove(&image);
+        }
+    }
+
     /// The node at the other end takes part in an image.
     pub(super) fn takes_part(&mut self, connection: ConnectionId, image: ImageId) {
         if let Some(link) = self.link_mut(connection) {

@@ -42,6 +42,8 @@ pub(super) struct Machine {
     pub(super) key: Option<ClusterKey>,
     /// Of a thousand answers with content, how many are wrong.
     pub(super) lies_permille: u64,
+    /// How long it takes until a row is durable.
+    pub(super) write_time: Duration,
     /// Of the last boot.
     incarnation: u64,
 }
@@ -74,6 +76,7 @@ impl Machine {
             ended_well: false,
             key: None,
             lies_permille: 0,
+            write_time: Duration::from_millis(1),
             incarnation: 0,
         }
     }
