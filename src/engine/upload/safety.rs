@@ -114,6 +114,12 @@ impl Uploads {
         anybody
     }
 
+    /// Whether the end depends on which pieces nodes have.
+    pub(super) fn is_anything_not_served(&self) -> bool {
+        let not_served = |stage: &Stage| matches!(stage, Stage::NotServed { .. });
+        self.peers.values().any(|peer| peer.stages.iter().any(not_served))
+    }
+
     /// Whether those of a connected node's cluster that are connected too have all pieces together, or a live one has it.
     fn is_supplied(&self, upload: usize, peer: &Peer) -> bool {
         let id = peer.host.as_ref().map(|host| host.machine_id);
