@@ -179,6 +179,10 @@ pub const ENDS_INTERVAL: Duration = Duration::from_millis(10);
 pub const CONNECTION_IDLE_TIMEOUT: Duration = Duration::from_mins(2);
 /// How often a side shows that it is alive, and looks whether the other is.
 pub const PING_INTERVAL: Duration = Duration::from_secs(30);
+/// The same of a client that publishes: after [`DOWN_AFTER`] without a sign of life it goes elsewhere.
+pub const IMPATIENT_PING_INTERVAL: Duration = Duration::from_secs(2);
+/// Bytes of a ping or a pong, masked, with its header.
+pub const PING_BYTES_MAX: u64 = 16;
 /// Saying goodbye takes no longer.
 pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The lowest bound on a rate, bytes per second: with less, a request would take longer than anybody waits.
