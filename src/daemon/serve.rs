@@ -276,6 +276,15 @@ fn log(note: &Note) {
         Note::Restored { incarnation } => {
             tracing::warn!(incarnation, "the others know a later start of this node: its state is an older copy's");
         }
+        Note::Stranger { from } => {
+            tracing::warn!(%from, "datagrams from there can't be opened: has it another cluster.key?");
+        }
+        Note::Alone { peers } => {
+            tracing::warn!(
+                peers,
+                "none of peers.txt answers: is a daemon there, are UDP and TCP let through, is it the same cluster.key?"
+            );
+        }
         Note::Twin { address } => {
             tracing::warn!(%address, "another node has this one's machine id: is it a clone? --override-machine-id gives it one of its own");
         }

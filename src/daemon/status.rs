@@ -188,6 +188,8 @@ impl Metrics {
             | Note::NodeDown { .. }
             | Note::Restored { .. }
             | Note::Twin { .. }
+            | Note::Stranger { .. }
+            | Note::Alone { .. }
             | Note::NodeUnreachable { .. } => {}
             Note::ToldCorrupt { .. } => counter!("ciruela_corrupt_blocks_sent_total").increment(1),
             Note::SourceDropped { .. } => counter!("ciruela_sources_dropped_total").increment(1),

@@ -344,6 +344,10 @@ pub const FLOOD_INTERVAL: Duration = Duration::from_millis(200);
 pub const PULSE_HEADS_MAX: usize = 40;
 /// How often a node tells another one how its heads are.
 pub const PULSE_INTERVAL: Duration = Duration::from_secs(1);
+/// That somebody sends datagrams which can't be opened is told at most so often.
+pub const STRANGERS_TOLD_INTERVAL: Duration = Duration::from_mins(10);
+/// When none of the peers has answered for so long, that is told.
+pub const ALONE_TOLD_AFTER: Duration = Duration::from_secs(15);
 /// Members that are told at once when a head has changed.
 pub const URGENT_PULSES: usize = 3;
 /// Heads that change within this time are told together.

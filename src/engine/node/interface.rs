@@ -138,6 +138,10 @@ pub enum Note {
     NodeDown { address: SocketAddr, hostname: Box<str>, left: bool },
     /// Others know a later start of this node: its state comes from an older copy.
     Restored { incarnation: u64 },
+    /// Somebody sends datagrams that were sealed with another key, or none.
+    Stranger { from: SocketAddr },
+    /// None of so many peers answers.
+    Alone { peers: usize },
     /// Another node has this one's machine id.
     Twin { address: SocketAddr },
     /// Another node could not be connected to.

@@ -123,7 +123,9 @@ impl Node {
             stamp: signed.change.stamp,
             visible,
             state: deploy.as_ref().map_or(idle, |status| status.step),
-            waiting: deploy.as_ref().and_then(|status| self.waiting(path, status)),
+            waiting: deploy
+                .as_ref()
+                .and_then(|status| self.waiting(path, status).or_else(|| self.unsupplied(path, status))),
             failure: deploy.as_ref().and_then(|status| status.failure.as_ref().map(|failure| failure.kind.name())),
             bytes_done: deploy
                 .as_ref()
@@ -133,6 +135,13 @@ impl Node {
             found,
             damaged: self.heads.damage_of(path).map(|damage| format!("{} {}", damage.file, damage.what)),
         })
+    }
+
+    /// That what is missing is nowhere: for a moment that is so in any swarm, so it is only shown to whoever looks.
+    fn unsupplied(&self, path: &VPath, status: &deploy::Status) -> Option<String> {
+        let fetches = self.fetches.bytes_fetched(path).is_some();
+        let needs = fetches && status.bytes_total > 0 && !self.fetches.has_useful_source(status.image);
+        needs.then(|| "no source: nobody connected has what is missing here".to_owned())
     }
 
     /// What a deployment waits for, in words.

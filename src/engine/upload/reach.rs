@@ -254,6 +254,11 @@ impl Uploads {
         self.follow_redirects(now, outbox);
     }
 
+    /// Whether nodes have named others.
+    pub(super) fn was_redirected(&self) -> bool {
+        !self.redirected.is_empty()
+    }
+
     /// 003-05: goes on until enough nodes carry each directory.
     fn follow_redirects(&mut self, now: Now, outbox: &mut Outbox<Effect>) {
         while !self.redirects.is_empty() {

@@ -88,7 +88,6 @@ impl Uploads {
         let mut anybody = false;
         for peer in self.peers.values() {
             match (&peer.link, &peer.stages[upload]) {
-                (_, Stage::NotHere | Stage::Kept(_) | Stage::Refused(_) | Stage::NotServed { .. }) => {}
                 (Link::Up { .. }, Stage::Accepted { .. }) => {
                     if !self.is_supplied(upload, peer) {
                         return false;
@@ -96,7 +95,10 @@ impl Uploads {
                     anybody = true;
                 }
                 (Link::Up { .. }, Stage::Ended(outcome)) => anybody |= is_good(&outcome.result),
-                (_, Stage::Ended(_)) => {}
+                (
+                    _,
+                    Stage::NotHere | Stage::Kept(_) | Stage::Refused(_) | Stage::NotServed { .. } | Stage::Ended(_),
+                ) => {}
                 // It may be alone, and need what is only here.
                 (Link::Up { .. } | Link::Greeting { .. }, Stage::Unsent | Stage::Asked { .. }) => return false,
                 // Those that hear it supply it when it returns; and who is down for all is named.
