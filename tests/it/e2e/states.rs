@@ -136,7 +136,7 @@ fn disk_filled_by_others() {
     let mut client = publisher.start(&["--append", &to(&root, "/data/tree")], &[gate.address.to_string()]);
     gate.wait_until_held();
     let filler = daemon.data("data/filler");
-    let full = fs::write(&filler, noise(9, 6 << 20)).expect_err("it doesn't fit");
+    let full = fs::write(&filler, noise(9, 7 << 20)).expect_err("it doesn't fit");
     assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
     gate.open();
     client.wait_for("no space", |event| {
