@@ -74,4 +74,8 @@ fn nor_with_ten_thousand() {
     println!("10000 nodes: {mean} bytes per node and second");
     assert!(mean <= IDLE_BYTES_PER_SECOND_MAX, "{mean}");
     assert_eq!(crowd.downs, 0);
+    // Rounds of a second: a head needs as many more than with a thousand nodes as the logarithm is larger.
+    let took = crowd.spread();
+    println!("a head is at all of 10000 nodes after {took:?}");
+    assert!(took <= secs(4), "{took:?}");
 }

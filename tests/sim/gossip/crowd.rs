@@ -37,13 +37,36 @@ pub(super) struct Crowd {
     queue: BTreeMap<(Duration, u64), (SocketAddr, usize, Bytes)>,
     pub(super) bytes: u64,
     pub(super) downs: usize,
+    /// Who has the head that spreads.
+    has: Vec<bool>,
+    /// What the others will do of themselves while it spreads.
+    plans: BTreeMap<(Duration, u64), Plan>,
 }
+
+/// A member's own doing.
+#[derive(Clone, Copy)]
+enum Plan {
+    /// It pulses; `again`: in a second once more.
+    Pulse { from: usize, again: bool },
+    /// It has compared its heads with those of one who has it.
+    Take { member: usize },
+}
+
+/// From a pulse that differs until the heads are the same: a connection and some questions.
+const COMPARE: Duration = Duration::from_millis(20);
 
 /// The sum of the versions of a node's only value, the first one of what it says about itself.
 fn values_sum() -> u64 {
     let version = [&0_u32.to_be_bytes()[..], &1_u64.to_be_bytes()].concat();
     let hash = blake2b_simd::Params::new().hash_length(8).hash(&version);
     u64::from_be_bytes(hash.as_bytes().try_into().expect("eight bytes"))
+}
+
+/// Of the directory with the head that spreads.
+fn new_heads() -> HeadsFingerprint {
+    let mut fingerprint = HeadsFingerprint::default();
+    fingerprint.0[0] = 1;
+    fingerprint
 }
 
 /// All members that have just started, as one of them tells of them.
@@ -79,8 +102,20 @@ impl Crowd {
         let whole = (0..whole).map(engine).collect();
         let random = Random::new(seed);
         let (now, seal) = (Duration::ZERO, Seal::new(&key));
-        let mut crowd =
-            Self { random, now, members, by_address, whole, seal, sent: 0, queue: BTreeMap::new(), bytes: 0, downs: 0 };
+        let mut crowd = Self {
+            random,
+            now,
+            has: vec![false; members.len()],
+            members,
+            by_address,
+            whole,
+            seal,
+            sent: 0,
+            queue: BTreeMap::new(),
+            bytes: 0,
+            downs: 0,
+            plans: BTreeMap::new(),
+        };
         crowd.introduce();
         crowd
     }
@@ -121,6 +156,8 @@ impl Crowd {
                 self.post(from, self.by_address[&to], data);
             } else if let Effect::FetchMembers { .. } = effect {
                 self.tell(number, Input::MembersFailed);
+            } else if let Effect::Differs { node, .. } = effect {
+                self.compare(number, self.by_address[&node.address]);
             } else if let Effect::Down { .. } = effect {
                 self.downs += 1;
             }
@@ -156,6 +193,11 @@ impl Crowd {
         let opened = self.seal.open(data).expect("ours");
         let (header, items) = read_datagram(&opened.text).expect("ours");
         for item in items {
+            if let Item::Pulse { heads, .. } = &item
+                && heads.iter().any(|(_, fingerprint)| *fingerprint != self.fingerprint(member))
+            {
+                self.compare(member, self.by_address[&header.from.node.address]);
+            }
             let Item::Swim(packet) = item else { continue };
             match Packet::read(packet).expect("ours").message {
                 Message::Ping(number) => self.packet(me, header.from, Message::Ack(number)),
@@ -186,11 +228,78 @@ impl Crowd {
                 self.packet(from, to, Message::Ping(1));
             }
             if self.random.below(self.members.len() as u64) == 0 {
-                let heads = vec![(DirectoryHash::of(DIRECTORY), HeadsFingerprint::default())];
                 let from = self.stranger();
-                self.say(from, to, &Item::Pulse { values: values_sum(), heads });
+                self.pulse(from, to);
             }
         }
+    }
+
+    fn pulse(&mut self, from: MemberId, to: MemberId) {
+        let fingerprint = self.fingerprint(self.by_address[&from.node.address]);
+        let heads = vec![(DirectoryHash::of(DIRECTORY), fingerprint)];
+        self.say(from, to, &Item::Pulse { values: values_sum(), heads });
+    }
+
+    fn fingerprint(&self, member: usize) -> HeadsFingerprint {
+        if self.has[member] { new_heads() } else { HeadsFingerprint::default() }
+    }
+
+    /// Two members compare their heads: whoever lacks the new one has it soon.
+    fn compare(&mut self, one: usize, other: usize) {
+        if self.has[one] != self.has[other] {
+            self.plan(COMPARE, Plan::Take { member: if self.has[one] { other } else { one } });
+        }
+    }
+
+    fn plan(&mut self, delay: Duration, plan: Plan) {
+        self.sent += 1;
+        self.plans.insert((self.now + delay, self.sent), plan);
+    }
+
+    fn follow(&mut self, plan: Plan) {
+        match plan {
+            Plan::Pulse { from, again } => {
+                if again {
+                    self.plan(Duration::from_secs(1), plan);
+                }
+                let to = usize::try_from(self.random.below(self.members.len() as u64)).expect("small");
+                if to < self.whole.len() {
+                    self.pulse(self.members[from], self.members[to]);
+                } else {
+                    self.compare(from, to);
+                }
+            }
+            Plan::Take { member } if !self.has[member] => {
+                self.has[member] = true;
+                if member < self.whole.len() {
+                    let (directory, fingerprint) = (DIRECTORY.into(), new_heads());
+                    self.tell(member, Input::Heads { directory, fingerprint, urgent: true });
+                } else {
+                    // As the engine does when a head of its own changes.
+                    for _ in 0..3 {
+                        self.plan(Duration::ZERO, Plan::Pulse { from: member, again: false });
+                    }
+                }
+            }
+            Plan::Take { .. } => {}
+        }
+    }
+
+    /// A whole member gets a head: how long until all have it. The others pulse and compare as whole ones do.
+    pub(super) fn spread(&mut self) -> Duration {
+        for from in self.whole.len()..self.members.len() {
+            let phase = Duration::from_micros(self.random.below(1_000_000));
+            self.plan(phase, Plan::Pulse { from, again: true });
+        }
+        let begin = self.now;
+        self.plan(Duration::ZERO, Plan::Take { member: 0 });
+        while !self.has.iter().all(|has| *has) {
+            assert!(self.now < begin + Duration::from_secs(30), "it never got everywhere");
+            let end = self.now + Duration::from_millis(10);
+            while self.step(end) {}
+            self.now = end;
+        }
+        self.now.saturating_sub(begin)
     }
 
     fn stranger(&mut self) -> MemberId {
@@ -207,7 +316,23 @@ impl Crowd {
         }
     }
 
+    /// When something arrives, or a whole member has something to do.
+    fn next_other(&self) -> Option<Duration> {
+        let arrival = self.queue.first_key_value().map(|((at, _), _)| *at);
+        let due = self.whole.iter().filter_map(|engine| Some(engine.deadline()?.0.since_start()));
+        due.chain(arrival).min()
+    }
+
     fn step(&mut self, end: Duration) -> bool {
+        if let Some(((at, number), plan)) = self.plans.first_key_value().map(|(key, plan)| (*key, *plan))
+            && at <= end
+            && self.next_other().is_none_or(|other| at <= other)
+        {
+            self.plans.remove(&(at, number));
+            self.now = self.now.max(at);
+            self.follow(plan);
+            return true;
+        }
         let arrival = self.queue.first_key_value().map(|((at, _), _)| *at);
         let deadlines =
             self.whole.iter().enumerate().filter_map(|(n, engine)| Some((engine.deadline()?.0.since_start(), n)));
