@@ -18,13 +18,15 @@ use crate::model::run::Run;
 #[derive(Debug, Default)]
 pub struct Content {
     place: PathBuf,
+    /// Why it must not be a directory.
+    no_tree: Option<String>,
     found: OnceLock<Found>,
 }
 
 impl Content {
-    /// Will be at `place`, where nothing is yet.
-    pub fn new(place: PathBuf) -> Self {
-        Self { place, found: OnceLock::new() }
+    /// Will be at `place`, where nothing is yet. `no_tree`: why it must not be a directory.
+    pub(super) fn new(place: PathBuf, no_tree: Option<String>) -> Self {
+        Self { place, no_tree, found: OnceLock::new() }
     }
 
     /// Makes what has no bytes: directories, links, empty files.
@@ -32,6 +34,9 @@ impl Content {
         let found = self.found.get_or_init(|| found);
         if let Selection::Link { path, target } = &found.selection {
             return Err(format!("{path:?} is a symbolic link to {target:?}: name that"));
+        }
+        if let (Selection::Directory { .. }, Some(reason)) = (&found.selection, &self.no_tree) {
+            return Err(reason.clone());
         }
         for directory in found.selection.directories(&found.image) {
             let path = self.path(found, &directory.path);

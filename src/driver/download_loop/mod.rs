@@ -2,6 +2,7 @@
 //! It decides nothing; what people see of it is its [`Audience`]'s.
 
 mod content;
+mod draft;
 mod page;
 
 use std::collections::BTreeMap;
@@ -12,6 +13,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 pub use self::content::Content;
+pub use self::draft::{Draft, DraftError};
 use super::clock::Clock;
 use super::interrupt::Interrupts;
 use super::reach::{self, Resolving, sleep_until};
