@@ -1,5 +1,6 @@
 //! `ciruela download`: what is visible on a cluster → a local directory or file.
 
+use std::fs::File;
 use std::io::Read;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -39,11 +40,15 @@ pub fn run(args: &DownloadArgs, port: Option<u16>) -> ExitCode {
 
 fn download(args: &DownloadArgs, port: Option<u16>) -> Result<(), anyhow::Error> {
     let to_stdout = args.dest.as_os_str() == "-";
-    let draft = if to_stdout { Draft::for_a_file() } else { Draft::beside(&args.dest) }?;
+    // Ctrl-C is listened to before there is anything to be removed.
     let mut session = Session::open(&args.read, port)?;
+    let draft = if to_stdout { Draft::for_a_file() } else { Draft::beside(&args.dest) }?;
     let found = session.read(&args.place, Some(draft.content()))?;
     if to_stdout {
-        return session.run(move || print(&draft));
+        let file = File::open(draft.place()).context("can't read what was downloaded")?;
+        // Open, it stays readable; there is nothing left to be removed if printing never ends.
+        drop(draft);
+        return session.run(move || print(file));
     }
     let name = match &found.selection {
         Selection::File { path } => Some(path.rsplit_once('/').map_or(&**path, |(_, name)| name)),
@@ -52,8 +57,7 @@ fn download(args: &DownloadArgs, port: Option<u16>) -> Result<(), anyhow::Error>
     Ok(draft.settle(name)?)
 }
 
-fn print(draft: &Draft) -> Result<(), anyhow::Error> {
-    let mut file = std::fs::File::open(draft.place()).context("can't read what was downloaded")?;
+fn print(mut file: File) -> Result<(), anyhow::Error> {
     let mut buffer = vec![0; COPY_BYTES];
     loop {
         let length = file.read(&mut buffer).context("can't read what was downloaded")?;

@@ -85,11 +85,11 @@ impl Text {
     /// It stays where it is.
     fn keep(self, name: &str, args: &EditArgs) {
         let _ = self.folder.keep();
-        let path = self.path.display();
+        let (path, words) = (self.path.to_string_lossy(), args.change.words());
         ui::error(&format!(
-            "your text of {name} was not published everywhere; it is kept in {path}. Look at what is there now (`ciruela \
-             download`, or `edit` again), then publish yours with: ciruela put-file {} -s {path}",
-            args.change.words()
+            "your text of {name} was not published everywhere; it is kept in {path}. Look at what is there now, with `ciruela \
+             download` or `ciruela edit`, then publish yours with: ciruela put-file {words} -s {}",
+            change::quoted(&path)
         ));
     }
 }

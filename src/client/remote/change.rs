@@ -64,7 +64,18 @@ pub struct ChangeArgs {
 impl ChangeArgs {
     /// The words that name the same file.
     pub(in crate::client) fn words(&self) -> String {
-        format!("{} -d {} -f {}", self.cluster, self.dir, self.file)
+        let [cluster, dir, file] = [&self.cluster, &self.dir, &self.file].map(|word| quoted(word));
+        format!("{cluster} -d {dir} -f {file}")
+    }
+}
+
+/// A word as a shell reads it.
+pub(in crate::client) fn quoted(word: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-:,[]".contains(c);
+    if !word.is_empty() && word.chars().all(is_plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
     }
 }
 
@@ -109,8 +120,9 @@ impl Change {
         for warning in &keys.warnings {
             ui::warn(warning);
         }
-        let tree = Draft::temporary()?;
+        // Ctrl-C is listened to before there is anything to be removed.
         let mut session = Session::open(&args.read, port)?;
+        let tree = Draft::temporary()?;
         let found = session.read(&place, Some(tree.content()))?;
         match &found.selection {
             Selection::Directory { path } if path.is_empty() => {}

@@ -40,14 +40,7 @@ impl Place {
 
     /// The two parts, given separately.
     pub fn new(cluster: &str, path: &str) -> Result<Self, PlaceError> {
-        let names: Vec<_> = cluster.split(',').map(str::to_owned).collect();
-        if names.len() > limits::ENTRY_POINTS_MAX {
-            return Err(PlaceError::TooMany(names.len()));
-        }
-        for name in &names {
-            name.parse::<Target>()?;
-        }
-        Ok(Self { names, path: checked(path)? })
+        Ok(Self { names: names(cluster)?, path: checked(path)? })
     }
 
     /// Names and addresses of machines.
@@ -68,9 +61,20 @@ impl FromStr for Place {
     fn from_str(text: &str) -> Result<Self, PlaceError> {
         match text.find(":/") {
             Some(at) => Self::new(&text[..at], &text[at + 1..]),
-            None => Ok(Self { path: String::new(), ..Self::new(text, "/-")? }),
+            None => Ok(Self { names: names(text)?, path: String::new() }),
         }
     }
+}
+
+fn names(cluster: &str) -> Result<Vec<String>, PlaceError> {
+    let names: Vec<_> = cluster.split(',').map(str::to_owned).collect();
+    if names.len() > limits::ENTRY_POINTS_MAX {
+        return Err(PlaceError::TooMany(names.len()));
+    }
+    for name in &names {
+        name.parse::<Target>()?;
+    }
+    Ok(names)
 }
 
 fn checked(path: &str) -> Result<String, PlaceError> {

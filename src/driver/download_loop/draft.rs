@@ -30,12 +30,14 @@ pub struct Draft {
 #[error("{path}: {problem}")]
 pub struct DraftError {
     path: String,
-    problem: String,
+    problem: Problem,
 }
 
+type Problem = Box<dyn std::error::Error + Send + Sync>;
+
 impl DraftError {
-    fn new(path: &Path, problem: impl ToString) -> Self {
-        Self { path: escaped(path.as_os_str().as_encoded_bytes()), problem: problem.to_string() }
+    fn new(path: &Path, problem: impl Into<Problem>) -> Self {
+        Self { path: escaped(path.as_os_str().as_encoded_bytes()), problem: problem.into() }
     }
 }
 

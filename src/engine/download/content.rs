@@ -185,6 +185,7 @@ impl Download {
         let Some(node) = self.nodes.get_mut(&address) else { return };
         runs.refuse(run, address);
         node.refusals += 1;
+        node.refusal = Some(reason.clone());
         if node.refusals == 1 {
             outbox.push(Effect::Event(Event::Lost { node: node.name(address), reason: reason.clone() }));
         }

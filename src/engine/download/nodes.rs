@@ -29,6 +29,8 @@ pub(super) struct Node {
     tries: u32,
     /// Runs which it couldn't give.
     pub(super) refusals: usize,
+    /// Why it couldn't give the last of them.
+    pub(super) refusal: Option<String>,
     last_request: u64,
 }
 
@@ -76,6 +78,7 @@ impl Node {
             asked: BTreeMap::new(),
             tries: 0,
             refusals: 0,
+            refusal: None,
             last_request: 0,
         }
     }
@@ -92,11 +95,11 @@ impl Node {
         matches!(self.link, Link::Gone { .. })
     }
 
-    /// Why it isn't asked.
+    /// Why it isn't asked, or doesn't give what it is asked for.
     pub(super) fn trouble(&self) -> Option<&str> {
         match &self.link {
             Link::Gone { reason } | Link::Pausing { reason, .. } => Some(reason),
-            Link::Looking | Link::Looked | Link::Connecting | Link::Up { .. } => None,
+            Link::Looking | Link::Looked | Link::Connecting | Link::Up { .. } => self.refusal.as_deref(),
         }
     }
 
@@ -191,8 +194,10 @@ impl Download {
             let useful = |node: &&Node| match node.link {
                 Link::Gone { .. } => false,
                 Link::Looking => true,
-                _ if chosen.is_some() => node.there == chosen,
-                _ => node.carries,
+                Link::Looked | Link::Connecting | Link::Up { .. } | Link::Pausing { .. } => match chosen {
+                    Some(_) => node.there == chosen,
+                    None => node.carries,
+                },
             };
             if self.nodes.values().filter(useful).count() >= limits::INITIAL_CONNECTIONS || !self.look_at_one(outbox) {
                 return;

@@ -39,7 +39,9 @@ fn a_file_is_put() {
     };
     let mut expected = tree(&source);
     let holds = |expected: &std::collections::BTreeMap<_, _>| {
-        daemons.iter().for_each(|daemon| assert_eq!(tree(&daemon.data("conf-data/site")), *expected));
+        for daemon in &daemons {
+            assert_eq!(tree(&daemon.data("conf-data/site")), *expected);
+        }
     };
 
     // In the place of one that isn't executable, of one that is, and a new one of either kind.

@@ -3,8 +3,11 @@
 use std::fs;
 use std::net::TcpListener;
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use super::{User, at, cluster};
-use crate::daemon::tree;
+use crate::cluster::join;
+use crate::daemon::{Daemon, tree};
 use crate::publisher::{addresses, to};
 use crate::trees::{file, mixed, noise, plain, scanned};
 
@@ -61,6 +64,28 @@ fn a_download_is_the_tree() {
 }
 
 #[test]
+fn ctrl_c_leaves_nothing_behind() {
+    let user = User::new(173);
+    let daemons = user.daemons([173]);
+    let source = user.folder("source");
+    plain(&source, 1, 3, 10);
+    user.publish("--append", &source, "/data/x", &daemons);
+    daemons[0].signal(Signal::STOP);
+    let folder = user.folder("folder");
+    let dest = folder.join("dest");
+    let mut command = user.command(&["download", &at(&daemons, "/data/x"), dest.to_str().expect("UTF-8")]);
+    let mut child = command.spawn().expect("starts");
+    let is_empty = || fs::read_dir(&folder).expect("readable").next().is_none();
+    while is_empty() {
+        std::thread::yield_now();
+    }
+    let id = i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("a process id");
+    kill_process(id, Signal::INT).expect("it is ours");
+    assert_eq!(child.wait().expect("it is ours").code(), Some(130));
+    assert!(is_empty());
+}
+
+#[test]
 fn nobody_is_there() {
     let user = User::new(153);
     let listener = TcpListener::bind("127.0.0.153:0").expect("bound");
@@ -68,7 +93,7 @@ fn nobody_is_there() {
     drop(listener);
     let place = format!("{address}:/data/x");
     let said = user.run(&["download", &place, "out"]);
-    said.expect(5, &[&address.to_string(), "refused"]);
+    said.expect(5, &[&address.to_string(), "nothing listens"]);
     user.run(&["ls", &place]).expect(5, &["could be reached"]);
     user.run(&["ls", &address.to_string()]).expect(5, &["could be reached"]);
     user.run(&["diff", "/", &place]).expect(2, &["could be reached"]);
@@ -153,7 +178,7 @@ fn lists() {
         said.text().to_owned()
     };
     let all = list(&[&cluster(&daemons)]);
-    assert!(all.contains("T") && all.ends_with(&format!("Z  {id}  /data/x\n")), "{all}");
+    assert!(all.contains('T') && all.ends_with(&format!("Z  {id}  /data/x\n")), "{all}");
     let json: serde_json::Value = serde_json::from_str(&list(&["--json", &cluster(&daemons)])).expect("JSON");
     assert_eq!(json["directories"][0]["image"], id.as_str());
     assert_eq!(
@@ -199,18 +224,12 @@ fn differences() {
 #[test]
 fn others_are_found_by_one() {
     let user = User::new(163);
-    let mut daemons = [163_u8, 164].map(|number| crate::daemon::Daemon::prepare(number, &user.publisher.public_key()));
+    let mut daemons = [163, 164].map(|number| Daemon::prepare(number, &user.publisher.public_key()));
     // The first one doesn't carry the directory, but knows who does.
     fs::remove_file(daemons[0].data("conf/configs/data.yaml")).expect("removed");
-    for daemon in &mut daemons {
-        daemon.spawn();
-    }
-    let peers = addresses(&daemons.iter().collect::<Vec<_>>()).join("\n");
-    for daemon in &mut daemons {
-        daemon.kill();
-        fs::write(daemon.data("conf/peers.txt"), &peers).expect("write");
-        daemon.spawn();
-    }
+    join(&mut daemons[0], None);
+    let first = daemons[0].address;
+    join(&mut daemons[1], Some(first));
     let source = user.folder("source");
     plain(&source, 1, 3, 10);
     user.publisher.run(&["--append", &to(&source, "/data/x")], &addresses(&[&daemons[1]])).expect(0);
