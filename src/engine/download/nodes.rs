@@ -310,11 +310,10 @@ impl Download {
                     node.link = Link::Connecting;
                     outbox.push(Effect::Connect { address });
                 }
-                Link::Up { connection } => {
-                    self.by_connection.remove(&connection);
-                    outbox.push(Effect::Close { connection });
+                // Whoever waits at a terminal doesn't wait for that once more.
+                Link::Up { .. } => {
                     let seconds = limits::SOURCE_ANSWER_TIMEOUT.as_secs();
-                    self.lost(now, address, format!("no answer for {seconds} s"), outbox);
+                    self.leave(address, format!("no answer for {seconds} s"), outbox);
                 }
                 Link::Looking | Link::Looked | Link::Connecting | Link::Gone { .. } => {}
             }
