@@ -179,6 +179,10 @@ pub const ENDS_INTERVAL: Duration = Duration::from_millis(10);
 pub const CONNECTION_IDLE_TIMEOUT: Duration = Duration::from_mins(2);
 /// How often a side shows that it is alive, and looks whether the other is.
 pub const PING_INTERVAL: Duration = Duration::from_secs(30);
+/// The same of a client that publishes: after [`DOWN_AFTER`] without a sign of life it goes elsewhere.
+pub const IMPATIENT_PING_INTERVAL: Duration = Duration::from_secs(2);
+/// Bytes of a ping or a pong, masked, with its header.
+pub const PING_BYTES_MAX: u64 = 16;
 /// Saying goodbye takes no longer.
 pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The lowest bound on a rate, bytes per second: with less, a request would take longer than anybody waits.
@@ -346,6 +350,10 @@ pub const FLOOD_INTERVAL: Duration = Duration::from_millis(200);
 pub const PULSE_HEADS_MAX: usize = 40;
 /// How often a node tells another one how its heads are.
 pub const PULSE_INTERVAL: Duration = Duration::from_secs(1);
+/// That somebody sends datagrams which can't be opened is told at most so often.
+pub const STRANGERS_TOLD_INTERVAL: Duration = Duration::from_mins(10);
+/// When none of the peers has answered for so long, that is told.
+pub const ALONE_TOLD_AFTER: Duration = Duration::from_secs(15);
 /// Members that are told at once when a head has changed.
 pub const URGENT_PULSES: usize = 3;
 /// Heads that change within this time are told together.
@@ -404,3 +412,12 @@ pub const TRANSMISSIONS_MIN: u8 = 4;
 pub const SUSPICION_MIN: Duration = Duration::from_secs(4);
 /// How long it may, for each doubling of the cluster.
 pub const SUSPICION_PER_DOUBLING: Duration = Duration::from_millis(1_200);
+
+/// Files of which is remembered that they have a certain content.
+pub const SOURCES_PER_FILE_MAX: usize = 4;
+/// Files looked up at once: as long, nobody else uses the state database.
+pub const FILES_LOOKED_UP_MAX: usize = 1_024;
+/// Committed directories, besides the one that is replaced, which are searched for blocks of a new image.
+pub const SIBLINGS_MAX: usize = 4;
+/// Directories and nodes of which is told how much of a deployment came from there.
+pub const SOURCES_TOLD_MAX: usize = 16;

@@ -156,7 +156,7 @@ pub async fn run(
     let mut this = Loop {
         clusters: setup.clusters.into_iter().map(cluster).collect(),
         links: BTreeMap::new(),
-        hub: Hub::new(events),
+        hub: Hub::new(events).impatient(),
         shop: Shop::open(setup.sources, answers.clone())?,
         answers,
         clock,

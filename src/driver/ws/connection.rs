@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream::{SplitSink, SplitStream};
@@ -18,7 +19,7 @@ use tokio_tungstenite::tungstenite::{Error, Message as Frame};
 
 use super::guard::{Guarded, MessageTooLong};
 use super::handle::{Books, ConnectionHandle, Queued, message_bytes_max};
-use super::{CloseReason, Event};
+use super::{CloseReason, Event, Patience};
 use crate::format::wire::{self, Message};
 use crate::model::limits;
 use crate::model::peer::{ConnectionId, ProtocolVersion};
@@ -37,6 +38,7 @@ pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
     handle: ConnectionHandle,
     mut queue: mpsc::Receiver<Queued>,
     events: mpsc::Sender<Event>,
+    patience: Patience,
 ) {
     let ConnectionHandle { id, version, peer, .. } = handle;
     let books = Arc::clone(&handle.books);
@@ -48,8 +50,8 @@ pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
     let (mut sink, mut stream) = socket.split();
     let reason = tokio::select! {
         reason = read_all(&mut stream, id, &books, &events) => reason,
-        reason = write_all(&mut sink, &books, &mut queue) => reason,
-        reason = watch(&books) => reason,
+        reason = write_all(&mut sink, &books, &mut queue, patience.ping) => reason,
+        reason = watch(&books, patience) => reason,
         reason = books.aborted() => CloseReason::ByUs(reason),
     };
     // From here on, whoever queues is told that the connection is closed.
@@ -129,8 +131,9 @@ async fn write_all<S: AsyncRead + AsyncWrite + Unpin>(
     sink: &mut Sink<S>,
     books: &Books,
     queue: &mut mpsc::Receiver<Queued>,
+    ping: Duration,
 ) -> CloseReason {
-    let mut pings = interval(limits::PING_INTERVAL);
+    let mut pings = interval(ping);
     pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
     pings.reset();
     loop {
@@ -175,19 +178,21 @@ async fn write_all<S: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
-/// Ends when the peer has been silent, or has read nothing, for [`limits::CONNECTION_IDLE_TIMEOUT`].
-async fn watch(books: &Books) -> CloseReason {
-    let seconds = limits::CONNECTION_IDLE_TIMEOUT.as_secs();
-    let ticks_max = seconds / limits::PING_INTERVAL.as_secs();
+/// Ends when the peer has been silent, or has read nothing, for so long. One that reads on is not silent: on a slow link its
+/// answer to a ping comes after all that was sent before.
+async fn watch(books: &Books, patience: Patience) -> CloseReason {
+    let seconds = patience.silence.as_secs();
+    let ticks_max = seconds / patience.ping.as_secs();
     let counts = || (books.meter.received.load(Ordering::Relaxed), books.meter.sent.load(Ordering::Relaxed));
-    let mut ticks = interval(limits::PING_INTERVAL);
+    let mut ticks = interval(patience.ping);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks.reset();
     let (mut silent, mut stuck, mut before) = (0, 0, counts());
     loop {
         ticks.tick().await;
         let after = counts();
-        let heard = after.0 != before.0 || books.owner_busy.load(Ordering::Relaxed);
+        let reads = after.1 > before.1 + limits::PING_BYTES_MAX;
+        let heard = after.0 != before.0 || reads || books.owner_busy.load(Ordering::Relaxed);
         let moved = after.1 != before.1 || !books.writing.load(Ordering::Relaxed);
         silent = if heard { 0 } else { silent + 1 };
         stuck = if moved { 0 } else { stuck + 1 };

@@ -16,6 +16,7 @@ mod tests;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -24,6 +25,7 @@ use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
 use crate::format::wire::{Message, WireError};
+use crate::model::limits;
 use crate::model::peer::{ConnectionId, ProtocolVersion};
 
 pub use client::{ConnectError, Connected, connect, connect_from};
@@ -92,13 +94,28 @@ pub enum CloseReason {
 pub struct Hub {
     events: mpsc::Sender<Event>,
     next_id: Arc<AtomicU64>,
+    patience: Patience,
+}
+
+/// When a peer that shows no sign of life is given up.
+#[derive(Debug, Clone, Copy)]
+struct Patience {
+    /// How often it is asked for one.
+    ping: Duration,
+    silence: Duration,
 }
 
 impl Hub {
     /// Events go to `events`; while it is full, connections don't read. Each event may hold a frame of up to
     /// [`crate::model::limits::MESSAGE_BYTES_MAX`], so its capacity bounds memory.
     pub fn new(events: mpsc::Sender<Event>) -> Self {
-        Self { events, next_id: Arc::new(AtomicU64::new(1)) }
+        let patience = Patience { ping: limits::PING_INTERVAL, silence: limits::CONNECTION_IDLE_TIMEOUT };
+        Self { events, next_id: Arc::new(AtomicU64::new(1)), patience }
+    }
+
+    /// The same for one who waits for answers, and can go elsewhere: a peer that hangs is given up after seconds.
+    pub fn impatient(self) -> Self {
+        Self { patience: Patience { ping: limits::IMPATIENT_PING_INTERVAL, silence: limits::DOWN_AFTER }, ..self }
     }
 
     /// Starts the task of a connection that [`connect`] made.
@@ -120,7 +137,7 @@ impl Hub {
     ) -> (ConnectionHandle, impl Future<Output = ()> + Send + 'static) {
         let id = ConnectionId(self.next_id.fetch_add(1, Ordering::Relaxed));
         let (handle, queue) = ConnectionHandle::new(id, version, peer);
-        let task = connection::run(stream, read, role, handle.clone(), queue, self.events.clone());
+        let task = connection::run(stream, read, role, handle.clone(), queue, self.events.clone(), self.patience);
         (handle, task)
     }
 }

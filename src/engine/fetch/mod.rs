@@ -30,7 +30,7 @@ use rand_core::SeedableRng;
 use self::asking::Round;
 use self::blocks::Job;
 use self::index::IndexJob;
-use self::sources::Sources;
+use self::sources::{Has, Sources};
 use crate::engine::contract::{Engine, Outbox, earlier};
 use crate::engine::pace::Pace;
 use crate::model::block_set::BlockSet;
@@ -116,8 +116,8 @@ pub enum Effect {
     Share { connection: ConnectionId, image: ImageId, index: u32, of: u32 },
     /// A source sent a wrong block, to be told to it: its copy may be damaged. It isn't asked for that image any more. No answer.
     TellCorrupt { connection: ConnectionId, image: ImageId, block: u64 },
-    /// Every block of the path's image is there; this many bytes were fetched. No answer.
-    Finished { path: VPath, bytes: u64 },
+    /// Every block of the path's image is there; this many bytes were fetched, and from whom most of them. No answer.
+    Finished { path: VPath, bytes: u64, from: Vec<(ConnectionId, u64)> },
     /// Storing failed; what was asked is forgotten. No answer.
     Failed { path: VPath, failure: Failure },
     /// Nothing of the path is under way any more. No answer.
@@ -175,6 +175,16 @@ impl Fetches {
     pub fn source_count(&self, image: ImageId) -> usize {
         let neighbours = self.sources.neighbours(image).filter(|(_, has)| !has.is_empty());
         self.sources.publishers(image).count() + neighbours.count()
+    }
+
+    /// Whether somebody can be asked for a piece of an image that isn't here.
+    pub fn has_useful_source(&self, image: ImageId) -> bool {
+        let complete = self.have(image);
+        let useful = |has: &Has| match complete {
+            None => !has.is_empty(),
+            Some(complete) => complete.words().iter().enumerate().any(|(at, word)| has.word(at) & !word != 0),
+        };
+        self.sources.publishers(image).next().is_some() || self.sources.neighbours(image).any(|(_, has)| useful(has))
     }
 
     /// Whether the index is being asked for.

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use crate::format::gossip::{OpenError, Seal, SessionId, open_plain, plain};
 use crate::model::limits;
 use crate::model::peer::ClusterKey;
-use crate::model::time::Stamp;
+use crate::model::time::{Stamp, Time};
 
 /// Datagrams that weren't taken.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -54,6 +54,9 @@ pub(super) struct Channel {
     listed: BTreeSet<SocketAddr>,
     replay: Replay,
     pub(super) dropped: Dropped,
+    /// Who sent the last datagram that can't be opened, and when that may be told again.
+    stranger: Option<SocketAddr>,
+    strangers_next: Time,
 }
 
 impl Channel {
@@ -65,6 +68,8 @@ impl Channel {
             listed: BTreeSet::new(),
             replay: Replay::default(),
             dropped: Dropped::default(),
+            stranger: None,
+            strangers_next: Time::default(),
         }
     }
 
@@ -97,9 +102,19 @@ impl Channel {
             Ok(opened) if opened.number.is_some() || self.listed.contains(&from) => return Some(opened),
             Ok(_) => self.dropped.unlisted += 1,
             Err(OpenError::Foreign) => self.dropped.foreign += 1,
-            Err(OpenError::Unsealable) => self.dropped.unsealable += 1,
+            Err(OpenError::Unsealable) => {
+                self.dropped.unsealable += 1;
+                self.stranger = Some(from);
+            }
         }
         None
+    }
+
+    /// Who sends what can't be opened, if it is time to say so (again).
+    pub(super) fn stranger(&mut self, now: Time) -> Option<SocketAddr> {
+        let stranger = self.stranger.take().filter(|_| self.strangers_next <= now)?;
+        self.strangers_next = now + limits::STRANGERS_TOLD_INTERVAL;
+        Some(stranger)
     }
 
     /// Whether it is taken for the first time; from then on it isn't.

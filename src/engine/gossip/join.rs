@@ -17,6 +17,8 @@ pub(super) struct Join {
     peers: Vec<SocketAddr>,
     /// When to call the next ones.
     pub(super) next: Time,
+    /// When to say that nobody answers; `None`: somebody did, or it was said.
+    alone: Option<Time>,
     pause: Duration,
     pub(super) fetch: Fetch,
     fetch_pause: Duration,
@@ -36,6 +38,7 @@ impl Join {
         Self {
             peers: Vec::new(),
             next: Time::default(),
+            alone: None,
             pause: limits::ANNOUNCE_PAUSE_MIN,
             fetch: Fetch::Due(Time::default()),
             fetch_pause: limits::MEMBERS_FETCH_PAUSE_MIN,
@@ -46,10 +49,20 @@ impl Join {
     pub(super) fn set_peers(&mut self, now: Time, peers: Vec<SocketAddr>) {
         let known: BTreeSet<_> = self.peers.iter().collect();
         if peers.iter().any(|peer| !known.contains(peer)) {
+            self.alone = Some(now + limits::ALONE_TOLD_AFTER);
             self.next = self.next.min(now);
             self.pause = limits::ANNOUNCE_PAUSE_MIN;
         }
         self.peers = peers;
+    }
+
+    /// How many peers there are, if it is time to say that none of them is there.
+    pub(super) fn is_alone(&mut self, now: Time, me: &NodeId, up: usize) -> Option<usize> {
+        if up > 0 {
+            self.alone = None;
+        }
+        self.alone.take_if(|due| *due <= now)?;
+        Some(self.peers.iter().filter(|peer| **peer != me.address).count()).filter(|peers| *peers > 0)
     }
 
     /// Whom to call now: peers which aren't up, members that are down. In a large cluster each node calls more seldom,

@@ -109,6 +109,10 @@ pub enum Effect {
     /// Others know a later incarnation of this node than it does itself: write `seen` + 1 down. Answered by
     /// [`Input::Incarnation`].
     Restored { seen: u64 },
+    /// Somebody sends datagrams that can't be opened: it has another key. Now and then. No answer.
+    Stranger { from: SocketAddr },
+    /// None of the peers has answered for a while. Once. No answer.
+    Alone { peers: usize },
     /// Another live node has the machine id of this one, or of a third. Once for each node. No answer.
     Twin { node: NodeId },
 }
@@ -359,6 +363,9 @@ impl Engine for Gossip {
             self.pulses.next = now.time + limits::PULSE_INTERVAL;
             self.pulse(now, 1, outbox);
             self.ask_silent(now, outbox);
+            if let Some(peers) = self.join.is_alone(now.time, &self.me.node, self.table.up_count()) {
+                outbox.push(Effect::Alone { peers });
+            }
         }
         if self.flood_next.is_some_and(|due| due <= now.time) {
             (self.flood_next, self.flood_last) = (None, Some(now.time));

@@ -18,7 +18,12 @@ use crate::model::time::Now;
 
 impl Gossip {
     pub(super) fn datagram(&mut self, now: Now, from: SocketAddr, data: &[u8], outbox: &mut Outbox<Effect>) {
-        let Some(opened) = self.channel.open(from, data) else { return };
+        let Some(opened) = self.channel.open(from, data) else {
+            if let Some(from) = self.channel.stranger(now.time) {
+                outbox.push(Effect::Stranger { from });
+            }
+            return;
+        };
         let Ok((header, items)) = read_datagram(&opened.text) else {
             self.channel.dropped.malformed += 1;
             return;

@@ -161,6 +161,8 @@ impl Node {
                     let job = self.job(Purpose::Incarnation(incarnation));
                     outbox.push(Effect::Write { job, rows: vec![Row::Incarnation(incarnation)] });
                 }
+                gossip::Effect::Stranger { from } => outbox.push(Effect::Note(Note::Stranger { from })),
+                gossip::Effect::Alone { peers } => outbox.push(Effect::Note(Note::Alone { peers })),
                 gossip::Effect::Twin { node } => outbox.push(Effect::Note(Note::Twin { address: node.address })),
             }
         }

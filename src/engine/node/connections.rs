@@ -94,6 +94,15 @@ impl Connections {
         })
     }
 
+    /// In words.
+    pub(super) fn name(&self, connection: ConnectionId) -> String {
+        match (self.node(connection), self.remote(connection)) {
+            (Some(node), _) => format!("node {}", node.address),
+            (None, Some(address)) => format!("client {address}"),
+            (None, None) => "gone".to_owned(),
+        }
+    }
+
     pub(super) fn stand(&mut self, connection: ConnectionId, standing: Standing) {
         if let Some(connection) = self.by_id.get_mut(&connection) {
             connection.standing = standing;
@@ -153,6 +162,13 @@ impl Connections {
         connection.version == ProtocolVersion::V2
             && connection.told.len() < limits::PUBLISHED_PER_CONNECTION_MAX
             && connection.told.insert(image)
+    }
+
+    /// The other end is to be told of the pieces here again.
+    pub(super) fn untell(&mut self, connection: ConnectionId, image: ImageId) {
+        if let Some(connection) = self.by_id.get_mut(&connection) {
+            connection.told.remove(&image);
+        }
     }
 
     /// The node at the other end takes part in an image.

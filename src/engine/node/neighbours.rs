@@ -147,8 +147,8 @@ impl Node {
         };
         swarm.chosen.insert(address, Choice::Linked(connection));
         let paths: Vec<_> = swarm.paths.iter().cloned().collect();
+        // It is told of the pieces when it has taken the change: until then it doesn't want to know.
         self.propose(connection, &paths, outbox);
-        self.tell_pieces(connection, image, outbox);
     }
 
     /// There is none, or not any more.
@@ -191,6 +191,12 @@ impl Node {
         if self.connections.tell_pieces(connection, image) {
             notify(connection, Notification::Cluster(Notice::Pieces { image, count, have }), outbox);
         }
+    }
+
+    /// The same, whatever it was told before: now is when it wants to know.
+    pub(super) fn tell_pieces_anew(&mut self, connection: ConnectionId, image: ImageId, outbox: &mut Outbox<Effect>) {
+        self.connections.untell(connection, image);
+        self.tell_pieces(connection, image, outbox);
     }
 
     /// Tells all who take part what is here of an image, now that its index is known.

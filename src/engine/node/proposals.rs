@@ -1,6 +1,6 @@
 //! Changes that other nodes have admitted: decided on one by one, answered together when what follows from them is durable.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::register::Waiter;
 use super::{Effect, Node, Note};
@@ -143,6 +143,13 @@ impl Node {
     ) {
         if verdicts.iter().all(|verdict| verdict.verdict == VerdictWord::Refused) {
             self.neighbour_refuses(now, connection, paths);
+        }
+        // Whoever takes a change, or has it, wants the image from now on, unless it is there.
+        let taken = paths.iter().zip(&verdicts).filter(|(_, verdict)| verdict.verdict != VerdictWord::Refused);
+        let images: BTreeSet<_> = taken.filter_map(|(path, _)| self.heads.change(path)?.1.change.image).collect();
+        for image in images {
+            self.connections.takes_part(connection, image);
+            self.tell_pieces_anew(connection, image, outbox);
         }
         let newer: Vec<_> = verdicts
             .into_iter()

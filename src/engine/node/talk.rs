@@ -87,8 +87,9 @@ impl Node {
                 }
                 self.consider(now, &changes, Asker::Node { connection, request }, outbox);
                 let images: BTreeSet<_> = changes.iter().filter_map(|signed| signed.change.image).collect();
+                // Whoever proposes wants the image.
                 for image in images {
-                    self.tell_pieces(connection, image, outbox);
+                    self.tell_pieces_anew(connection, image, outbox);
                 }
             }
             NodeRequest::GetHeads { paths } => {

@@ -29,7 +29,7 @@ pub(super) struct Followed {
 
 /// What one connected node says.
 #[derive(Debug, Default)]
-struct Teller {
+pub(super) struct Teller {
     rows: BTreeMap<Key, NodeReport>,
     /// Of the rows: alive and not at an end; alive and done.
     open: usize,
@@ -59,6 +59,19 @@ impl Teller {
     /// Told of all of them, and all are at an end or down.
     fn is_settled(&self) -> bool {
         self.complete && self.open == 0 && self.rows.len() as u64 >= self.total
+    }
+
+    /// Whether it says that a node is alive: at this address, or, when the client came by another one, with this machine id.
+    pub(super) fn hears(&self, address: SocketAddr, machine_id: MachineId) -> bool {
+        let alive = |report: &NodeReport| report.alive;
+        let exact = self.rows.get(&(address, machine_id));
+        let same = || self.rows.iter().any(|((_, other), report)| *other == machine_id && alive(report));
+        exact.map_or_else(same, alive)
+    }
+
+    /// Whether some live node has it all.
+    pub(super) fn is_done_anywhere(&self) -> bool {
+        self.done > 0
     }
 
     fn insert(&mut self, key: Key, report: NodeReport) {
@@ -113,9 +126,10 @@ impl Followed {
         !self.aware || self.tellers.values().any(Teller::is_settled)
     }
 
-    /// Whether some live node has it all.
-    pub(super) fn is_anywhere(&self) -> bool {
-        self.tellers.values().any(|teller| teller.done > 0)
+    /// What a connected node says of the others, or, as long as it says nothing, one that hears it.
+    pub(super) fn told_by_or_of(&self, address: SocketAddr, id: Option<MachineId>) -> Option<&Teller> {
+        let hears = |teller: &&Teller| id.is_some_and(|id| teller.hears(address, id));
+        self.tellers.get(&address).or_else(|| self.tellers.values().find(hears))
     }
 
     /// How many nodes there are, by the word of whoever knows most.

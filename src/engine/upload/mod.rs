@@ -358,7 +358,7 @@ impl Engine for Uploads {
         }
         self.share_out(outbox);
         self.look_at_safety(outbox);
-        if !on_the_way {
+        if !on_the_way || self.is_anything_not_served() {
             self.check_end(now, outbox);
         }
     }
@@ -383,6 +383,7 @@ impl Engine for Uploads {
             self.early_passed = true;
         }
         self.reach_timeout(now, outbox);
+        self.look_at_safety(outbox);
         self.check_end(now, outbox);
     }
 }

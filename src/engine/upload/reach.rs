@@ -148,6 +148,7 @@ impl Uploads {
             if matches!(twin.link, Link::Up { .. }) || twin.is_final() {
                 self.drop_twin(connection, address, of, host, outbox);
                 self.replace_with_spare(now, outbox);
+                self.follow_redirects(now, outbox);
                 return;
             }
             // The machine is out of reach there: go on here.
@@ -162,6 +163,7 @@ impl Uploads {
         peer.greeted(connection, host.clone());
         outbox.push(Effect::Event(Event::Connected { address, host }));
         self.submit(address, outbox);
+        self.follow_redirects(now, outbox);
     }
 
     /// Another address of a host that is a peer already.
@@ -250,6 +252,11 @@ impl Uploads {
             }
         }
         self.follow_redirects(now, outbox);
+    }
+
+    /// Whether nodes have named others.
+    pub(super) fn was_redirected(&self) -> bool {
+        !self.redirected.is_empty()
     }
 
     /// 003-05: goes on until enough nodes carry each directory.

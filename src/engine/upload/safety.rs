@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use super::follow::is_good;
 use super::peer::{Link, Peer, Stage};
 use super::{Effect, Event, Uploads};
 use crate::engine::contract::Outbox;
@@ -81,24 +82,59 @@ impl Uploads {
         }
     }
 
-    /// Only nodes that pass an image on make it safe.
+    /// Whether every node that takes it can get it from nodes which it hears: each connected one is asked, as they needn't be of
+    /// one cluster. One that doesn't tell of others passes nothing on.
     pub(super) fn is_upload_safe(&self, upload: usize) -> bool {
-        let followed = &self.followed[upload];
-        let here = |peer: &Peer| match &peer.stages[upload] {
-            Stage::Ended(outcome) => super::follow::is_good(&outcome.result) && is_up(peer),
-            Stage::Kept(_) => true,
-            Stage::Unsent
-            | Stage::Asked { .. }
-            | Stage::Accepted { .. }
-            | Stage::NotHere
-            | Stage::Refused(_)
-            | Stage::NotServed { .. } => false,
-        };
-        if !followed.aware {
-            return false;
+        let mut anybody = false;
+        for peer in self.peers.values() {
+            match (&peer.link, &peer.stages[upload]) {
+                (Link::Up { .. }, Stage::Accepted { .. }) => {
+                    if !self.is_supplied(upload, peer) {
+                        return false;
+                    }
+                    anybody = true;
+                }
+                (Link::Up { .. }, Stage::Ended(outcome)) => anybody |= is_good(&outcome.result),
+                (
+                    _,
+                    Stage::NotHere | Stage::Kept(_) | Stage::Refused(_) | Stage::NotServed { .. } | Stage::Ended(_),
+                ) => {}
+                // It may be alone, and need what is only here.
+                (Link::Up { .. } | Link::Greeting { .. }, Stage::Unsent | Stage::Asked { .. }) => return false,
+                // Those that hear it supply it when it returns; and who is down for all is named.
+                (
+                    Link::Connecting | Link::Pausing { .. } | Link::Closed | Link::Greeting { .. },
+                    Stage::Unsent | Stage::Asked { .. } | Stage::Accepted { .. },
+                ) => {
+                    let known = self.rows_of(peer)[upload].is_some();
+                    if !known && !peer.is_down() {
+                        return false;
+                    }
+                }
+            }
         }
-        let (held, total) = self.held(upload);
-        followed.is_anywhere() || self.peers.values().any(here) || (total > 0 && held == total)
+        anybody
+    }
+
+    /// Whether the end depends on which pieces nodes have.
+    pub(super) fn is_anything_not_served(&self) -> bool {
+        let not_served = |stage: &Stage| matches!(stage, Stage::NotServed { .. });
+        self.peers.values().any(|peer| peer.stages.iter().any(not_served))
+    }
+
+    /// Whether those of a connected node's cluster that are connected too have all pieces together, or a live one has it.
+    fn is_supplied(&self, upload: usize, peer: &Peer) -> bool {
+        let id = peer.host.as_ref().map(|host| host.machine_id);
+        let Some(told) = self.followed[upload].told_by_or_of(peer.address, id) else { return false };
+        let image = self.intents[upload].upload.image;
+        let near = |other: &&Peer| {
+            let host = other.host.as_ref();
+            other.address == peer.address || host.is_some_and(|host| told.hears(other.address, host.machine_id))
+        };
+        let connected = || self.peers.values().filter(|other| is_up(other)).filter(near);
+        let done = |other: &Peer| matches!(&other.stages[upload], Stage::Ended(end) if is_good(&end.result));
+        let (held, total) = together(connected().filter_map(|other| other.pieces.get(&image)));
+        told.is_done_anywhere() || connected().any(done) || (total > 0 && held == total)
     }
 
     /// How many pieces of an upload the connected nodes have together, and of how many; zeros: nothing is known.

@@ -132,9 +132,12 @@ impl Summary {
     pub(super) fn of(engine: &Uploads) -> Self {
         let mut nodes: Vec<_> = engine.peers.values().map(|peer| node(engine, peer)).collect();
         nodes.extend(others(engine));
+        // Whoever was named as having it, and can't be reached, may have it.
+        let unreached = || engine.peers.values().any(|peer| peer.host.is_none());
+        let named = engine.was_redirected() && unreached();
         let homeless = engine.intents.iter().enumerate().filter(|(upload, _)| {
             let mut reached = engine.peers.values().filter(|peer| peer.host.is_some()).peekable();
-            reached.peek().is_some() && reached.all(|peer| peer.stages[*upload] == Stage::NotHere)
+            !named && reached.peek().is_some() && reached.all(|peer| peer.stages[*upload] == Stage::NotHere)
         });
         let homeless = homeless.map(|(_, intent)| intent.upload.path.clone()).collect();
         let unresolved = engine.unresolved.iter().map(|(name, reason)| (name.clone(), reason.clone())).collect();

@@ -112,7 +112,7 @@ fn who_hangs_is_held_for_down_and_gets_it_when_it_goes_on() {
     daemons[2].signal(Signal::STOP);
     wait_for_members(&[&daemons[0], &daemons[1]], 2);
     let source = source(&publisher, "source", |root| mixed(root, 5));
-    publisher.run(&["--append", &to(&source, "/data/mixed")], &[daemons[0].address.to_string()]);
+    publisher.run(&["--append", &to(&source, "/data/mixed")], &[daemons[0].address.to_string()]).expect(0);
     wait_for_all(&[&daemons[0], &daemons[1]], "/data/mixed", "data/mixed", &source);
     daemons[2].signal(Signal::CONT);
     wait_for_all(&[&daemons[2]], "/data/mixed", "data/mixed", &source);
@@ -135,6 +135,23 @@ fn who_hangs_in_the_midst_of_a_change_holds_nobody_up() {
     wait_for_members(&daemons.each_ref(), 3);
 }
 
+/// The only node that the client was told of hangs while it is connected to it: the client goes to another one.
+#[test]
+fn who_is_connected_and_hangs_is_left() {
+    let publisher = Publisher::new(239);
+    let daemons = cluster(&publisher, [239, 240, 241]);
+    wait_for_members(&daemons.each_ref(), 3);
+    let source = source(&publisher, "source", |root| plain(root, 9, 40, 500_000));
+    let mut client = publisher.start(&["--append", &to(&source, "/data/large")], &[daemons[0].address.to_string()]);
+    client.wait_for("accepted", |event| event["event"] == "accepted");
+    daemons[0].signal(Signal::STOP);
+    let ended = client.end().expect(0);
+    wait_for_all(&[&daemons[1], &daemons[2]], "/data/large", "data/large", &source);
+    assert_eq!(ended.finished()["nodes"].as_array().expect("a list").len(), 3);
+    daemons[0].signal(Signal::CONT);
+    wait_for_all(&[&daemons[0]], "/data/large", "data/large", &source);
+}
+
 #[test]
 fn who_leaves_is_known_to_have_left() {
     let publisher = Publisher::new(116);
@@ -155,6 +172,8 @@ fn another_key_is_another_cluster() {
     write(&stranger, "cluster.key", &KEY.replace('0', "f"));
     write(&stranger, "peers.txt", &format!("{}\n", first.address));
     stranger.spawn();
+    first.wait_for_line("has it another cluster.key?");
+    stranger.wait_for_line("none of peers.txt answers");
     let mut friend = Daemon::prepare(121, &publisher.public_key());
     join(&mut friend, Some(first.address));
     wait_for_members(&[&first, &friend], 2);

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use ciruela::engine::upload::{Ending, Rules};
+use ciruela::engine::upload::{Ending, Rules, Upload};
 use ciruela::model::change::Verb;
 use ciruela::model::peer::ClusterKey;
 
@@ -26,15 +26,21 @@ const DEADLINE: Duration = Duration::from_mins(2);
 
 /// A client that speaks with these nodes.
 fn client(sample: Sample, verb: Verb, entries: &[usize], seed: u64) -> Client {
+    client_at(PATH, sample, verb, entries, seed)
+}
+
+/// The same, with another path.
+fn client_at(path: &str, sample: Sample, verb: Verb, entries: &[usize], seed: u64) -> Client {
     let rules = Rules { deadline: DEADLINE, require_all: false, ..patient() };
-    let mut client = Client::with_rules(rules, sample, secret(), upload(verb), seed);
+    let upload = |image| Upload { path: vpath(path), ..upload(verb)(image) };
+    let mut client = Client::with_rules(rules, sample, secret(), upload, seed);
     client.entries = Some(entries.to_vec());
     client
 }
 
 /// Five nodes, which know of each other already.
 fn cluster(seed: u64, conditions: Conditions, append_only: bool, clients: Vec<Client>) -> World {
-    let abilities = Abilities { exchange: true, noreplace: true };
+    let abilities = Abilities::renames(true);
     let key = (!seed.is_multiple_of(4)).then_some(ClusterKey([9; 32]));
     let machine = |number| {
         let mut machine = Machine::new(number, node_config(append_only), abilities);
@@ -222,6 +228,38 @@ fn a_node_lies(seed: u64) {
 fn all_get_what_one_was_given() {
     for seed in seeds(12) {
         one_entry(seed);
+    }
+}
+
+/// Databases that take their time: whoever hears of pieces before its own change is durable hears of them again. Connections from one
+/// deployment serve the next.
+fn slow_databases(seed: u64) {
+    let mut random = Random::new(seed ^ 0x510b);
+    let next_path = "/key/next";
+    let one = client(sample(&mut random, 1), Verb::Append, &[0], seed);
+    let next = client_at(next_path, sample(&mut random, 2), Verb::Append, &[0], seed + 1);
+    let mut world = cluster(seed, Conditions::FAIR, true, vec![one, next]);
+    for machine in &mut world.machines {
+        machine.write_time = Duration::from_millis(1 + random.below(150));
+    }
+    for (client, path) in [PATH, next_path].into_iter().enumerate() {
+        let begin = world.now;
+        world.start_client(client, Duration::ZERO);
+        let has_it = |machine: &Machine| {
+            let paths = status(machine).map(|status| status.paths).unwrap_or_default();
+            paths.iter().any(|entry| entry.path.as_str() == path && entry.state == "done")
+        };
+        world.run_within(LIMIT, |world| world.clients[client].summary.is_some() && world.machines.iter().all(has_it));
+        checks::ended(&world.clients[client], &Ending::Done, seed);
+        let took = world.now.checked_sub(begin).expect("time goes on");
+        assert!(took < Duration::from_secs(3), "seed {seed}: {path} took {took:?}");
+    }
+}
+
+#[test]
+fn slow_databases_hold_nobody_up_for_long() {
+    for seed in seeds(12) {
+        slow_databases(seed);
     }
 }
 

@@ -325,7 +325,8 @@ impl World {
                 | Effect::Serve { .. }) => {
                     let delay = Duration::from_micros(self.random.below(3_000));
                     // The database answers in the order of its questions, as one thread does.
-                    let delay = if matches!(effect, Effect::Write { .. }) { Duration::from_millis(1) } else { delay };
+                    let write_time = self.machines[machine].write_time;
+                    let delay = if matches!(effect, Effect::Write { .. }) { write_time } else { delay };
                     self.after(delay, Happening::Work { machine, boot, effect: Box::new(effect) });
                 }
             }

@@ -405,7 +405,9 @@ impl World {
             | Effect::Suspect { .. }
             | Effect::Watched { .. }
             | Effect::ReportAcked { .. }
-            | Effect::Twin { .. } => {}
+            | Effect::Twin { .. }
+            | Effect::Stranger { .. }
+            | Effect::Alone { .. } => {}
         }
     }
 

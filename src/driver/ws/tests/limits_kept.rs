@@ -93,6 +93,39 @@ async fn a_peer_that_does_not_read_costs_bounded_memory_and_is_dropped() {
     assert!(started.elapsed() <= limits::CONNECTION_IDLE_TIMEOUT + 2 * limits::PING_INTERVAL);
 }
 
+/// Whoever waits for a peer that hangs gives it up after seconds, whether or not there was something to send.
+#[tokio::test(start_paused = true)]
+async fn who_is_impatient_leaves_a_peer_that_hangs() {
+    for to_send in [0, 3] {
+        let mut pair = pair_of(ProtocolVersion::V2, Hub::impatient).await;
+        let frame = Bytes::from(vec![0; limits::RUN_BYTES_MAX]);
+        for _ in 0..to_send {
+            let outgoing = Outgoing::Encoded { frame: frame.clone(), is_response: true };
+            pair.handle.try_send(outgoing).expect("there is room");
+        }
+        let started = Instant::now();
+        let reason = closed(&mut pair.events).await;
+        assert!(matches!(reason, CloseReason::Silent(10) | CloseReason::Stuck(10)), "{reason}");
+        assert!(started.elapsed() <= limits::DOWN_AFTER + 2 * limits::IMPATIENT_PING_INTERVAL);
+    }
+}
+
+/// A slow link is no peer that hangs: its pong comes after all that was sent before.
+#[tokio::test(start_paused = true)]
+async fn who_is_impatient_waits_while_something_moves() {
+    let mut pair = pair_of(ProtocolVersion::V2, Hub::impatient).await;
+    let frame = Bytes::from(vec![0; limits::RUN_BYTES_MAX]);
+    pair.handle.try_send(Outgoing::Encoded { frame, is_response: true }).expect("there is room");
+    let mut slow = pair.peer.into_inner();
+    let mut buffer = vec![0; 32 << 10];
+    let started = Instant::now();
+    while started.elapsed() < 2 * limits::DOWN_AFTER {
+        slow.read_exact(&mut buffer).await.expect("it goes on");
+        tokio::time::sleep(limits::IMPATIENT_PING_INTERVAL).await;
+    }
+    assert!(pair.events.try_recv().is_err(), "it is not closed");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_full_queue_can_be_closed_at_once() {
     let mut pair = pair(ProtocolVersion::V2).await;

@@ -105,10 +105,14 @@ struct Pair {
 }
 
 async fn pair(version: ProtocolVersion) -> Pair {
+    pair_of(version, |hub| hub).await
+}
+
+async fn pair_of(version: ProtocolVersion, kind: impl FnOnce(Hub) -> Hub) -> Pair {
     let (ours, theirs) = duplex(64 << 10);
     let (sender, mut events) = mpsc::channel(1024);
     let addr = SocketAddr::from(([127, 0, 0, 1], 1));
-    let (_, task) = Hub::new(sender).connection(ours, Bytes::new(), Role::Server, version, addr);
+    let (_, task) = kind(Hub::new(sender)).connection(ours, Bytes::new(), Role::Server, version, addr);
     tokio::spawn(task);
     let config = WebSocketConfig::default().max_frame_size(None).max_message_size(None);
     let peer = WebSocketStream::from_raw_socket(theirs, Role::Client, Some(config)).await;

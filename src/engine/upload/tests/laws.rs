@@ -155,7 +155,7 @@ proptest! {
             let early = Time::new(at.since_start().saturating_sub(Duration::from_nanos(1)));
             let mut outbox = Outbox::new();
             world.engine.handle_timeout(Now { time: early, ..world.now() }, &mut outbox);
-            prop_assert!(outbox.is_empty());
+            prop_assert!(outbox.is_empty(), "{:?}", outbox);
             prop_assert_eq!(before, format!("{:?}", world.engine));
         }
     }

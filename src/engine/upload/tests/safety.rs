@@ -68,6 +68,37 @@ fn whoever_is_done_has_all() {
     assert!(world.is_safe(), "no count is all of them");
 }
 
+/// Two machines which don't hear each other: each needs all of it, whatever the other has.
+#[test]
+fn machines_of_two_clusters() {
+    let mut world = World::accepted(&[1, 2], rules());
+    world.tell_nodes(1, 1, &[(1, "fetch")]);
+    world.tell_nodes(2, 1, &[(2, "fetch")]);
+    world.tell_pieces(1, &[0, 1, 2, 3, 4]);
+    world.tell_pieces(2, &[5, 6, 7, 8, 9]);
+    assert_eq!((world.is_safe(), world.engine.status().held), (false, (10, 10)));
+    world.outcome(1, 1, "done");
+    assert!(!world.is_safe());
+    world.tell_have(2, &[0, 1, 2, 3, 4]);
+    assert!(world.is_safe());
+}
+
+/// What a machine keeps instead is of no use to others.
+#[test]
+fn other_content_holds_nothing() {
+    let mut world = World::new(vec![Upload { weak: true, ..upload(1) }], rules());
+    world.found(&[1, 2]);
+    world.connect(1);
+    world.connect(2);
+    world.answer(1, 1, |answer| {
+        answer.verdict = VerdictWord::Refused;
+        answer.reject_reason = Some("already_exists".to_owned());
+    });
+    world.accept(2, 1);
+    world.tell_nodes(2, 1, &[(2, "fetch")]);
+    assert!(!world.is_safe());
+}
+
 #[test]
 fn machines_that_pass_nothing_on_make_nothing_safe() {
     let mut world = World::accepted(&[1, 2], rules());
