@@ -115,3 +115,34 @@ fn open(path: &Path, executable: bool) -> Result<File, String> {
 fn cannot(what: &str, path: &Path, error: &io::Error) -> String {
     format!("cannot {what} {}: {error}", escaped(path.as_os_str().as_encoded_bytes()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::driver::scan::{ScanOptions, scan};
+
+    #[test]
+    fn only_what_fits_its_hash_is_written() {
+        let folder = tempfile::tempdir().expect("tempdir");
+        let (source, dest) = (folder.path().join("source"), folder.path().join("dest"));
+        std::fs::create_dir_all(source.join("empty")).expect("mkdir");
+        let data: Vec<u8> = (0..40_000_u32).flat_map(u32::to_le_bytes).take(40_000).collect();
+        std::fs::write(source.join("f"), &data).expect("write");
+        let scanned = scan(&source, &ScanOptions::default(), &|_| ()).expect("readable");
+        let path = "/k/x".parse().expect("valid");
+        let selection = Selection::Directory { path: "".into() };
+        let found = Found { path, id: scanned.id, image: scanned.image, selection };
+        assert_eq!(Content::new(dest.clone(), Some("no".to_owned())).begin(found.clone()), Err("no".to_owned()));
+        let content = Content::new(dest.clone(), None);
+        content.begin(found).expect("made");
+        let run = Run { first: 0, count: 2 };
+        let mut altered = data.clone();
+        altered[39_999] ^= 1;
+        for wrong in [&data[..39_999], &[&data[..], &[0]].concat(), &altered, &[]] {
+            assert_eq!(content.store(run, wrong), Err(StoreError::Wrong));
+        }
+        assert!(dest.join("empty").is_dir() && !dest.join("f").exists());
+        assert_eq!(content.store(run, &data), Ok(()));
+        assert_eq!(std::fs::read(dest.join("f")).expect("readable"), data);
+    }
+}
