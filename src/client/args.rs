@@ -3,13 +3,13 @@
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
-use super::{demo, index, status, sync, verify};
+use super::{demo, diff, download, edit, index, ls, put_file, status, sync, verify};
 
 /// Puts directories on every machine of a cluster: signed, whole, and fast.
 #[derive(Debug, Parser)]
 #[command(name = "ciruela", version, max_term_width = 100)]
 pub struct Cli {
-    /// For `sync` and `status`: the port of entry points that name none [default: 24783]
+    /// The port of machines that are named without one [default: 24783]
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     pub port: Option<u16>,
     /// What to do.
@@ -22,6 +22,11 @@ pub struct Cli {
 pub enum Command {
     Sync(Box<sync::SyncArgs>),
     Status(status::StatusArgs),
+    Ls(ls::LsArgs),
+    Download(download::DownloadArgs),
+    Diff(diff::DiffArgs),
+    PutFile(put_file::PutFileArgs),
+    Edit(edit::EditArgs),
     Index(index::IndexArgs),
     Verify(verify::VerifyArgs),
     Demo(demo::DemoArgs),

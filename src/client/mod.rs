@@ -2,8 +2,14 @@
 
 pub mod args;
 pub mod demo;
+pub mod diff;
+pub mod download;
+pub mod edit;
 pub mod index;
 pub mod keys;
+pub mod ls;
+pub mod put_file;
+pub mod remote;
 pub mod status;
 pub mod sync;
 pub mod ui;
@@ -25,15 +31,20 @@ pub fn main() -> ExitCode {
             if usage.use_stderr() {
                 sync::bad_usage(&usage);
             }
-            let status = if words_name("verify") { verify::FAILED_STATUS } else { 1 };
+            let status = if words_name("verify") || words_name("diff") { verify::FAILED_STATUS } else { 1 };
             return ExitCode::from(if usage.use_stderr() { status } else { 0 });
         }
     };
     let result = match cli.command {
         Command::Sync(args) => sync::run(*args, cli.port),
         Command::Index(args) => index::run(&args),
-        Command::Verify(args) => verify::run(&args),
+        Command::Verify(args) => Ok(verify::run(&args)),
         Command::Status(args) => status::run(args, cli.port),
+        Command::Ls(args) => Ok(ls::run(&args, cli.port)),
+        Command::Download(args) => Ok(download::run(&args, cli.port)),
+        Command::Diff(args) => Ok(diff::run(args, cli.port)),
+        Command::PutFile(args) => Ok(put_file::run(&args, cli.port)),
+        Command::Edit(args) => Ok(edit::run(&args, cli.port)),
         Command::Demo(args) => demo::run(&args),
         Command::DemoNode(args) => demo::run_node(&args),
         Command::Completions(args) => {

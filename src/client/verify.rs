@@ -31,19 +31,24 @@ pub struct VerifyArgs {
 pub const FAILED_STATUS: u8 = 2;
 
 /// Runs the command.
-pub fn run(args: &VerifyArgs) -> Result<ExitCode, anyhow::Error> {
-    let found = differences(args).and_then(|differences| {
+pub fn run(args: &VerifyArgs) -> ExitCode {
+    report(differences(args))
+}
+
+/// Prints what differs; the exit status says whether anything does.
+pub(super) fn report(differences: Result<Vec<Difference>, anyhow::Error>) -> ExitCode {
+    let found = differences.and_then(|differences| {
         let text = differences.iter().map(line).collect::<String>();
         ui::data(text.as_bytes())?;
         Ok(!differences.is_empty())
     });
-    Ok(match found {
+    match found {
         Ok(some) => ExitCode::from(u8::from(some)),
         Err(error) => {
             super::complain(&error);
             ExitCode::from(FAILED_STATUS)
         }
-    })
+    }
 }
 
 fn differences(args: &VerifyArgs) -> Result<Vec<Difference>, anyhow::Error> {

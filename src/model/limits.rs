@@ -272,6 +272,12 @@ pub const ENTRY_POINTS_MAX: usize = 256;
 pub const CLIENT_PEERS_MAX: usize = 1_024;
 /// Nodes which a client that has lost its nodes tries to reach, of those that it was only told of.
 pub const STAND_INS_MAX: usize = 32;
+/// Connections that the client loses, or fails to make, to one node without getting anything from it between.
+pub const DOWNLOAD_TRIES_MAX: u32 = 5;
+/// Runs of blocks that a node can't give before a client which reads from it asks it no more.
+pub const DOWNLOAD_REFUSALS_MAX: usize = 512;
+/// A client that reads asks another node, too, for blocks that didn't come within this time.
+pub const DOWNLOAD_HEDGE_AFTER: Duration = Duration::from_secs(5);
 /// How often the client looks whether it is sending something.
 pub const SENDING_SAMPLE_INTERVAL: Duration = Duration::from_millis(50);
 /// From an upload that was sent in less time no rate can be told.

@@ -12,6 +12,7 @@ mod index;
 mod kills;
 mod peer;
 mod publisher;
+mod remote;
 mod server;
 mod status;
 mod sync;

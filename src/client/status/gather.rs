@@ -12,17 +12,17 @@ use crate::model::limits;
 
 /// All that was answered.
 #[derive(Debug, Default)]
-pub(super) struct Gathered {
+pub(in crate::client) struct Gathered {
     /// Names that weren't found, and why.
-    pub(super) unresolved: Vec<(String, String)>,
+    pub(in crate::client) unresolved: Vec<(String, String)>,
     /// What each address answered.
-    pub(super) answers: BTreeMap<SocketAddr, Result<StatusPage, String>>,
+    pub(in crate::client) answers: BTreeMap<SocketAddr, Result<StatusPage, String>>,
     /// What machines say of each other.
     pub(super) members: BTreeMap<SocketAddr, Member>,
 }
 
 /// Resolves the names and asks everybody, a few at a time.
-pub(super) async fn gather(names: &[String], port: u16) -> Gathered {
+pub(in crate::client) async fn gather(names: &[String], port: u16) -> Gathered {
     let mut gathered = Gathered::default();
     let mut known = BTreeSet::new();
     for (name, found) in look_up(names, port).await {

@@ -2,10 +2,10 @@
 //!
 //! `page` reads what one machine answers, `gather` asks them all, `judge` compares, `table` and `json` show it.
 
-mod gather;
+pub(super) mod gather;
 mod json;
 mod judge;
-mod page;
+pub(super) mod page;
 mod table;
 #[cfg(test)]
 mod tests;

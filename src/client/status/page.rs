@@ -12,19 +12,19 @@ const ID_CHARS: usize = 16;
 
 /// The page.
 #[derive(Debug, Clone, Deserialize)]
-pub(super) struct StatusPage {
+pub(in crate::client) struct StatusPage {
     pub(super) version: String,
     pub(super) hostname: String,
     pub(super) machine_id: String,
     #[serde(default)]
     pub(super) uptime_seconds: Option<u64>,
     #[serde(default)]
-    pub(super) directories: Vec<String>,
+    pub(in crate::client) directories: Vec<String>,
     /// Of each directory.
     #[serde(default)]
     pub(super) heads: BTreeMap<String, Heads>,
     #[serde(default)]
-    pub(super) paths: Vec<PathEntry>,
+    pub(in crate::client) paths: Vec<PathEntry>,
     /// Nodes of the cluster, itself included.
     #[serde(default)]
     pub(super) members: Vec<Member>,
@@ -39,12 +39,12 @@ pub(super) struct Heads {
 
 /// One path.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub(super) struct PathEntry {
-    pub(super) path: String,
-    pub(super) image: Option<String>,
+pub(in crate::client) struct PathEntry {
+    pub(in crate::client) path: String,
+    pub(in crate::client) image: Option<String>,
     pub(super) change: String,
-    pub(super) stamp_ms: u64,
-    pub(super) visible: Option<String>,
+    pub(in crate::client) stamp_ms: u64,
+    pub(in crate::client) visible: Option<String>,
     pub(super) state: String,
     pub(super) waiting: Option<String>,
     pub(super) bytes_done: u64,

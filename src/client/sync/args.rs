@@ -95,38 +95,38 @@ pub struct SyncArgs {
 
 /// What the command line asks for, checked.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Plan {
+pub(in crate::client) struct Plan {
     /// The names of each cluster; at least one with at least one.
-    pub(super) clusters: Vec<Vec<String>>,
+    pub(in crate::client) clusters: Vec<Vec<String>>,
     /// At least one, each path once.
-    pub(super) wishes: Vec<Wish>,
+    pub(in crate::client) wishes: Vec<Wish>,
     /// With which keys to sign.
-    pub(super) keys: KeyOptions,
+    pub(in crate::client) keys: KeyOptions,
     /// When to stop.
-    pub(super) rules: Rules,
+    pub(in crate::client) rules: Rules,
     /// Of names that say none.
-    pub(super) port: u16,
+    pub(in crate::client) port: u16,
     /// Output for programs.
-    pub(super) json: bool,
+    pub(in crate::client) json: bool,
     /// The hash of the images.
-    pub(super) hash: HashKind,
+    pub(in crate::client) hash: HashKind,
     /// Odd, but no error.
-    pub(super) warnings: Vec<String>,
+    pub(in crate::client) warnings: Vec<String>,
 }
 
 /// One directory to be published.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Wish {
+pub(in crate::client) struct Wish {
     /// The local directory.
-    pub(super) source: PathBuf,
+    pub(in crate::client) source: PathBuf,
     /// Where the machines shall have it.
-    pub(super) path: VPath,
+    pub(in crate::client) path: VPath,
     /// How.
-    pub(super) verb: Verb,
+    pub(in crate::client) verb: Verb,
     /// Only in the place of this image.
-    pub(super) old_image: Option<ImageId>,
+    pub(in crate::client) old_image: Option<ImageId>,
     /// Whatever is there is fine.
-    pub(super) weak: bool,
+    pub(in crate::client) weak: bool,
 }
 
 /// Why the command line can't be carried out.
@@ -232,7 +232,7 @@ fn replacement() -> impl TypedValueParser<Value = Replacement> {
     OsStringValueParser::new().try_map(|text: OsString| Replacement::parse(&text))
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(in crate::client) fn duration(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
         Ok(Duration::ZERO) => Err("it must be longer than nothing".to_owned()),
         Ok(duration) if duration > limits::SYNC_DURATION_MAX => Err("it must be at most a year".to_owned()),

@@ -21,13 +21,14 @@ use anyhow::Context;
 
 pub use args::SyncArgs;
 
-use self::args::Plan;
+pub(super) use self::args::{Plan, Wish, duration};
 use self::json::Json;
 use self::live::Live;
 use self::plain::Plain;
 use self::prepare::{Prepared, Scanned, scan_all, sign_with};
-use super::keys::{self, KeysError, Process};
-use super::ui;
+pub(super) use self::words::moment;
+use super::keys::{self, KeysError, Loaded, Process};
+use super::{remote, ui};
 use crate::driver::clock::Clock;
 use crate::driver::interrupt::Interrupts;
 use crate::driver::resolve::ResolveOptions;
@@ -85,18 +86,21 @@ trait Output: Audience {
 /// Runs the command. `port`: what stood before the subcommand.
 pub fn run(args: SyncArgs, port: Option<u16>) -> Result<ExitCode, anyhow::Error> {
     let json = args.json;
-    let exit_status = match sync(args, port) {
-        Ok(exit_status) => exit_status,
-        Err(error) => {
-            super::complain(&error);
-            let exit_status = if error.is::<KeysError>() { NO_KEY_STATUS } else { NOT_STARTED_STATUS };
-            if json {
-                json::print_end(exit_status, Some(&super::with_causes(&error)));
-            }
-            exit_status
-        }
-    };
+    let result = sync(args, port);
+    let words = result.as_ref().err().filter(|_| json).map(super::with_causes);
+    let exit_status = told(result);
+    if let Some(words) = words {
+        json::print_end(exit_status, Some(&words));
+    }
     Ok(ExitCode::from(exit_status))
+}
+
+/// The exit status; says why it could not start.
+pub(super) fn told(result: Result<u8, anyhow::Error>) -> u8 {
+    result.unwrap_or_else(|error| {
+        super::complain(&error);
+        if error.is::<KeysError>() { NO_KEY_STATUS } else { remote::status_of(&error) }
+    })
 }
 
 /// Says for programs that the command line can't be read, if it seems to ask for that.
@@ -115,6 +119,11 @@ fn sync(args: SyncArgs, port: Option<u16>) -> Result<u8, anyhow::Error> {
     for warning in plan.warnings.iter().chain(&loaded.warnings) {
         ui::warn(warning);
     }
+    publish(plan, loaded)
+}
+
+/// From what was asked for to the exit status; an error: it could not start.
+pub(super) fn publish(plan: Plan, loaded: Loaded) -> Result<u8, anyhow::Error> {
     let stage = Stage {
         clusters: plan.clusters.iter().map(|names| names.join(" ")).collect(),
         signers: loaded.signers.iter().map(keys::Signer::describe).collect(),
@@ -161,7 +170,7 @@ fn sync(args: SyncArgs, port: Option<u16>) -> Result<u8, anyhow::Error> {
 }
 
 fn cluster(names: &[String], plan: &Plan, images: &[ImageId]) -> Uploads {
-    let upload = |(wish, image): (&args::Wish, &ImageId)| Upload {
+    let upload = |(wish, image): (&Wish, &ImageId)| Upload {
         path: wish.path.clone(),
         image: *image,
         verb: wish.verb,

@@ -42,7 +42,7 @@ pub(super) fn duration(duration: Duration) -> String {
 }
 
 /// A moment, as UTC.
-pub(super) fn moment(stamp: Stamp) -> String {
+pub(in crate::client) fn moment(stamp: Stamp) -> String {
     match UNIX_EPOCH.checked_add(Duration::from_millis(stamp.0)) {
         // The year 9999 is the last one that has a form.
         Some(time) if stamp.0 < 253_402_300_800_000 => humantime::format_rfc3339_seconds(time).to_string(),

@@ -11,15 +11,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
+use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use self::meter::Meter;
 use self::serve::Shop;
 pub use self::serve::Source;
 use super::clock::Clock;
 use super::interrupt::Interrupts;
-use super::resolve::{ResolveOptions, resolve};
-use super::ws::{self, ConnectError, Connected, ConnectionHandle, Hub, Outgoing, SendError};
+use super::reach::{self, Resolving, sleep_until};
+use super::resolve::ResolveOptions;
+use super::ws::{self, ConnectError, Connected, ConnectionHandle, Hub};
 use crate::engine::contract::{Engine, Outbox, earlier};
 use crate::engine::upload::{Effect, Event, Input, Summary, Uploads};
 use crate::format::wire::Message;
@@ -136,8 +137,7 @@ struct Loop<'a> {
     answers: mpsc::Sender<Answer>,
     clock: Clock,
     sign: Sign,
-    port: u16,
-    resolve: Arc<ResolveOptions>,
+    resolving: Resolving,
     audience: &'a mut dyn Audience,
     /// What was told already.
     troubles: BTreeSet<String>,
@@ -161,8 +161,7 @@ pub async fn run(
         answers,
         clock,
         sign: setup.sign,
-        port: setup.port,
-        resolve: Arc::new(setup.resolve),
+        resolving: Resolving { port: setup.port, options: Arc::new(setup.resolve) },
         audience,
         troubles: BTreeSet::new(),
     };
@@ -187,7 +186,7 @@ pub async fn run(
     this.shop.close();
     // Whoever still wants to answer must not wait for it.
     answered.close();
-    this.close_all(&mut heard).await;
+    reach::close_all(this.links.values().map(|link| &link.handle), &mut heard).await;
     Ok(this.clusters.into_iter().filter_map(|cluster| cluster.end).collect())
 }
 
@@ -289,10 +288,14 @@ impl Loop<'_> {
                 Effect::Resolve { name } => self.look_up(cluster, name),
                 Effect::Sign { upload, change } => self.have_signed(cluster, upload, change),
                 Effect::Connect { address } => self.dial(cluster, address),
-                Effect::Send { connection, message } => self.send(connection, message),
+                Effect::Send { connection, message } => {
+                    if let Some(link) = self.links.get(&connection) {
+                        reach::send(&link.handle, message);
+                    }
+                }
                 Effect::Close { connection } => {
                     if let Some(link) = self.links.get(&connection) {
-                        let _ = link.handle.try_send(Outgoing::Close("not needed".to_owned()));
+                        reach::close(&link.handle, "not needed");
                     }
                 }
                 Effect::Event(event) => self.audience.event(self.clock.now().time, cluster, &event),
@@ -307,10 +310,9 @@ impl Loop<'_> {
     }
 
     fn look_up(&self, cluster: usize, name: String) {
-        let (answers, options, port) = (self.answers.clone(), Arc::clone(&self.resolve), self.port);
-        tokio::spawn(async move {
-            let result = resolve(&name, port, &options).await.map_err(|error| error.to_string());
-            let _ = answers.send(Answer::Engine { cluster, input: Input::Resolved { name, result } }).await;
+        self.resolving.look_up(name, self.answers.clone(), move |name, result| Answer::Engine {
+            cluster,
+            input: Input::Resolved { name, result },
         });
     }
 
@@ -322,22 +324,7 @@ impl Loop<'_> {
     }
 
     fn dial(&self, cluster: usize, address: SocketAddr) {
-        let answers = self.answers.clone();
-        tokio::spawn(async move {
-            let result = ws::connect(address, &address.to_string()).await;
-            let _ = answers.send(Answer::Dialed { cluster, address, result }).await;
-        });
-    }
-
-    /// A node that doesn't read what it is told is cut off: its `Closed` event follows.
-    fn send(&self, connection: ConnectionId, message: Message) {
-        let Some(link) = self.links.get(&connection) else { return };
-        match link.handle.try_send(Outgoing::Message(message)) {
-            Ok(()) | Err(SendError::Closed(_)) => {}
-            Err(_) => {
-                let _ = link.handle.try_send(Outgoing::Close("you don't read what you are told".to_owned()));
-            }
-        }
+        reach::dial(address, self.answers.clone(), move |result| Answer::Dialed { cluster, address, result });
     }
 
     fn bytes_sent(&self, cluster: usize) -> BTreeMap<SocketAddr, u64> {
@@ -368,23 +355,6 @@ impl Loop<'_> {
         let status: Vec<_> = self.clusters.iter().enumerate().map(status).collect();
         self.audience.status(self.clock.now().time, &status);
     }
-
-    /// Says goodbye, but waits for nobody who doesn't listen.
-    async fn close_all(&mut self, heard: &mut mpsc::Receiver<ws::Event>) {
-        for link in self.links.values() {
-            let _ = link.handle.try_send(Outgoing::Close("all is done".to_owned()));
-        }
-        let goodbyes = async {
-            while !self.links.is_empty() {
-                match heard.recv().await {
-                    Some(ws::Event::Closed { id, .. }) => drop(self.links.remove(&id)),
-                    Some(ws::Event::Opened(_) | ws::Event::Message { .. }) => {}
-                    None => return,
-                }
-            }
-        };
-        let _ = timeout(limits::CLIENT_GOODBYE_TIMEOUT, goodbyes).await;
-    }
 }
 
 fn ticks(every: Duration) -> Interval {
@@ -393,11 +363,4 @@ fn ticks(every: Duration) -> Interval {
     // The first one comes when there is something to be seen.
     ticks.reset();
     ticks
-}
-
-async fn sleep_until(deadline: Option<std::time::Instant>) {
-    match deadline {
-        Some(at) => tokio::time::sleep_until(at.into()).await,
-        None => std::future::pending().await,
-    }
 }
