@@ -16,7 +16,7 @@ use super::identity;
 use super::pages::Pages;
 use super::status::Metrics;
 use crate::driver::clock::Clock;
-use crate::driver::db::Db;
+use crate::driver::db::{self, Db};
 use crate::driver::disk::claims::Claims;
 use crate::driver::disk::place::staging_name;
 use crate::driver::disk::real::RealFileSystem;
@@ -50,7 +50,8 @@ pub(super) fn serve(args: &Args) -> anyhow::Result<()> {
     // A row that can't be read may be about any path: then nothing that is staged is garbage for sure.
     let needed = snapshot.heads.keys().chain(snapshot.intents.keys()).map(staging_name).collect();
     let claims = Claims::new(snapshot.bad_rows.is_empty().then_some(needed));
-    let snapshot = Snapshot { heads: snapshot.heads, intents: snapshot.intents, committed: snapshot.committed };
+    let db::Snapshot { heads, intents, committed, damaged, .. } = snapshot;
+    let snapshot = Snapshot { heads, intents, committed, damaged };
     tracing::info!(version = VERSION, host = %host.hostname, machine_id = %host.machine_id, heads = snapshot.heads.len(), "starting");
     if config.directories.is_empty() {
         let folder = args.config_base_dir.join("configs");
@@ -248,6 +249,9 @@ fn log(note: &Note) {
         Note::Done { path, image, already: true, .. } => tracing::debug!(%path, %image, "is in place"),
         Note::Done { path, image, bytes_reused, bytes_fetched, already: false } => {
             tracing::info!(%path, %image, bytes_reused, bytes_fetched, "visible");
+        }
+        Note::Damaged { path, file, what } => {
+            tracing::warn!(%path, %file, "the directory is damaged: {file} {what}; nothing of it is used for others");
         }
         Note::Ended { path, image, reason } => tracing::warn!(%path, %image, %reason, "given up"),
         Note::Paused { path, failure } => {

@@ -7,6 +7,7 @@ use metrics::{Counter, Gauge, counter, describe_counter, describe_gauge, gauge};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use serde_json::{Value, json};
 
+use crate::engine::deploy::Found;
 use crate::engine::node::{MemberStatus, NodeStatus, Note, PathStatus};
 use crate::format::heads::{HeadHash, HeadsSum};
 use crate::model::ids::hex;
@@ -34,6 +35,9 @@ pub fn text(status: &NodeStatus, version: &str) -> String {
     }
     for path in status.paths.iter().filter(|path| path.state != "done") {
         let _ = writeln!(out, "{}", line(path));
+    }
+    for (path, damaged) in status.paths.iter().filter_map(|path| Some((&path.path, path.damaged.as_ref()?))) {
+        let _ = writeln!(out, "{path} is DAMAGED: {damaged}");
     }
     if status.directories.is_empty() {
         out.push_str("no directories are configured\n");
@@ -94,7 +98,20 @@ fn path_json(path: &PathStatus) -> Value {
         "failure": path.failure,
         "bytes_done": path.bytes_done,
         "bytes_total": path.bytes_total,
+        "bytes_kept": path.found.bytes_kept,
+        "bytes_linked": path.found.bytes_linked,
+        "bytes_copied": path.found.bytes_copied,
+        "bytes_fetched": path.bytes_fetched,
+        "files_rehashed": path.found.rehashed,
+        "sources": sources(&path.found),
+        "damaged": path.damaged,
     })
+}
+
+/// How much came from which directory of this node, or from whom.
+fn sources(found: &Found) -> Vec<Value> {
+    let here = found.sources.iter().map(|(path, bytes)| json!({ "path": path.as_str(), "bytes": bytes }));
+    here.chain(found.nodes.iter().map(|(from, bytes)| json!({ "from": from, "bytes": bytes }))).collect()
 }
 
 fn member_json(member: &MemberStatus) -> Value {
@@ -135,6 +152,7 @@ impl Metrics {
         describe_gauge!("ciruela_members", "Nodes of the cluster, this one included, by state");
         describe_counter!("ciruela_datagrams_dropped_total", "Datagrams that were not taken, by reason");
         describe_gauge!("ciruela_paths", "Paths, by state");
+        describe_gauge!("ciruela_damaged_directories", "Visible directories that aren't what they should be");
         Ok(Self {
             handle,
             deployed: counter!("ciruela_deployments_total"),
@@ -163,6 +181,7 @@ impl Metrics {
                 counter!("ciruela_caught_up_changes_total").increment(pulled + pushed);
             }
             Note::Done { already: true, .. }
+            | Note::Damaged { .. }
             | Note::Learned { .. }
             | Note::CatchUpBroken { .. }
             | Note::NodeUp { .. }
@@ -183,6 +202,8 @@ impl Metrics {
         for (state, count) in [("done", done), ("waiting", waiting), ("active", status.paths.len() - done - waiting)] {
             gauge!("ciruela_paths", "state" => state).set(count as f64);
         }
+        let damaged = status.paths.iter().filter(|path| path.damaged.is_some()).count();
+        gauge!("ciruela_damaged_directories").set(damaged as f64);
         for state in ["alive", "down", "left"] {
             let count = status.members.iter().filter(|member| member.state == state).count();
             gauge!("ciruela_members", "state" => state).set(count as f64);

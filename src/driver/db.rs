@@ -6,6 +6,8 @@
 //! After an error of the disk (a full one, most likely) the library refuses everything until the file is opened anew: the
 //! next write does that, so that the daemon goes on without a restart when the cause is gone.
 
+mod files;
+
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -13,10 +15,12 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition};
+use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition, TableError};
 
-use crate::format::record::{CommittedRecord, HeadRecord, IntentRecord, RecordError};
+pub use self::files::{CommittedFile, CommittedFiles};
+use crate::format::record::{CommittedRecord, DamageRecord, HeadRecord, IntentRecord, RecordError};
 use crate::model::limits::DATABASE_CACHE_BYTES_MAX;
+use crate::model::reuse::{ContentKey, Source, Touch};
 use crate::model::vpath::VPath;
 
 type Rows = TableDefinition<'static, &'static str, &'static [u8]>;
@@ -25,6 +29,7 @@ const META: TableDefinition<'static, &str, u64> = TableDefinition::new("meta");
 const HEADS: Rows = TableDefinition::new("heads");
 const INTENTS: Rows = TableDefinition::new("intents");
 const COMMITTED: Rows = TableDefinition::new("committed");
+const DAMAGED: Rows = TableDefinition::new("damaged");
 
 const FORMAT_KEY: &str = "format";
 const INCARNATION_KEY: &str = "incarnation";
@@ -68,8 +73,14 @@ pub enum Write {
     PutHead(VPath, HeadRecord),
     /// Sets the swap that is about to happen at a path.
     PutIntent(VPath, IntentRecord),
-    /// Sets what is at a path.
+    /// Sets what is at a path; nothing is known to be wrong with it.
     PutCommitted(VPath, CommittedRecord),
+    /// Makes the files of what is at a path known, so that they are used again.
+    PutFiles(VPath, CommittedFiles),
+    /// Something is wrong with what is at a path: its files aren't used any more.
+    PutDamage(VPath, DamageRecord),
+    /// This node has changed the status of inodes.
+    Touch(Vec<Touch>),
     /// Nothing should be at the path, as far as we know.
     DeleteHead(VPath),
     /// No swap is under way at the path.
@@ -87,6 +98,8 @@ pub struct Snapshot {
     pub intents: BTreeMap<VPath, IntentRecord>,
     /// What is there.
     pub committed: BTreeMap<VPath, CommittedRecord>,
+    /// What is wrong with it.
+    pub damaged: BTreeMap<VPath, DamageRecord>,
     /// Rows that can't be understood; they stay in the database.
     pub bad_rows: Vec<BadRow>,
 }
@@ -162,7 +175,7 @@ impl Db {
         transaction.commit().map_err(storage("write"))
     }
 
-    /// Reads everything.
+    /// Reads everything but what is only looked up.
     pub fn load(&self) -> Result<Snapshot, DbError> {
         self.with(load)
     }
@@ -188,6 +201,14 @@ impl Db {
         self.with(|database| write(database, batch))
     }
 
+    /// For each content the files which should have it, the newest first.
+    pub fn sources(&self, contents: &[ContentKey]) -> Result<Vec<Vec<Source>>, DbError> {
+        self.with(|database| {
+            let transaction = database.begin_read().map_err(storage("read"))?;
+            files::sources(&transaction, contents).map_err(storage("read"))
+        })
+    }
+
     /// Opens it anew if the last one who used it failed, and closes it if this one does.
     fn with<T>(&self, work: impl FnOnce(&Database) -> Result<T, DbError>) -> Result<T, DbError> {
         let mut opened = self.database.lock().unwrap_or_else(PoisonError::into_inner);
@@ -211,6 +232,7 @@ fn load(database: &Database) -> Result<Snapshot, DbError> {
     snapshot.heads = rows(&transaction, HEADS, "heads", HeadRecord::decode, bad)?;
     snapshot.intents = rows(&transaction, INTENTS, "intents", IntentRecord::decode, bad)?;
     snapshot.committed = rows(&transaction, COMMITTED, "committed", CommittedRecord::decode, bad)?;
+    snapshot.damaged = rows(&transaction, DAMAGED, "damaged", DamageRecord::decode, bad)?;
     Ok(snapshot)
 }
 
@@ -221,18 +243,31 @@ fn write(database: &Database, batch: &[Write]) -> Result<(), DbError> {
         let mut heads = transaction.open_table(HEADS).map_err(storage("write"))?;
         let mut intents = transaction.open_table(INTENTS).map_err(storage("write"))?;
         let mut committed = transaction.open_table(COMMITTED).map_err(storage("write"))?;
+        let mut damaged = transaction.open_table(DAMAGED).map_err(storage("write"))?;
         let mut meta = transaction.open_table(META).map_err(storage("write"))?;
         for write in batch {
             match write {
                 Write::PutHead(path, row) => _ = heads.insert(path.as_str(), &*row.encode()).map_err(&fail)?,
                 Write::PutIntent(path, row) => _ = intents.insert(path.as_str(), &*row.encode()).map_err(&fail)?,
                 Write::PutCommitted(path, row) => {
-                    _ = committed.insert(path.as_str(), &*row.encode()).map_err(&fail)?;
+                    committed.insert(path.as_str(), &*row.encode()).map_err(&fail)?;
+                    damaged.remove(path.as_str()).map_err(&fail)?;
+                    files::forget(&transaction, path).map_err(storage("write"))?;
                 }
+                Write::PutFiles(path, row) => files::put(&transaction, path, row).map_err(storage("write"))?,
+                Write::PutDamage(path, row) => {
+                    damaged.insert(path.as_str(), &*row.encode()).map_err(&fail)?;
+                    files::forget(&transaction, path).map_err(storage("write"))?;
+                }
+                Write::Touch(touches) => files::touch(&transaction, touches).map_err(storage("write"))?,
                 Write::PutIncarnation(number) => _ = meta.insert(INCARNATION_KEY, number).map_err(&fail)?,
                 Write::DeleteHead(path) => _ = heads.remove(path.as_str()).map_err(&fail)?,
                 Write::DeleteIntent(path) => _ = intents.remove(path.as_str()).map_err(&fail)?,
-                Write::DeleteCommitted(path) => _ = committed.remove(path.as_str()).map_err(&fail)?,
+                Write::DeleteCommitted(path) => {
+                    committed.remove(path.as_str()).map_err(&fail)?;
+                    damaged.remove(path.as_str()).map_err(&fail)?;
+                    files::forget(&transaction, path).map_err(storage("write"))?;
+                }
             }
         }
     }
@@ -258,7 +293,11 @@ fn rows<T>(
     decode: impl Fn(&[u8]) -> Result<T, RecordError>,
     bad_rows: &mut Vec<BadRow>,
 ) -> Result<BTreeMap<VPath, T>, DbError> {
-    let table = transaction.open_table(table).map_err(storage("read"))?;
+    let table = match transaction.open_table(table) {
+        // Younger than the database.
+        Err(TableError::TableDoesNotExist(_)) => return Ok(BTreeMap::new()),
+        other => other.map_err(storage("read"))?,
+    };
     let mut rows = BTreeMap::new();
     for row in table.iter().map_err(storage("read"))? {
         let (key, value) = row.map_err(storage("read"))?;

@@ -8,6 +8,7 @@ pub mod frames;
 pub mod image_reader;
 pub mod index_store;
 pub mod interrupt;
+pub mod library;
 pub mod node_loop;
 pub mod peers;
 pub mod pool;

@@ -3,11 +3,14 @@
 //!
 //! These bytes never leave the node. What is signed, and what a change's id is, `format/change` says on its own.
 
+mod files;
+
 use cbor4ii::core::dec::Read;
 use cbor4ii::core::utils::SliceReader;
 use serde::{Deserialize, Serialize};
 use serde_bytes::{ByteBuf, Bytes};
 
+pub use self::files::{DamageRecord, InodeRecord, PlaceRecord, SourceRecord, SourcesRecord, content_key};
 use crate::model::change::{Change, SignedChange, Verb};
 use crate::model::fingerprint::{FileIdentity, Fingerprint};
 use crate::model::ids::{ChangeId, ImageId};

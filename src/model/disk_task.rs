@@ -9,6 +9,7 @@ use super::directory::DirectoryConfig;
 use super::fingerprint::{FileIdentity, Fingerprint};
 use super::ids::ImageId;
 use super::image::Image;
+use super::reuse::{Reused, Sibling};
 use super::run::Run;
 use super::vpath::VPath;
 
@@ -32,12 +33,13 @@ pub enum DiskAction {
     Side { staged: FileIdentity, exchange: bool },
     /// Is the visible tree exactly this image? Answer: [`DiskResult::Adopted`].
     Adopt { id: ImageId, image: Arc<Image> },
-    /// Make or resume the staged tree. Answer: [`DiskResult::Staged`].
-    Stage { id: ImageId, image: Arc<Image> },
+    /// Make or resume the staged tree, with what this node has already, also of blocks in these directories.
+    /// Answer: [`DiskResult::Staged`].
+    Stage { id: ImageId, image: Arc<Image>, siblings: Arc<[Sibling]> },
     /// Check the blocks of a run and write the good ones. Answer: [`DiskResult::Stored`].
     Store { image: Arc<Image>, run: Run, data: Bytes },
-    /// Make the staged tree durable. Answer: [`DiskResult::Sealed`].
-    Seal { image: Arc<Image> },
+    /// Make the staged tree durable, in which these files are linked. Answer: [`DiskResult::Sealed`].
+    Seal { image: Arc<Image>, linked: Arc<BlockSet> },
     /// Make it visible, in the place of the tree there if `exchange`. Answer: [`DiskResult::Done`].
     Swap { exchange: bool },
     /// Remove what is staged for the path. Answer: [`DiskResult::Done`].
@@ -53,8 +55,8 @@ pub enum DiskResult {
     Side(Side),
     /// The visible tree is the image (and these are its fingerprints), or it is not.
     Adopted(Option<Sealed>),
-    /// The staged tree is ready for blocks; these are there already.
-    Staged { have: BlockSet, kept_bytes: u64 },
+    /// The staged tree is ready for blocks; these are there already. Kept are those that an earlier attempt left.
+    Staged { have: BlockSet, kept_bytes: u64, reused: Box<Reused> },
     /// The run was taken, but for these blocks.
     Stored { bad: Vec<u64> },
     /// The staged tree is durable.

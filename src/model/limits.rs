@@ -398,3 +398,12 @@ pub const TRANSMISSIONS_MIN: u8 = 4;
 pub const SUSPICION_MIN: Duration = Duration::from_secs(4);
 /// How long it may, for each doubling of the cluster.
 pub const SUSPICION_PER_DOUBLING: Duration = Duration::from_millis(1_200);
+
+/// Files of which is remembered that they have a certain content.
+pub const SOURCES_PER_FILE_MAX: usize = 4;
+/// Files looked up at once: as long, nobody else uses the state database.
+pub const FILES_LOOKED_UP_MAX: usize = 1_024;
+/// Committed directories, besides the one that is replaced, which are searched for blocks of a new image.
+pub const SIBLINGS_MAX: usize = 4;
+/// Directories and nodes of which is told how much of a deployment came from there.
+pub const SOURCES_TOLD_MAX: usize = 16;

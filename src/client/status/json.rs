@@ -38,6 +38,7 @@ fn node_value(node: &Node, path: Option<&VPath>) -> Value {
         (None, Some(page)) => {
             value["directories"] = directories(node, page);
             value["not_in_place"] = node.open().map(entry_value).collect();
+            value["damaged"] = node.damaged().map(entry_value).collect();
         }
         (None, None) => {}
     }
@@ -63,5 +64,6 @@ fn entry_value(entry: &PathEntry) -> Value {
         "waiting": entry.waiting,
         "bytes_done": entry.bytes_done,
         "bytes_total": entry.bytes_total,
+        "damaged": entry.damaged,
     })
 }

@@ -91,9 +91,12 @@ impl Judged {
         Self { nodes, unresolved }
     }
 
-    /// Everybody answered, and everything is current.
+    /// Everybody answered, and everything is current and whole.
     pub(super) fn is_current(&self) -> bool {
-        let current = |node: &Node| node.page.is_ok() && node.standing.values().all(|one| *one == Standing::Current);
+        let current = |node: &Node| {
+            let current = node.standing.values().all(|one| *one == Standing::Current);
+            node.page.is_ok() && current && node.damaged().next().is_none()
+        };
         self.unresolved.is_empty() && self.nodes.iter().all(current)
     }
 }
@@ -102,6 +105,15 @@ impl Node {
     /// Its entry of a path.
     pub(super) fn entry(&self, path: &VPath) -> Option<&PathEntry> {
         self.page.as_ref().ok()?.paths.iter().find(|entry| entry.path == path.as_str())
+    }
+
+    /// What was changed there by somebody, of what was asked for.
+    pub(super) fn damaged(&self) -> impl Iterator<Item = &PathEntry> {
+        let asked = |entry: &&PathEntry| {
+            let directory = entry.path.split('/').nth(1).unwrap_or_default();
+            self.standing.contains_key(&entry.path) || self.standing.contains_key(directory)
+        };
+        self.page.iter().flat_map(|page| &page.paths).filter(|entry| entry.damaged.is_some()).filter(asked)
     }
 
     /// What isn't in place.

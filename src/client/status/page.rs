@@ -49,6 +49,9 @@ pub(super) struct PathEntry {
     pub(super) waiting: Option<String>,
     pub(super) bytes_done: u64,
     pub(super) bytes_total: u64,
+    /// What is wrong with what is visible.
+    #[serde(default)]
+    pub(super) damaged: Option<String>,
 }
 
 /// A node as another one knows it.
@@ -106,7 +109,8 @@ impl PathEntry {
             total => format!(" {} %", u128::from(self.bytes_done) * 100 / u128::from(total)),
         };
         let waiting = self.waiting.as_ref().map_or_else(String::new, |what| format!(", waits: {what}"));
-        format!("{}{percent}{waiting}", self.state)
+        let damaged = self.damaged.as_ref().map_or_else(String::new, |what| format!(", DAMAGED: {what}"));
+        format!("{}{percent}{waiting}{damaged}", self.state)
     }
 }
 

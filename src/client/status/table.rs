@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::judge::{Judged, Node, Standing};
-use super::page::{StatusPage, short};
+use super::page::{PathEntry, StatusPage, short};
 use crate::client::ui;
 use crate::model::limits;
 use crate::model::vpath::VPath;
@@ -31,7 +31,8 @@ pub(super) fn text(judged: &Judged, path: Option<&VPath>) -> String {
     }
     let mut lines = aligned(&rows);
     if path.is_none() {
-        lines.extend(under_way(judged));
+        lines.extend(listed(judged, "not in place:", |node| Box::new(node.open())));
+        lines.extend(listed(judged, "damaged:", |node| Box::new(node.damaged())));
     }
     lines.extend(judged.unresolved.iter().map(|(name, reason)| format!("{name}: NOT FOUND: {reason}")));
     lines.push(summary(judged));
@@ -71,15 +72,18 @@ fn uptime(seconds: u64) -> String {
     text.split(' ').take(2).collect::<Vec<_>>().join(" ")
 }
 
-fn under_way(judged: &Judged) -> Vec<String> {
-    let open = || judged.nodes.iter().flat_map(|node| node.open().map(move |entry| (node, entry)));
-    let line = |(node, entry): (&Node, &super::page::PathEntry)| {
+/// Some entries of each machine.
+type Entries<'a> = Box<dyn Iterator<Item = &'a PathEntry> + 'a>;
+
+fn listed(judged: &Judged, title: &str, entries: impl for<'a> Fn(&'a Node) -> Entries<'a>) -> Vec<String> {
+    let open = || judged.nodes.iter().flat_map(|node| entries(node).map(move |entry| (node, entry)));
+    let line = |(node, entry): (&Node, &PathEntry)| {
         format!("  {}: {}: {}", node.hostname.as_deref().unwrap_or("?"), entry.path, entry.words())
     };
     let mut lines: Vec<_> = open().take(limits::STATUS_DEPLOYS_SHOWN_MAX).map(line).collect();
     let more = open().count() - lines.len();
     if !lines.is_empty() {
-        lines.insert(0, "not in place:".to_owned());
+        lines.insert(0, title.to_owned());
     }
     if more > 0 {
         lines.push(format!("  and {more} more"));
@@ -93,7 +97,14 @@ fn summary(judged: &Judged) -> String {
     let behind = count(|node| node.standing.values().any(|one| *one == Standing::Behind));
     let deploying = count(|node| node.standing.values().any(|one| *one == Standing::Deploying));
     let conflict = count(|node| node.standing.values().any(|one| *one == Standing::Conflict));
-    let parts = [(unreachable, "unreachable"), (behind, "behind"), (conflict, "in conflict"), (deploying, "deploying")];
+    let damaged = count(|node| node.damaged().next().is_some());
+    let parts = [
+        (unreachable, "unreachable"),
+        (behind, "behind"),
+        (conflict, "in conflict"),
+        (deploying, "deploying"),
+        (damaged, "with damaged directories"),
+    ];
     let parts = parts.into_iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"));
     let machines = match judged.nodes.len() {
         1 => "1 machine".to_owned(),

@@ -132,3 +132,13 @@ fn what_is_asked_for() {
         assert!(words(all(bad)).is_err(), "{bad:?}");
     }
 }
+
+#[test]
+fn damage_is_shown() {
+    let mut damaged = entry("/d/x", "c1", 1, "done");
+    damaged["damaged"] = "etc/conf was changed on this node".into();
+    let judged = Judged::of(gathered(&[(1, page(1, "b", &[damaged]))]), None);
+    let text = table::text(&judged, None);
+    assert!(text.contains("damaged:\n  node1: /d/x: done 45 %, DAMAGED: etc/conf was changed on this node"), "{text}");
+    assert!(text.ends_with("1 machine, 1 with damaged directories"), "{text}");
+}

@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 
 use super::error::{self, is};
-use super::fs::{FileSystem, Kind};
+use super::fs::{Access, FileSystem, Kind, Stat};
 use super::place::Place;
 use crate::model::failure::Failure;
 use crate::model::limits::{COLLECT_STEP_ENTRIES_MAX, STAGING_DIR_NAME};
+use crate::model::reuse::Touch;
 
 /// What [`sweep`] did.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -22,16 +23,16 @@ pub struct Swept {
 }
 
 /// Removes what is in the path's staging directory, and the directory: at most [`COLLECT_STEP_ENTRIES_MAX`] entries.
-/// Says whether nothing is left; call again until then.
+/// Says whether nothing is left; call again until then. Inodes which have other names are added to `touches`.
 ///
 /// An old tree that waits between two renames, with nothing visible at the target, is put back rather than removed.
-pub fn collect<F: FileSystem>(fs: &F, place: &Place) -> Result<bool, Failure> {
+pub fn collect<F: FileSystem>(fs: &F, place: &Place, touches: &mut Vec<Touch>) -> Result<bool, Failure> {
     let root = fs.open_root(place.base()).map_err(|e| error::base(place.base(), &e))?;
     put_back(fs, &root, place)?;
     super::commit::unseal(fs, &root, place)?;
     let mut budget = COLLECT_STEP_ENTRIES_MAX;
     let staging = place.staging();
-    clear(fs, &root, &staging, &mut budget).map_err(|e| error::at(place, "remove", &staging, &e))
+    clear(fs, &root, &staging, &mut budget, touches).map_err(|e| error::at(place, "remove", &staging, &e))
 }
 
 /// Puts the old tree back if a swap in two renames was left between them; says whether it did.
@@ -80,7 +81,9 @@ pub fn sweep<F: FileSystem>(fs: &F, base: &Path, keep: &BTreeSet<String>) -> Res
             swept.left.push(name);
             continue;
         }
-        while !clear(fs, &root, &path, &mut COLLECT_STEP_ENTRIES_MAX.clone()).map_err(|e| fail(&path, e))? {}
+        while !clear(fs, &root, &path, &mut COLLECT_STEP_ENTRIES_MAX.clone(), &mut Vec::new())
+            .map_err(|e| fail(&path, e))?
+        {}
         swept.removed += 1;
     }
     Ok(swept)
@@ -88,7 +91,13 @@ pub fn sweep<F: FileSystem>(fs: &F, base: &Path, keep: &BTreeSet<String>) -> Res
 
 /// Removes whatever is at `path`, links not followed, as far as the budget of entries goes; says whether it is gone.
 /// The links that describe a stage go before its trees, so that half a tree is never taken for a staged one.
-pub(super) fn clear<F: FileSystem>(fs: &F, root: &F::Root, path: &Path, budget: &mut usize) -> io::Result<bool> {
+pub(super) fn clear<F: FileSystem>(
+    fs: &F,
+    root: &F::Root,
+    path: &Path,
+    budget: &mut usize,
+    touches: &mut Vec<Touch>,
+) -> io::Result<bool> {
     let gone = |result: io::Result<()>| match result {
         Err(e) if is(&e, Errno::NOENT) => Ok(()),
         other => other,
@@ -96,7 +105,7 @@ pub(super) fn clear<F: FileSystem>(fs: &F, root: &F::Root, path: &Path, budget: 
     match fs.stat(root, path) {
         Err(e) if is(&e, Errno::NOENT) => return Ok(true),
         Err(e) => return Err(e),
-        Ok(stat) if stat.kind != Kind::Directory => return gone(fs.unlink(root, path)).map(|()| true),
+        Ok(stat) if stat.kind != Kind::Directory => return gone(unlink(fs, root, path, touches)).map(|()| true),
         Ok(_) => {}
     }
     let mut todo = vec![path.to_owned()];
@@ -110,7 +119,7 @@ pub(super) fn clear<F: FileSystem>(fs: &F, root: &F::Root, path: &Path, budget: 
             if entry.kind == Kind::Directory {
                 inner.push(path);
             } else {
-                gone(fs.unlink(root, &path))?;
+                gone(if entry.kind == Kind::File { unlink(fs, root, &path, touches) } else { fs.unlink(root, &path) })?;
                 *budget -= 1;
             }
         }
@@ -126,7 +135,35 @@ pub(super) fn clear<F: FileSystem>(fs: &F, root: &F::Root, path: &Path, budget: 
 }
 
 /// [`clear`] without a budget.
-pub(super) fn clear_all<F: FileSystem>(fs: &F, root: &F::Root, path: &Path) -> io::Result<()> {
-    while !clear(fs, root, path, &mut COLLECT_STEP_ENTRIES_MAX.clone())? {}
+pub(super) fn clear_all<F: FileSystem>(
+    fs: &F,
+    root: &F::Root,
+    path: &Path,
+    touches: &mut Vec<Touch>,
+) -> io::Result<()> {
+    while !clear(fs, root, path, &mut COLLECT_STEP_ENTRIES_MAX.clone(), touches)? {}
     Ok(())
+}
+
+/// Removes a name that isn't a directory's. An inode which other directories share gets another change time from that: that
+/// it was only this is told by looking before and after.
+pub(super) fn unlink<F: FileSystem>(fs: &F, root: &F::Root, path: &Path, touches: &mut Vec<Touch>) -> io::Result<()> {
+    let stat = fs.stat(root, path)?;
+    if stat.kind != Kind::File || stat.links < 2 {
+        return fs.unlink(root, path);
+    }
+    // Unreadable, or something else by now: then it isn't known what it is.
+    let file = fs.open_file(root, path, Access::Read).ok();
+    let before = file.as_ref().and_then(|file| fs.file_stat(file).ok());
+    fs.unlink(root, path)?;
+    let after = file.as_ref().and_then(|file| fs.file_stat(file).ok());
+    touches.extend(before.zip(after).and_then(|(before, after)| touch(&before, &after)));
+    Ok(())
+}
+
+/// What became of an inode whose link count was changed between two looks; `None` if it isn't only that.
+pub(super) fn touch(before: &Stat, after: &Stat) -> Option<Touch> {
+    let (dev, before, after) = (before.dev, before.fingerprint(), after.fingerprint());
+    let same = (before.ino, before.size, before.mtime_ns) == (after.ino, after.size, after.mtime_ns);
+    same.then_some(Touch { dev, before, after })
 }

@@ -13,6 +13,7 @@ use super::error::{self, is, unsupported};
 use super::fs::{FileSystem, Kind};
 use super::place::Place;
 use super::read::{self, Strictness};
+use crate::model::block_set::BlockSet;
 use crate::model::disk_task::{Sealed, Side};
 use crate::model::failure::{Failure, FailureKind};
 use crate::model::image::Image;
@@ -27,11 +28,12 @@ pub enum SwapMode {
     Exchange,
 }
 
-/// Makes the staged tree durable with one sync of its file system and looks whether it has the image's shape.
+/// Makes the staged tree durable with one sync of its file system and looks whether it has the image's shape. Only the files
+/// with a number in `linked` may have several names.
 ///
 /// `Poisoned`: the tree can't be trusted, `collect` it and start again. After a failed sync this also holds for every
 /// other tree that is staged below this base, so their markers go: the system tells of lost writes only once.
-pub fn seal<F: FileSystem>(fs: &F, place: &Place, image: &Image) -> Result<Sealed, Failure> {
+pub fn seal<F: FileSystem>(fs: &F, place: &Place, image: &Image, linked: &BlockSet) -> Result<Sealed, Failure> {
     let root = fs.open_root(place.base()).map_err(|e| error::base(place.base(), &e))?;
     unseal(fs, &root, place)?;
     let tree = place.tree();
@@ -49,7 +51,7 @@ pub fn seal<F: FileSystem>(fs: &F, place: &Place, image: &Image) -> Result<Seale
         distrust_all(fs, &root);
         return Err(error::poisoned(place, "sync the file system of", &tree, &e));
     }
-    let sealed = read::inspect(fs, &root, place, &tree, image, Strictness::Own)?
+    let sealed = read::inspect(fs, &root, place, &tree, image, Strictness::Own(linked))?
         .map_err(|differs| error::found(FailureKind::Poisoned, place, &differs.path, differs.what))?;
     match fs.stat(&root, &place.marker()) {
         Ok(_) => Ok(sealed),
@@ -140,7 +142,7 @@ fn exchange<F: FileSystem>(fs: &F, root: &F::Root, place: &Place) -> Result<(), 
     match fs.rename_exchange(root, &tree, target) {
         Err(e) if unsupported(&e) => {
             // Whatever was set aside earlier is garbage: something newer is visible.
-            clear_all(fs, root, &old).map_err(fail)?;
+            clear_all(fs, root, &old, &mut Vec::new()).map_err(fail)?;
             fs.rename(root, target, &old).map_err(fail)?;
             fs.rename(root, &tree, target).map_err(fail)
         }

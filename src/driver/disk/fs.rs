@@ -7,6 +7,8 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::Path;
 
+use crate::model::fingerprint::Fingerprint;
+
 /// What an entry of a directory is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
@@ -39,6 +41,14 @@ pub struct Stat {
     pub mtime_ns: i64,
     /// Nanoseconds since the epoch.
     pub ctime_ns: i64,
+}
+
+impl Stat {
+    /// By which the content is told to be the same.
+    pub fn fingerprint(&self) -> Fingerprint {
+        let Self { ino, size, mtime_ns, ctime_ns, .. } = *self;
+        Fingerprint { ino, size, mtime_ns, ctime_ns }
+    }
 }
 
 /// One name in a directory.
@@ -93,6 +103,11 @@ pub trait FileSystem: Send + Sync + 'static {
     fn preallocate(&self, file: &Self::File, len: u64) -> io::Result<()>;
     /// What the opened file is.
     fn file_stat(&self, file: &Self::File) -> io::Result<Stat>;
+    /// Gives an opened file one more name; `EMLINK` if it has too many, `EXDEV` on another file system.
+    fn link(&self, file: &Self::File, root: &Self::Root, path: &Path) -> io::Result<()>;
+    /// Makes `to`, which is empty and opened for writing, share all data of `from` until one of them is written;
+    /// `EOPNOTSUPP`, `EXDEV` or `EINVAL` where the file system can't.
+    fn clone_file(&self, from: &Self::File, to: &Self::File) -> io::Result<()>;
     /// Makes a symbolic link.
     fn symlink(&self, root: &Self::Root, target: &OsStr, path: &Path) -> io::Result<()>;
     /// A link's target.

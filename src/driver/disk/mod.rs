@@ -13,6 +13,7 @@ pub mod place;
 pub mod read;
 pub mod real;
 pub mod recover;
+pub mod reuse;
 pub mod stage;
 pub mod store;
 pub mod task;

@@ -10,6 +10,7 @@ use super::fs::{Access, FileSystem, Kind, Stat};
 use super::place::Place;
 use super::stage::{MODE_EXECUTABLE, expected_kind, file_path, mode_of};
 use super::verify::{self, Checker};
+use crate::model::block_set::BlockSet;
 use crate::model::disk_task::{Sealed, Target};
 use crate::model::failure::{Failure, FailureKind};
 use crate::model::fingerprint::{FileIdentity, Fingerprint};
@@ -25,10 +26,10 @@ pub(super) struct Differs {
 }
 
 /// What [`inspect`] asks for besides names, kinds, sizes and modes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Strictness {
-    /// Files have no other name.
-    Own,
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Strictness<'a> {
+    /// Files have no other name, but those with these numbers.
+    Own(&'a BlockSet),
     /// Files may be shared.
     Shared,
 }
@@ -114,7 +115,7 @@ pub(super) fn inspect<F: FileSystem>(
     place: &Place,
     top: &Path,
     image: &Image,
-    strictness: Strictness,
+    strictness: Strictness<'_>,
 ) -> Result<Result<Sealed, Differs>, Failure> {
     let inspection = Inspection { fs, root, place, top, image, strictness };
     let mut fingerprints = Vec::new();
@@ -136,7 +137,7 @@ struct Inspection<'a, F: FileSystem> {
     place: &'a Place,
     top: &'a Path,
     image: &'a Image,
-    strictness: Strictness,
+    strictness: Strictness<'a>,
 }
 
 impl<F: FileSystem> Inspection<'_, F> {
@@ -171,12 +172,15 @@ impl<F: FileSystem> Inspection<'_, F> {
                 }
                 EntryKind::File { size, executable, .. } => {
                     let Some(stat) = self.stat(&path)? else { return differs(&path, "is missing") };
-                    let shared = self.strictness == Strictness::Own && stat.links != 1;
+                    let number = fingerprints.len() as u64;
+                    let shared = match self.strictness {
+                        Strictness::Own(linked) => stat.links != 1 && !linked.contains(number),
+                        Strictness::Shared => false,
+                    };
                     if stat.kind != Kind::File || stat.size != *size || stat.mode != mode_of(*executable) || shared {
                         return differs(&path, "has another size, mode or number of names");
                     }
-                    let Stat { ino, size, mtime_ns, ctime_ns, .. } = stat;
-                    fingerprints.push(Fingerprint { ino, size, mtime_ns, ctime_ns });
+                    fingerprints.push(stat.fingerprint());
                 }
             }
         }

@@ -5,7 +5,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path};
 
@@ -158,6 +158,22 @@ impl FileSystem for RealFileSystem {
 
     fn file_stat(&self, file: &OwnedFd) -> io::Result<Stat> {
         stat_of(file)
+    }
+
+    fn link(&self, file: &OwnedFd, root: &OwnedFd, path: &Path) -> io::Result<()> {
+        let (parent, name) = open_parent(root, path)?;
+        // The very inode, whatever has its name by now. Without CAP_DAC_READ_SEARCH (before Linux 6.10) only by way of /proc.
+        match rustix::fs::linkat(file, "", &parent, name, AtFlags::EMPTY_PATH) {
+            Err(Errno::NOENT) => {
+                let handle = format!("/proc/self/fd/{}", file.as_raw_fd());
+                Ok(rustix::fs::linkat(CWD, handle, &parent, name, AtFlags::SYMLINK_FOLLOW)?)
+            }
+            other => Ok(other?),
+        }
+    }
+
+    fn clone_file(&self, from: &OwnedFd, to: &OwnedFd) -> io::Result<()> {
+        Ok(rustix::fs::ioctl_ficlone(to, from)?)
     }
 
     fn symlink(&self, root: &OwnedFd, target: &OsStr, path: &Path) -> io::Result<()> {

@@ -1,23 +1,29 @@
 //! Making the staged tree, or taking up again what an earlier attempt left of it.
 //!
-//! Directories, links, empty files and large files are made at once; other files when `store` gets their first block.
+//! Directories, links, empty files and large files are made at once; other files when `store` gets their first block. What the
+//! node has elsewhere is linked or copied before that, and only for what is left then space is asked for.
 //! What is found is trusted in nothing: every block is hashed again, and whatever the image doesn't have is removed.
 
 use std::ffi::OsStr;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
 use super::collect::{clear_all, put_back};
 use super::error::{self, is};
-use super::fs::{Access, FileSystem, Kind};
+use super::fs::{Access, FileSystem, Kind, Stat};
 use super::place::Place;
+use super::reuse::{Copier, Library, Linker, SiblingTree};
 use super::verify::Checker;
 use crate::model::block_set::BlockSet;
 use crate::model::failure::{Failure, FailureKind};
 use crate::model::ids::ImageId;
-use crate::model::image::{Directory, EntryKind, FileRef, Image, directory_order};
-use crate::model::limits::{BLOCK_BYTES, CHECK_BYTES_MAX, PREALLOCATE_BYTES_MIN, STAGING_DIR_NAME};
+use crate::model::image::{Directory, EntryKind, FileRef, Image, blocks_of, directory_order};
+use crate::model::limits::{
+    BLOCK_BYTES, CHECK_BYTES_MAX, FILES_LOOKED_UP_MAX, PREALLOCATE_BYTES_MIN, STAGING_DIR_NAME,
+};
+use crate::model::reuse::Reused;
 
 /// Mode of directories, and of files that may be executed.
 pub(super) const MODE_EXECUTABLE: u32 = 0o755;
@@ -33,33 +39,44 @@ const SPACE_UNIT_BYTES: u64 = 4_096;
 pub struct Staged {
     /// Blocks that are there, and right.
     pub have: BlockSet,
-    /// Their bytes.
+    /// Bytes of those that were there before.
     pub kept_bytes: u64,
+    /// What was found elsewhere on this node.
+    pub reused: Reused,
 }
 
 pub(super) fn mode_of(executable: bool) -> u32 {
     if executable { MODE_EXECUTABLE } else { MODE_PLAIN }
 }
 
-/// Makes the staged tree of `image`, or resumes the one that is there for the same image; another image's is removed.
-/// `NoSpace` before anything is written if the file system has too little for what is missing.
-pub fn stage<F: FileSystem>(fs: &F, place: &Place, image: &Image, id: ImageId) -> Result<Staged, Failure> {
+/// Makes the staged tree of `image`, or resumes the one that is there for the same image; another image's is removed. Uses
+/// what the library knows, and blocks of the siblings. `NoSpace` if the file system has too little for what is missing then.
+pub fn stage<F: FileSystem>(
+    fs: &F,
+    library: &dyn Library,
+    place: &Place,
+    (id, image): (ImageId, &Image),
+    siblings: &[SiblingTree],
+) -> Result<Staged, Failure> {
     let root = fs.open_root(place.base()).map_err(|e| error::base(place.base(), &e))?;
     make_staging(fs, &root, place)?;
     put_back(fs, &root, place)?;
     let resume = can_resume(fs, &root, place, id)?;
     super::commit::unseal(fs, &root, place)?;
+    let stage = Stage { fs, root: &root, place, image };
     if !resume {
         let staging = place.staging();
-        clear_all(fs, &root, &staging).map_err(|e| error::at(place, "remove", &staging, &e))?;
-        let stage = Stage { fs, root: &root, place, image };
-        stage.check_space(image.total_bytes(), image.files(), image.entry_count())?;
+        let mut touches = Vec::new();
+        let cleared = clear_all(fs, &root, &staging, &mut touches);
+        library.touched(touches);
+        cleared.map_err(|e| error::at(place, "remove", &staging, &e))?;
+        stage.check_space(0, std::iter::empty(), image.entry_count() - image.files().count())?;
         make_staging(fs, &root, place)?;
         let marker = place.marker();
         fs.symlink(&root, OsStr::new(&id.to_string()), &marker)
             .map_err(|e| error::at(place, "create the link", &marker, &e))?;
     }
-    Stage { fs, root: &root, place, image }.run()
+    stage.run(library, siblings)
 }
 
 /// Makes the staging directories of the base and of the path, as far as they are missing.
@@ -111,31 +128,61 @@ struct Stage<'a, F: FileSystem> {
 
 /// What is found out about the tree on the way.
 struct Found<'a> {
-    staged: Staged,
+    have: BlockSet,
+    kept_bytes: u64,
     checker: Checker<'a>,
     /// Files that aren't there.
-    missing: Vec<FileRef<'a>>,
+    missing: Vec<Missing<'a>>,
+    /// How many files there were so far.
+    files: u64,
     /// Bytes of files that are there but not whole, whose space may not be reserved.
     partial_bytes: u64,
 }
 
+/// A file that isn't there, or only as somebody else's.
+struct Missing<'a> {
+    /// Among all files, in index order.
+    number: u64,
+    file: FileRef<'a>,
+    /// There is an inode with several names.
+    shared: Option<Stat>,
+}
+
 impl Found<'_> {
     fn flush(&mut self) {
-        let staged = &mut self.staged;
+        let (have, kept_bytes) = (&mut self.have, &mut self.kept_bytes);
         self.checker.flush(|block, len, good| {
-            if good && staged.have.insert(block) {
-                staged.kept_bytes += len as u64;
+            if good && have.insert(block) {
+                *kept_bytes += len as u64;
             }
         });
     }
 }
 
 impl<'a, F: FileSystem> Stage<'a, F> {
-    fn run(&self) -> Result<Staged, Failure> {
+    fn run(&self, library: &dyn Library, siblings: &[SiblingTree]) -> Result<Staged, Failure> {
+        let mut found = self.shape()?;
+        let mut linker = Linker::new(self.fs, self.root, self.image);
+        let mut reused = Reused::nothing(found.files);
+        let linked = self.link(library, &mut found, &mut linker, &mut reused);
+        library.touched(std::mem::take(&mut linker.touches));
+        linked?;
+        self.create_missing(&found)?;
+        let mut copier = Copier::new(self.image);
+        linker.donors.drain(..).for_each(|(file, donor)| copier.add(file, donor));
+        copier.search(library, &found.have, siblings);
+        reused.bytes_copied = copier.copy(self.fs, self.place, &mut linker.trees, &mut found.have)?;
+        reused.rehashed = linker.rehashed;
+        (reused.damaged, reused.sources) = linker.trees.end();
+        Ok(Staged { have: found.have, kept_bytes: found.kept_bytes, reused })
+    }
+
+    /// Makes directories and links, and looks at the files that are there.
+    fn shape(&self) -> Result<Found<'a>, Failure> {
         let tree = self.place.tree();
-        let staged = Staged { have: BlockSet::none(self.image.block_count()), kept_bytes: 0 };
+        let have = BlockSet::none(self.image.block_count());
         let checker = Checker::new(self.image);
-        let mut found = Found { staged, checker, missing: Vec::new(), partial_bytes: 0 };
+        let mut found = Found { have, kept_bytes: 0, checker, missing: Vec::new(), files: 0, partial_bytes: 0 };
         for directory in self.image.directories() {
             let path = if directory.path.is_empty() { tree.clone() } else { tree.join(&*directory.path) };
             let existing = self.directory(directory, &path)?;
@@ -143,7 +190,7 @@ impl<'a, F: FileSystem> Stage<'a, F> {
                 let at = path.join(&*entry.name);
                 let exists = existing.binary_search_by(|name| (**name).cmp(OsStr::new(&*entry.name))).is_ok();
                 match &entry.kind {
-                    EntryKind::Symlink { target } => self.link(&at, target, exists)?,
+                    EntryKind::Symlink { target } => self.symlink(&at, target, exists)?,
                     EntryKind::File { size, executable, first_block } => {
                         let file = FileRef {
                             directory,
@@ -153,24 +200,52 @@ impl<'a, F: FileSystem> Stage<'a, F> {
                             first_block: *first_block,
                         };
                         self.file(&mut found, file, &at, exists)?;
+                        found.files += 1;
                     }
                 }
             }
         }
         found.flush();
-        self.create_missing(&found)?;
-        Ok(found.staged)
+        Ok(found)
+    }
+
+    /// Links those of the missing files which are elsewhere on this node.
+    fn link(
+        &self,
+        library: &dyn Library,
+        found: &mut Found<'a>,
+        linker: &mut Linker<'_, F>,
+        reused: &mut Reused,
+    ) -> Result<(), Failure> {
+        let missing = std::mem::take(&mut found.missing);
+        for some in missing.chunks(FILES_LOOKED_UP_MAX) {
+            let files: Vec<_> = some.iter().map(|missing| missing.file).collect();
+            for (Missing { number, file, shared }, sources) in some.iter().zip(linker.look_up(library, &files)) {
+                let path = file_path(&self.place.tree(), file.directory, file.name);
+                let sources = if file.size == 0 { Vec::new() } else { sources };
+                let linked = linker.link(file, &path, *shared, sources);
+                if linked.map_err(|e| error::at(self.place, "link the file", &path, &e))? {
+                    reused.linked.insert(*number);
+                    reused.bytes_linked += file.size;
+                    (file.first_block..file.first_block + blocks_of(file.size))
+                        .for_each(|block| _ = found.have.insert(block));
+                } else {
+                    found.missing.push(Missing { number: *number, file: *file, shared: None });
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Makes the directory, or removes from it what doesn't belong there; gives the names that are left, sorted.
     fn directory(&self, directory: &Directory, path: &Path) -> Result<Vec<std::ffi::OsString>, Failure> {
-        let fail = |what: &str, e: &std::io::Error| error::at(self.place, what, path, e);
+        let fail = |what: &str, e: &io::Error| error::at(self.place, what, path, e);
         match self.fs.stat(self.root, path) {
             Ok(stat) if stat.kind == Kind::Directory && stat.mode == MODE_EXECUTABLE => {}
             Err(e) if !is(&e, Errno::NOENT) => return Err(fail("look at", &e)),
             other => {
                 if other.is_ok() {
-                    clear_all(self.fs, self.root, path).map_err(|e| fail("remove", &e))?;
+                    self.remove(path).map_err(|e| fail("remove", &e))?;
                 }
                 self.fs.mkdir(self.root, path, MODE_EXECUTABLE).map_err(|e| fail("create the directory", &e))?;
                 return Ok(Vec::new());
@@ -182,13 +257,17 @@ impl<'a, F: FileSystem> Stage<'a, F> {
                 names.push(entry.name);
             } else {
                 let path = path.join(&entry.name);
-                clear_all(self.fs, self.root, &path).map_err(|e| error::at(self.place, "remove", &path, &e))?;
+                self.remove(&path).map_err(|e| error::at(self.place, "remove", &path, &e))?;
             }
         }
         Ok(names)
     }
 
-    fn link(&self, path: &Path, target: &str, exists: bool) -> Result<(), Failure> {
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        clear_all(self.fs, self.root, path, &mut Vec::new())
+    }
+
+    fn symlink(&self, path: &Path, target: &str, exists: bool) -> Result<(), Failure> {
         if exists {
             let fail = |e| error::at(self.place, "replace the link", path, &e);
             if self.fs.read_link(self.root, path).map_err(fail)? == target {
@@ -203,15 +282,20 @@ impl<'a, F: FileSystem> Stage<'a, F> {
 
     /// Hashes what is there of a file; one that we may not write to, or that is too long, is removed.
     fn file(&self, found: &mut Found<'a>, file: FileRef<'a>, path: &Path, exists: bool) -> Result<(), Failure> {
+        let number = found.files;
         if !exists {
-            found.missing.push(file);
+            found.missing.push(Missing { number, file, shared: None });
             return Ok(());
         }
-        let fail = |what: &str, e: &std::io::Error| error::at(self.place, what, path, e);
+        let fail = |what: &str, e: &io::Error| error::at(self.place, what, path, e);
         let stat = self.fs.stat(self.root, path).map_err(|e| fail("look at", &e))?;
-        if stat.links != 1 || stat.mode != mode_of(file.executable) || stat.size > file.size {
+        if stat.links != 1 {
+            found.missing.push(Missing { number, file, shared: Some(stat) });
+            return Ok(());
+        }
+        if stat.mode != mode_of(file.executable) || stat.size > file.size {
             self.fs.unlink(self.root, path).map_err(|e| fail("remove", &e))?;
-            found.missing.push(file);
+            found.missing.push(Missing { number, file, shared: None });
             return Ok(());
         }
         if stat.size < file.size {
@@ -237,7 +321,7 @@ impl<'a, F: FileSystem> Stage<'a, F> {
 
     /// Makes the empty files, and the large ones with their space, once it is known that all fits.
     fn create_missing(&self, found: &Found<'a>) -> Result<(), Failure> {
-        let missing = || found.missing.iter().copied();
+        let missing = || found.missing.iter().map(|missing| missing.file);
         let bytes = missing().map(|file| file.size).sum::<u64>() + found.partial_bytes;
         self.check_space(bytes, missing(), found.missing.len())?;
         for file in missing().filter(|file| file.size == 0 || file.size >= PREALLOCATE_BYTES_MIN) {

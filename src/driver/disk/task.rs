@@ -3,32 +3,44 @@
 use super::commit::SwapMode;
 use super::fs::FileSystem;
 use super::place::Place;
-use super::{collect, commit, read, recover, stage, store};
+use super::reuse::Library;
+use super::stage::Staged;
+use super::{collect, commit, read, recover, reuse, stage, store};
 use crate::model::disk_task::{DiskAction, DiskResult, DiskTask};
 use crate::model::failure::Failure;
+use crate::model::reuse::Touch;
 
 /// Carries out one task. Tasks of one path must follow each other, but that its `Store`s may overlap.
-pub fn perform<F: FileSystem>(fs: &F, task: &DiskTask) -> Result<DiskResult, Failure> {
+pub fn perform<F: FileSystem>(fs: &F, library: &dyn Library, task: &DiskTask) -> Result<DiskResult, Failure> {
     let place = Place::new(&task.directory, &task.path)?;
     Ok(match &task.action {
         DiskAction::Look => DiskResult::Target(read::look(fs, &place)?),
         DiskAction::Side { staged, exchange: _ } => DiskResult::Side(recover::side(fs, &place, *staged)?),
         DiskAction::Adopt { id: _, image } => DiskResult::Adopted(read::adopt(fs, &place, image)?),
-        DiskAction::Stage { id, image } => {
-            let staged = stage::stage(fs, &place, image, *id)?;
-            DiskResult::Staged { have: staged.have, kept_bytes: staged.kept_bytes }
+        DiskAction::Stage { id, image, siblings } => {
+            let siblings = reuse::siblings(&task.directory, siblings);
+            let Staged { have, kept_bytes, reused } = stage::stage(fs, library, &place, (*id, image), &siblings)?;
+            DiskResult::Staged { have, kept_bytes, reused: Box::new(reused) }
         }
         DiskAction::Store { image, run, data } => {
             DiskResult::Stored { bad: store::store(fs, &place, image, *run, data)?.bad }
         }
-        DiskAction::Seal { image } => DiskResult::Sealed(commit::seal(fs, &place, image)?),
+        DiskAction::Seal { image, linked } => DiskResult::Sealed(commit::seal(fs, &place, image, linked)?),
         DiskAction::Swap { exchange } => {
             commit::swap(fs, &place, if *exchange { SwapMode::Exchange } else { SwapMode::Create })?;
             DiskResult::Done
         }
         DiskAction::Collect => {
-            while !collect::collect(fs, &place)? {}
+            let mut touches = Vec::new();
+            let result = collect_all(fs, &place, &mut touches);
+            library.touched(touches);
+            result?;
             DiskResult::Done
         }
     })
+}
+
+fn collect_all<F: FileSystem>(fs: &F, place: &Place, touches: &mut Vec<Touch>) -> Result<(), Failure> {
+    while !collect::collect(fs, place, touches)? {}
+    Ok(())
 }

@@ -19,6 +19,7 @@ use crate::driver::disk::place::{Place, base_of};
 use crate::driver::disk::task::perform;
 use crate::driver::frames::FramePool;
 use crate::driver::index_store::{IndexStore, IndexStoreError};
+use crate::driver::library::{DbLibrary, committed};
 use crate::driver::pool::{Full, Job, Pool};
 use crate::driver::ws::ConnectionHandle;
 use crate::engine::node::{IndexProblem, Input, JobId, Row};
@@ -61,6 +62,7 @@ pub struct Hands<F: FileSystem + Clone> {
 pub(super) struct Shared<F: FileSystem + Clone> {
     pub(super) fs: F,
     pub(super) indexes: IndexStore<F>,
+    db: Db,
     pub(super) frames: FramePool,
     claims: Claims<F>,
     images: Mutex<BTreeMap<ImageId, Arc<Image>>>,
@@ -78,14 +80,17 @@ impl<F: FileSystem + Clone> Hands<F> {
         let shared = Arc::new(Shared {
             fs,
             indexes,
+            db,
             claims,
             frames: FramePool::default(),
             images: Mutex::default(),
-            answers: answers.clone(),
+            answers,
             whole_indexes: Semaphore::new(limits::WHOLE_INDEXES_SENT_MAX),
         });
-        let writer =
-            std::thread::Builder::new().name("db".to_owned()).spawn(move || write_all(&db, &queue, &answers))?;
+        let writer = std::thread::Builder::new().name("db".to_owned()).spawn({
+            let shared = shared.clone();
+            move || write_all(&shared, &queue)
+        })?;
         Ok(Self {
             shared,
             disk: Pool::new("disk", threads, limits::DISK_JOBS_QUEUED_MAX)?,
@@ -195,7 +200,8 @@ impl<F: FileSystem + Clone> Shared<F> {
             let place = Place::new(&task.directory, &task.path)?;
             tell(place.base(), self.claims.ensure(&self.fs, &place)?);
         }
-        perform(&self.fs, task)
+        let images = |id| self.image(id).ok().flatten();
+        perform(&self.fs, &DbLibrary { db: &self.db, images: &images }, task)
     }
 
     /// An image whose index is cached; `None` if it isn't.
@@ -260,28 +266,30 @@ fn tell(base: &Path, claimed: Claimed) {
 }
 
 /// The writer's thread: joins what waits into one transaction.
-fn write_all(db: &Db, queue: &Receiver<(JobId, Vec<Row>)>, answers: &Sender<Input>) {
+fn write_all<F: FileSystem + Clone>(shared: &Shared<F>, queue: &Receiver<(JobId, Vec<Row>)>) {
     while let Ok((job, mut rows)) = queue.recv() {
         let mut jobs = vec![job];
         while let Some((job, more)) = (jobs.len() < WRITES_JOINED_MAX).then(|| queue.try_recv().ok()).flatten() {
             jobs.push(job);
             rows.extend(more);
         }
-        let result =
-            db.write(&rows.into_iter().flat_map(writes).collect::<Vec<_>>()).map_err(|error| error.to_string());
+        let images = |id| shared.image(id).ok().flatten();
+        let writes = rows.into_iter().flat_map(|row| writes(row, &images)).collect::<Vec<_>>();
+        let result = shared.db.write(&writes).map_err(|error| error.to_string());
         for job in jobs {
-            let _ = answers.blocking_send(Input::Written { job, result: result.clone() });
+            shared.answer(Input::Written { job, result: result.clone() });
         }
     }
 }
 
 /// What a row of the node is in the database.
-pub(crate) fn writes(row: Row) -> Vec<Write> {
+fn writes(row: Row, images: &dyn Fn(ImageId) -> Option<Arc<Image>>) -> Vec<Write> {
     match row {
         Row::Head { path, record } => vec![Write::PutHead(path, record)],
         Row::NoHead { path } => vec![Write::DeleteHead(path)],
         Row::Intent { path, record } => vec![Write::PutIntent(path, record)],
         Row::Incarnation(number) => vec![Write::PutIncarnation(number)],
-        Row::Committed { path, record } => vec![Write::DeleteIntent(path.clone()), Write::PutCommitted(path, record)],
+        Row::Damaged { path, record } => vec![Write::PutDamage(path, record)],
+        Row::Committed { path, directory, record } => committed(&directory, path, record, images),
     }
 }

@@ -7,11 +7,12 @@ use crate::driver::disk::fs::FileSystem;
 use crate::driver::disk::place::Place;
 use crate::driver::disk::read::{self, Tree};
 use crate::driver::ws::{ConnectionHandle, Outgoing};
-use crate::engine::node::Serving;
+use crate::engine::node::{Input, Serving};
 use crate::format::wire::{DataResponse, Message, Response, data_response_header};
 use crate::model::directory::DirectoryConfig;
 use crate::model::ids::{BlockHash, ImageId};
 use crate::model::limits;
+use crate::model::reuse::Damage;
 use crate::model::run::Run;
 use crate::model::vpath::VPath;
 
@@ -131,7 +132,11 @@ fn read_into<F: FileSystem + Clone>(
         None => Ok(()),
         Some(block) if tree == Tree::Staged => Err(format!("block {block} is not here yet")),
         Some(block) => {
-            tracing::error!(%path, block, "the visible tree is damaged: a block doesn't fit its hash");
+            if let (Some(place_in), Ok(Some(found))) = (image.place(*block), read::look(&shared.fs, &place)) {
+                let (path, file) = (path.clone(), place_in.directory.join(place_in.name).into());
+                let what = format!("was changed on this node: block {block} doesn't fit its hash").into();
+                shared.answer(Input::Damaged(Damage { path, root: found.identity, file, what }));
+            }
             Err(format!("block {block} is damaged on this node"))
         }
     }

@@ -4,14 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::step::Step;
-use super::{Effect, Order, Status, task};
+use super::{Effect, Found, Order, Status, task};
 use crate::engine::contract::Outbox;
 use crate::format::record::{CommittedRecord, IntentRecord};
+use crate::model::block_set::BlockSet;
 use crate::model::disk_task::{DiskAction, DiskResult, Sealed, Side, Target};
 use crate::model::failure::{Failure, FailureKind};
 use crate::model::ids::ImageId;
 use crate::model::image::Image;
 use crate::model::limits;
+use crate::model::reuse::Reused;
 use crate::model::time::{Now, Time};
 
 /// A deployment.
@@ -24,7 +26,7 @@ pub(super) struct Job {
     /// The last pause: the next one is twice as long.
     pause: Duration,
     bytes_total: u64,
-    bytes_kept: u64,
+    found: Found,
 }
 
 /// What comes instead of the next step.
@@ -51,7 +53,7 @@ enum State {
 
 impl Job {
     pub(super) fn new(order: Order) -> Self {
-        Self { order, state: State::Queued, next: None, pause: Duration::ZERO, bytes_total: 0, bytes_kept: 0 }
+        Self { order, state: State::Queued, next: None, pause: Duration::ZERO, bytes_total: 0, found: Found::default() }
     }
 
     pub(super) fn image(&self) -> ImageId {
@@ -82,9 +84,10 @@ impl Job {
             State::Ended => ("done", None, None),
         };
         let Order { change, image, .. } = self.order;
-        let bytes_done = if self.is_complete() { self.bytes_total } else { self.bytes_kept };
+        let bytes_done = if self.is_complete() { self.bytes_total } else { self.found.bytes() };
+        let found = self.found.clone();
         let reported = matches!(self.state, State::Running(Step::Collect));
-        Status { change, image, step, reported, waiting, failure, bytes_total: self.bytes_total, bytes_done }
+        Status { change, image, step, reported, waiting, failure, bytes_total: self.bytes_total, bytes_done, found }
     }
 
     /// Whether every block is stored.
@@ -204,13 +207,21 @@ impl Job {
             Step::Check | Step::Aim { .. } => task(&self.order, DiskAction::Look),
             Step::Index { .. } => Effect::NeedIndex { path, image: id },
             Step::Adopt { image } => task(&self.order, DiskAction::Adopt { id, image: image.clone() }),
-            Step::Stage { image } => task(&self.order, DiskAction::Stage { id, image: image.clone() }),
+            Step::Stage { image } => {
+                let (image, siblings) = (image.clone(), self.order.siblings.clone());
+                task(&self.order, DiskAction::Stage { id, image, siblings })
+            }
             Step::Discard { .. } | Step::Collect => task(&self.order, DiskAction::Collect),
             Step::Fetch { .. } => return self.poison(now, "a fetch needs to know what is staged", outbox),
-            Step::Seal { image, .. } => task(&self.order, DiskAction::Seal { image: image.clone() }),
+            Step::Seal { image, linked, .. } => {
+                task(&self.order, DiskAction::Seal { image: image.clone(), linked: linked.clone() })
+            }
             Step::Intend { intent } => Effect::PutIntent { path, intent: intent.clone() },
             Step::Swap { intent } => task(&self.order, DiskAction::Swap { exchange: intent.exchange }),
-            Step::Record { committed } => Effect::PutCommitted { path, committed: committed.clone() },
+            Step::Record { committed } => {
+                let directory = self.order.directory.clone();
+                Effect::PutCommitted { path, directory, committed: committed.clone() }
+            }
         };
         outbox.push(effect);
         self.state = State::Running(step);
@@ -256,14 +267,8 @@ impl Job {
                 self.failed(now, Failure { kind: FailureKind::Occupied, text }, outbox);
             }
             (Step::Discard { image }, DiskResult::Done) => self.enter(now, Step::Stage { image }, outbox),
-            (Step::Stage { image }, DiskResult::Staged { have, kept_bytes }) => {
-                self.bytes_kept = kept_bytes;
-                if self.next.is_some() {
-                    return self.take_next(outbox);
-                }
-                let Order { path, directory, image: id, .. } = self.order.clone();
-                outbox.push(Effect::Fetch { path, directory, id, image: image.clone(), have });
-                self.state = State::Running(Step::Fetch { image });
+            (Step::Stage { image }, DiskResult::Staged { have, kept_bytes, reused }) => {
+                self.staged(image, have, kept_bytes, *reused, outbox);
             }
             (Step::Seal { fetched, .. }, DiskResult::Sealed(sealed)) => {
                 let committed = self.committed(sealed, fetched);
@@ -276,6 +281,27 @@ impl Job {
             (Step::Collect, DiskResult::Done) => self.finish(now, outbox),
             (step, _) => self.poison(now, step.name(), outbox),
         }
+    }
+
+    fn staged(
+        &mut self,
+        image: Arc<Image>,
+        have: BlockSet,
+        kept_bytes: u64,
+        reused: Reused,
+        outbox: &mut Outbox<Effect>,
+    ) {
+        let Reused { linked, bytes_linked, bytes_copied, sources, rehashed, damaged } = reused;
+        for damage in damaged {
+            outbox.push(Effect::Damaged(damage));
+        }
+        self.found = Found { bytes_kept: kept_bytes, bytes_linked, bytes_copied, rehashed, sources, nodes: Vec::new() };
+        if self.next.is_some() {
+            return self.take_next(outbox);
+        }
+        let Order { path, directory, image: id, .. } = self.order.clone();
+        outbox.push(Effect::Fetch { path, directory, id, image: image.clone(), have });
+        self.state = State::Running(Step::Fetch { image, linked: Arc::new(linked) });
     }
 
     fn checked(&mut self, now: Now, found: Option<Target>, outbox: &mut Outbox<Effect>) {
@@ -324,10 +350,11 @@ impl Job {
         }
     }
 
-    pub(super) fn fetched(&mut self, now: Now, bytes: u64, outbox: &mut Outbox<Effect>) {
-        let State::Running(Step::Fetch { image }) = &self.state else { return };
-        let image = image.clone();
-        self.enter(now, Step::Seal { image, fetched: bytes }, outbox);
+    pub(super) fn fetched(&mut self, now: Now, bytes: u64, from: Vec<(String, u64)>, outbox: &mut Outbox<Effect>) {
+        let State::Running(Step::Fetch { image, linked }) = &self.state else { return };
+        let (image, linked) = (image.clone(), linked.clone());
+        self.found.nodes = from;
+        self.enter(now, Step::Seal { image, linked, fetched: bytes }, outbox);
     }
 
     pub(super) fn fetch_cancelled(&mut self, _now: Now, outbox: &mut Outbox<Effect>) {
@@ -376,12 +403,12 @@ impl Job {
                 outbox.push(Effect::Paused { path: self.order.path.clone(), failure });
                 return self.finish(now, outbox);
             }
-            Step::Fetch { image } | Step::Seal { image, .. } | Step::Stage { image }
+            Step::Fetch { image, .. } | Step::Seal { image, .. } | Step::Stage { image }
                 if failure.kind == FailureKind::Poisoned =>
             {
                 Step::Discard { image }
             }
-            Step::Fetch { image } | Step::Seal { image, .. } => Step::Stage { image },
+            Step::Fetch { image, .. } | Step::Seal { image, .. } => Step::Stage { image },
             Step::Adopt { .. } | Step::Aim { .. } | Step::Intend { .. } => Step::Check,
             Step::Swap { intent } => Step::Recover(intent),
             step @ (Step::Recover(_)
@@ -439,7 +466,8 @@ impl Job {
 
     fn report(&self, bytes_reused: u64, bytes_fetched: u64, already: bool, outbox: &mut Outbox<Effect>) {
         let Order { path, change, image, .. } = self.order.clone();
-        outbox.push(Effect::Done { path, change, image, bytes_reused, bytes_fetched, already });
+        let found = Box::new(self.found.clone());
+        outbox.push(Effect::Done { path, change, image, bytes_reused, bytes_fetched, already, found });
     }
 }
 

@@ -25,6 +25,7 @@ use crate::model::fingerprint::FileIdentity;
 use crate::model::ids::{ChangeId, ImageId};
 use crate::model::image::Image;
 use crate::model::limits;
+use crate::model::reuse::{Damage, Sibling};
 use crate::model::time::{Now, Time};
 use crate::model::vpath::VPath;
 
@@ -43,10 +44,13 @@ pub struct Order {
     pub committed: Option<(ImageId, FileIdentity)>,
     /// A swap that a crash may have interrupted.
     pub intent: Option<IntentRecord>,
+    /// Committed directories that may have blocks of the image.
+    pub siblings: Arc<[Sibling]>,
 }
 
 /// What can happen.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "an input is handled at once, not kept")]
 pub enum Input {
     /// A change was registered (or was found unfinished at start).
     Order(Order),
@@ -56,8 +60,8 @@ pub enum Input {
     Unusable { path: VPath, id: ImageId, reason: String },
     /// Answer to [`Effect::Disk`].
     Disk { path: VPath, result: Result<DiskResult, Failure> },
-    /// Answer to [`Effect::Fetch`]: every block is stored.
-    Fetched { path: VPath, bytes: u64 },
+    /// Answer to [`Effect::Fetch`]: every block is stored; so many bytes were fetched, and from whom most of them.
+    Fetched { path: VPath, bytes: u64, from: Vec<(String, u64)> },
     /// Another answer to [`Effect::Fetch`]: storing failed.
     FetchFailed { path: VPath, failure: Failure },
     /// Another answer to [`Effect::Fetch`], after [`Effect::CancelFetch`].
@@ -86,9 +90,19 @@ pub enum Effect {
     /// Write the intent durably.
     PutIntent { path: VPath, intent: IntentRecord },
     /// Write what is committed, and drop the intent, durably.
-    PutCommitted { path: VPath, committed: CommittedRecord },
+    PutCommitted { path: VPath, directory: Arc<DirectoryConfig>, committed: CommittedRecord },
+    /// A committed directory isn't what it should be. No answer.
+    Damaged(Damage),
     /// The directory is visible and recorded; `already`: it was before this order. No answer.
-    Done { path: VPath, change: ChangeId, image: ImageId, bytes_reused: u64, bytes_fetched: u64, already: bool },
+    Done {
+        path: VPath,
+        change: ChangeId,
+        image: ImageId,
+        bytes_reused: u64,
+        bytes_fetched: u64,
+        already: bool,
+        found: Box<Found>,
+    },
     /// A newer order took the path. No answer.
     Superseded { path: VPath, change: ChangeId, image: ImageId },
     /// Another image is visible in an append-only directory, where nothing takes its place. No answer.
@@ -120,6 +134,32 @@ pub struct Status {
     pub bytes_total: u64,
     /// Bytes that are there, but those which `fetch` has brought and not yet handed over.
     pub bytes_done: u64,
+    /// What was there already.
+    pub found: Found,
+}
+
+/// Where an image came from: what of it was on this node already, and who gave the rest.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Found {
+    /// Bytes that an earlier attempt had staged.
+    pub bytes_kept: u64,
+    /// Bytes of files that were linked.
+    pub bytes_linked: u64,
+    /// Bytes of blocks that were copied.
+    pub bytes_copied: u64,
+    /// Files that were hashed again before they were linked or left alone.
+    pub rehashed: u64,
+    /// Of which directories.
+    pub sources: Vec<(VPath, u64)>,
+    /// Of which nodes and clients, in words, what was fetched.
+    pub nodes: Vec<(String, u64)>,
+}
+
+impl Found {
+    /// All of it.
+    pub fn bytes(&self) -> u64 {
+        self.bytes_kept + self.bytes_linked + self.bytes_copied
+    }
 }
 
 /// All deployments of a node.
@@ -230,7 +270,9 @@ impl Engine for Deploys {
                 self.advance(now, &path, outbox, |job, out| job.unusable(now, id, reason, out));
             }
             Input::Disk { path, result } => self.advance(now, &path, outbox, |job, out| job.disk(now, result, out)),
-            Input::Fetched { path, bytes } => self.advance(now, &path, outbox, |job, out| job.fetched(now, bytes, out)),
+            Input::Fetched { path, bytes, from } => {
+                self.advance(now, &path, outbox, |job, out| job.fetched(now, bytes, from, out));
+            }
             Input::FetchFailed { path, failure } => {
                 self.advance(now, &path, outbox, |job, out| job.failed(now, failure, out));
             }

@@ -30,6 +30,7 @@ fn order(number: u8, committed: Option<u8>) -> Order {
         image: ImageId::new([number; 32]),
         committed: committed.map(|image| (ImageId::new([image; 32]), OURS)),
         intent: None,
+        siblings: Arc::default(),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::format::record::{CommittedRecord, IntentRecord};
+use crate::model::block_set::BlockSet;
 use crate::model::disk_task::Target;
 use crate::model::image::Image;
 
@@ -21,10 +22,10 @@ pub(super) enum Step {
     Stage { image: Arc<Image> },
     /// Throw a staged tree away that can't be trusted, then stage.
     Discard { image: Arc<Image> },
-    /// Get the blocks.
-    Fetch { image: Arc<Image> },
+    /// Get the blocks; these files are linked.
+    Fetch { image: Arc<Image>, linked: Arc<BlockSet> },
     /// Make the staged tree durable.
-    Seal { image: Arc<Image>, fetched: u64 },
+    Seal { image: Arc<Image>, linked: Arc<BlockSet>, fetched: u64 },
     /// What is visible just before the swap decides how to swap.
     Aim { committed: CommittedRecord },
     /// Write down what will be swapped.

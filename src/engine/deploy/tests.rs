@@ -7,6 +7,7 @@ use crate::model::disk_task::{Sealed, Side, Target};
 use crate::model::failure::FailureKind;
 use crate::model::hash_kind::HashKind;
 use crate::model::image::ImageBuilder;
+use crate::model::reuse::Reused;
 
 const STAGED: FileIdentity = FileIdentity { dev: 1, ino: 100 };
 const OLD: FileIdentity = FileIdentity { dev: 1, ino: 50 };
@@ -33,7 +34,15 @@ fn order(n: u8, committed: Option<(ImageId, FileIdentity)>) -> Order {
         retention: None,
     };
     let (change, image) = (ChangeId::new([n; 32]), ImageId::new([n; 32]));
-    Order { path: path(), directory: Arc::new(directory), change, image, committed, intent: None }
+    Order {
+        path: path(),
+        directory: Arc::new(directory),
+        change,
+        image,
+        committed,
+        intent: None,
+        siblings: Arc::default(),
+    }
 }
 
 /// A world in which every step goes well, but for what a test changes.
@@ -101,7 +110,7 @@ impl World {
             (Effect::Fetch { .. }, Some(failure)) => Input::FetchFailed { path, failure },
             (Effect::NeedIndex { image: id, .. }, _) => Input::Index { path, id, image: image() },
             (Effect::Disk(task), None) => Input::Disk { path, result: Ok(self.disk(&task.action)) },
-            (Effect::Fetch { .. }, None) => Input::Fetched { path, bytes: 0 },
+            (Effect::Fetch { .. }, None) => Input::Fetched { path, bytes: 0, from: Vec::new() },
             (Effect::CancelFetch { .. }, _) => Input::FetchCancelled { path },
             (Effect::PutIntent { .. } | Effect::PutCommitted { .. }, None) => Input::Written { path, result: Ok(()) },
             _ => return None,
@@ -121,7 +130,8 @@ impl World {
             }
             DiskAction::Adopt { .. } => DiskResult::Adopted(self.adopted.then(sealed)),
             DiskAction::Stage { image, .. } => {
-                DiskResult::Staged { have: BlockSet::none(image.block_count()), kept_bytes: 0 }
+                let reused = Box::new(Reused::nothing(0));
+                DiskResult::Staged { have: BlockSet::none(image.block_count()), kept_bytes: 0, reused }
             }
             DiskAction::Store { .. } => DiskResult::Stored { bad: Vec::new() },
             DiskAction::Seal { .. } => DiskResult::Sealed(sealed()),
@@ -157,6 +167,7 @@ fn word(effect: &Effect) -> String {
         Effect::CancelFetch { .. } => "cancel fetch".to_owned(),
         Effect::PutIntent { .. } => "intent".to_owned(),
         Effect::PutCommitted { .. } => "record".to_owned(),
+        Effect::Damaged(damage) => format!("damaged {}", damage.path),
         Effect::Done { change, already, .. } => format!("done {} already={already}", change.as_bytes()[0]),
         Effect::Superseded { change, .. } => format!("superseded {}", change.as_bytes()[0]),
         Effect::Failed { .. } => "failed".to_owned(),

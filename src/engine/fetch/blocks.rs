@@ -49,6 +49,8 @@ pub(super) struct Job {
     /// Deliveries of all neighbours.
     pub(super) together: Meter,
     bytes_fetched: u64,
+    /// From whom.
+    fetched_from: BTreeMap<ConnectionId, u64>,
     /// Bytes that came twice.
     pub(super) bytes_doubled: u64,
     pub(super) stop: Option<Stop>,
@@ -132,6 +134,7 @@ impl Job {
             shares: BTreeMap::new(),
             together: Meter::default(),
             bytes_fetched: 0,
+            fetched_from: BTreeMap::new(),
             bytes_doubled: 0,
             stop: None,
         }
@@ -252,7 +255,9 @@ impl Job {
         let mut told = Told { pieces: Vec::new(), liar: bad.first().map(|block| (source, *block)) };
         for block in run.blocks().filter(|block| !bad.contains(block)) {
             if self.have.insert(block) {
-                self.bytes_fetched += self.image.place(block).map_or(0, |place| place.len as u64);
+                let len = self.image.place(block).map_or(0, |place| place.len as u64);
+                self.bytes_fetched += len;
+                *self.fetched_from.entry(source).or_default() += len;
                 told.pieces.extend(self.one_less(block));
             }
         }
@@ -312,6 +317,13 @@ impl Job {
         }
     }
 
+    fn finished(&self, path: VPath) -> Effect {
+        let mut from: Vec<_> = self.fetched_from.iter().map(|(connection, bytes)| (*connection, *bytes)).collect();
+        from.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
+        from.truncate(limits::SOURCES_TOLD_MAX);
+        Effect::Finished { path, bytes: self.bytes_fetched, from }
+    }
+
     /// The job's last effect, if it is over.
     pub(super) fn end(&self, path: &VPath) -> Option<Effect> {
         let path = path.clone();
@@ -319,7 +331,7 @@ impl Job {
             _ if !self.storing.is_empty() => None,
             Some(Stop::Cancelled) => Some(Effect::Cancelled { path }),
             Some(Stop::Failed(failure)) => Some(Effect::Failed { path, failure: failure.clone() }),
-            None => self.have.is_full().then_some(Effect::Finished { path, bytes: self.bytes_fetched }),
+            None => self.have.is_full().then(|| self.finished(path)),
         }
     }
 }

@@ -116,8 +116,8 @@ pub enum Effect {
     Share { connection: ConnectionId, image: ImageId, index: u32, of: u32 },
     /// A source sent a wrong block, to be told to it: its copy may be damaged. It isn't asked for that image any more. No answer.
     TellCorrupt { connection: ConnectionId, image: ImageId, block: u64 },
-    /// Every block of the path's image is there; this many bytes were fetched. No answer.
-    Finished { path: VPath, bytes: u64 },
+    /// Every block of the path's image is there; this many bytes were fetched, and from whom most of them. No answer.
+    Finished { path: VPath, bytes: u64, from: Vec<(ConnectionId, u64)> },
     /// Storing failed; what was asked is forgotten. No answer.
     Failed { path: VPath, failure: Failure },
     /// Nothing of the path is under way any more. No answer.

@@ -94,6 +94,15 @@ impl Connections {
         })
     }
 
+    /// In words.
+    pub(super) fn name(&self, connection: ConnectionId) -> String {
+        match (self.node(connection), self.remote(connection)) {
+            (Some(node), _) => format!("node {}", node.address),
+            (None, Some(address)) => format!("client {address}"),
+            (None, None) => "gone".to_owned(),
+        }
+    }
+
     pub(super) fn stand(&mut self, connection: ConnectionId, standing: Standing) {
         if let Some(connection) = self.by_id.get_mut(&connection) {
             connection.standing = standing;

@@ -7,14 +7,15 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::serve::Serving;
-use crate::format::record::{CommittedRecord, HeadRecord, IntentRecord};
+use crate::format::record::{CommittedRecord, DamageRecord, HeadRecord, IntentRecord};
 use crate::format::wire::Message;
-use crate::model::directory::NodeConfig;
+use crate::model::directory::{DirectoryConfig, NodeConfig};
 use crate::model::disk_task::{DiskResult, DiskTask};
 use crate::model::failure::Failure;
 use crate::model::ids::ImageId;
 use crate::model::image::Image;
 use crate::model::peer::{ClusterKey, ConnectionId, Host, ProtocolVersion};
+use crate::model::reuse::Damage;
 use crate::model::vpath::VPath;
 
 /// Ties an answer to the effect that asked for it.
@@ -48,6 +49,8 @@ pub enum Input {
     IndexChecked { image: ImageId, result: Result<Arc<Image>, IndexProblem> },
     /// Answer to [`Effect::Serve`]: the answer is on its way to the connection.
     Served { connection: ConnectionId },
+    /// A visible directory isn't what it should be.
+    Damaged(Damage),
     /// The configuration was read (again).
     Configured(Arc<NodeConfig>),
 }
@@ -117,6 +120,8 @@ pub enum Note {
     Ended { path: VPath, image: ImageId, reason: String },
     /// A step failed and will be tried again.
     Paused { path: VPath, failure: Failure },
+    /// A visible directory isn't what it should be.
+    Damaged { path: VPath, file: Box<str>, what: Box<str> },
     /// A source isn't asked any more for an image.
     SourceDropped { from: Option<SocketAddr>, image: ImageId, reason: String },
     /// Another node has taken a change.
@@ -149,7 +154,9 @@ pub enum Row {
     /// A swap is about to happen.
     Intent { path: VPath, record: IntentRecord },
     /// A swap has happened: this is visible.
-    Committed { path: VPath, record: CommittedRecord },
+    Committed { path: VPath, directory: Arc<DirectoryConfig>, record: CommittedRecord },
+    /// Something is wrong with what is visible.
+    Damaged { path: VPath, record: DamageRecord },
     /// The node has taken a higher incarnation.
     Incarnation(u64),
 }
@@ -186,4 +193,6 @@ pub struct Snapshot {
     pub intents: BTreeMap<VPath, IntentRecord>,
     /// Trees that are visible.
     pub committed: BTreeMap<VPath, CommittedRecord>,
+    /// What is wrong with them.
+    pub damaged: BTreeMap<VPath, DamageRecord>,
 }

@@ -12,6 +12,7 @@ mod neighbours;
 mod proposals;
 mod register;
 mod serve;
+mod siblings;
 mod status;
 mod talk;
 #[cfg(test)]
@@ -57,6 +58,7 @@ enum Purpose {
     Store(VPath, Run),
     Register(Registration),
     Incarnation(u64),
+    Damage,
 }
 
 /// A node.
@@ -181,13 +183,15 @@ impl Node {
                     let job = self.job(Purpose::Deploy(path.clone()));
                     outbox.push(Effect::Write { job, rows: vec![Row::Intent { path, record: intent }] });
                 }
-                deploy::Effect::PutCommitted { path, committed } => {
+                deploy::Effect::PutCommitted { path, directory, committed: record } => {
                     let job = self.job(Purpose::Deploy(path.clone()));
-                    self.heads.committing(&path, committed.clone());
-                    outbox.push(Effect::Write { job, rows: vec![Row::Committed { path, record: committed }] });
+                    self.heads.committing(&path, record.clone());
+                    outbox.push(Effect::Write { job, rows: vec![Row::Committed { path, directory, record }] });
                 }
-                deploy::Effect::Done { path, change, image, bytes_reused, bytes_fetched, already } => {
+                deploy::Effect::Damaged(damage) => self.damaged(damage, outbox),
+                deploy::Effect::Done { path, change, image, bytes_reused, bytes_fetched, already, found } => {
                     let result = if already { "already" } else { "done" };
+                    self.heads.came_from(&path, *found);
                     let ending = Ending { change, image, result, reason: None, bytes_reused, bytes_fetched };
                     self.done(now, &path, ending, outbox);
                 }
@@ -255,8 +259,10 @@ impl Node {
                     });
                 }
                 fetch::Effect::CheckIndex { image, data } => outbox.push(Effect::CheckIndex { image, data }),
-                fetch::Effect::Finished { path, bytes } => {
-                    self.deploy(now, deploy::Input::Fetched { path, bytes }, outbox);
+                fetch::Effect::Finished { path, bytes, from } => {
+                    let name = |connection| self.connections.name(connection);
+                    let from = from.into_iter().map(|(connection, bytes)| (name(connection), bytes)).collect();
+                    self.deploy(now, deploy::Input::Fetched { path, bytes, from }, outbox);
                 }
                 fetch::Effect::Failed { path, failure } => {
                     self.deploy(now, deploy::Input::FetchFailed { path, failure }, outbox);
@@ -295,7 +301,7 @@ impl Node {
                 });
                 self.fetch(now, fetch::Input::Stored { path, run, result }, outbox);
             }
-            Some(Purpose::Register(_) | Purpose::Incarnation(_)) | None => {}
+            Some(Purpose::Register(_) | Purpose::Incarnation(_) | Purpose::Damage) | None => {}
         }
     }
 
@@ -304,7 +310,7 @@ impl Node {
             Some(Purpose::Deploy(path)) => self.deploy(now, deploy::Input::Written { path, result }, outbox),
             Some(Purpose::Register(done)) => self.registered(now, done, result, outbox),
             Some(Purpose::Incarnation(incarnation)) if result.is_ok() => self.incarnated(now, incarnation, outbox),
-            Some(Purpose::Store(..) | Purpose::Incarnation(_)) | None => {}
+            Some(Purpose::Store(..) | Purpose::Incarnation(_) | Purpose::Damage) | None => {}
         }
     }
 
@@ -414,6 +420,7 @@ impl Engine for Node {
             Input::IndexLoaded { image, index } => self.index_loaded(now, image, index, outbox),
             Input::IndexChecked { image, result } => self.index_checked(now, image, result, outbox),
             Input::Served { connection } => self.connections.served(connection),
+            Input::Damaged(damage) => self.damaged(damage, outbox),
             Input::Configured(config) => self.configured(now, config, outbox),
         }
         self.report_progress(now, outbox);

@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::proposals::Place;
+use super::siblings::{self, Recent, Usable};
 use super::{Effect, Node, Note, Purpose, Row, Snapshot};
 use crate::engine::access;
 use crate::engine::contract::Outbox;
-use crate::engine::deploy;
+use crate::engine::deploy::{self, Found};
 use crate::format::change;
-use crate::format::record::{CommittedRecord, HeadRecord, IntentRecord};
+use crate::format::record::{CommittedRecord, DamageRecord, HeadRecord, IntentRecord};
 use crate::format::wire::{ChangeAnswer, Response, SubmitAnswer, VerdictWord};
 use crate::model::change::{Rank, SignedChange};
 use crate::model::directory::DirectoryConfig;
@@ -17,6 +18,7 @@ use crate::model::fingerprint::FileIdentity;
 use crate::model::ids::{ChangeId, ImageId};
 use crate::model::limits;
 use crate::model::peer::ConnectionId;
+use crate::model::reuse::{Damage, Sibling};
 use crate::model::time::{Now, Stamp};
 use crate::model::verdict::{Refusal, Verdict};
 use crate::model::vpath::VPath;
@@ -80,6 +82,11 @@ pub(super) struct Heads {
     intents: BTreeMap<VPath, IntentRecord>,
     /// Being recorded, not yet durable.
     committing: BTreeMap<VPath, Committed>,
+    recent: Recent,
+    /// Where visible directories came from, of those that were made visible since the start.
+    origins: BTreeMap<VPath, (ChangeId, Found)>,
+    /// What is wrong with visible directories.
+    damaged: BTreeMap<VPath, DamageRecord>,
 }
 
 /// What this node made visible at a path.
@@ -110,9 +117,12 @@ impl Heads {
             intents: snapshot.intents,
             ..Self::default()
         };
-        for (path, record) in snapshot.committed {
+        let mut committed: Vec<_> = snapshot.committed.into_iter().collect();
+        committed.sort_by_key(|(path, _)| heads.heads.get(path).map(|head| head.record.change.change.stamp));
+        for (path, record) in committed {
             heads.show(path, record.into());
         }
+        heads.damaged = snapshot.damaged;
         heads
     }
 
@@ -140,6 +150,8 @@ impl Heads {
     }
 
     fn show(&mut self, path: VPath, committed: Committed) {
+        self.recent.committed(&path);
+        self.damaged.remove(&path);
         if let Some(old) = self.committed.insert(path.clone(), committed)
             && let Some(paths) = self.visible.get_mut(&old.image)
         {
@@ -167,8 +179,42 @@ impl Heads {
         let head = self.heads.get(path)?;
         let image = head.record.change.change.image?;
         let committed = self.committed.get(path).map(|committed| (committed.image, committed.root));
+        let change = head.id;
+        let needed = committed.is_none_or(|(standing, _)| standing != image);
+        let siblings = if needed { self.recent.siblings(path, self) } else { Arc::default() };
         let intent = self.intents.remove(path);
-        Some(deploy::Order { path: path.clone(), directory, change: head.id, image, committed, intent })
+        Some(deploy::Order { path: path.clone(), directory, change, image, committed, intent, siblings })
+    }
+
+    /// Notes that something is wrong with a visible directory; `None` if that is known, or isn't about what is there now.
+    fn damage(&mut self, damage: Damage) -> Option<(VPath, DamageRecord)> {
+        let Damage { path, root, file, what } = damage;
+        // Device numbers may have changed at a reboot.
+        let stands = self.committed.get(&path).is_some_and(|committed| committed.root.ino == root.ino);
+        if !stands || self.damaged.contains_key(&path) {
+            return None;
+        }
+        let record = DamageRecord { root, file, what };
+        self.damaged.insert(path.clone(), record.clone());
+        Some((path, record))
+    }
+
+    /// The deployment which ends now took its content from there.
+    pub(super) fn came_from(&mut self, path: &VPath, found: Found) {
+        if let Some(committing) = self.committing.get(path) {
+            self.origins.insert(path.clone(), (committing.change, found));
+        }
+    }
+
+    /// Where the visible directory came from.
+    pub(super) fn origin(&self, path: &VPath) -> Option<&Found> {
+        let (change, found) = self.origins.get(path)?;
+        self.committed.get(path).filter(|committed| committed.change == *change).map(|_| found)
+    }
+
+    /// What is wrong with the visible directory.
+    pub(super) fn damage_of(&self, path: &VPath) -> Option<&DamageRecord> {
+        self.damaged.get(path)
     }
 
     /// The head at a path can't be deployed: the one which was visible last, or came before it, holds again; or none. Says
@@ -222,7 +268,28 @@ impl Heads {
     }
 }
 
+impl Usable for Heads {
+    fn sibling(&self, path: &VPath) -> Option<Sibling> {
+        let Committed { image, root, .. } = *self.committed.get(path).filter(|_| !self.damaged.contains_key(path))?;
+        Some(Sibling { path: path.clone(), image, root })
+    }
+
+    fn neighbours(&self, path: &VPath) -> Vec<&VPath> {
+        siblings::neighbours(&self.committed, path)
+    }
+}
+
 impl Node {
+    /// Something is wrong with a visible directory: it is told of, and not used any more.
+    pub(super) fn damaged(&mut self, damage: Damage, outbox: &mut Outbox<Effect>) {
+        if let Some((path, record)) = self.heads.damage(damage) {
+            let DamageRecord { file, what, .. } = record.clone();
+            outbox.push(Effect::Note(Note::Damaged { path: path.clone(), file, what }));
+            let job = self.job(Purpose::Damage);
+            outbox.push(Effect::Write { job, rows: vec![Row::Damaged { path, record }] });
+        }
+    }
+
     /// Decides about a change and answers when what follows from it is durable.
     pub(super) fn submit(&mut self, now: Now, client: Submission, signed: &SignedChange, outbox: &mut Outbox<Effect>) {
         let path = signed.change.path.clone();

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Node, cluster};
-use crate::engine::deploy;
+use crate::engine::deploy::{self, Found};
 use crate::engine::gossip::Dropped;
 use crate::model::ids::{ChangeId, ImageId};
 use crate::model::peer::{Host, NodeId, NodeInfo};
@@ -63,6 +63,12 @@ pub struct PathStatus {
     pub bytes_done: u64,
     /// Bytes of all files, 0 while unknown.
     pub bytes_total: u64,
+    /// What is wrong with what is visible.
+    pub damaged: Option<String>,
+    /// Bytes that were fetched, so far or for what is visible.
+    pub bytes_fetched: u64,
+    /// Where the others came from, and those.
+    pub found: Found,
 }
 
 impl Node {
@@ -99,6 +105,12 @@ impl Node {
         let (change, signed) = self.heads.change(path)?;
         let deploy = self.deploys.status(path);
         let visible = self.heads.committed_at(path).map(|committed| committed.image);
+        let fetched = self.heads.committed_at(path).map_or(0, |committed| committed.bytes_fetched);
+        let fetching = deploy.as_ref().filter(|status| !status.reported);
+        let (bytes_fetched, found) = match fetching {
+            Some(status) => (self.fetches.bytes_fetched(path).unwrap_or(0), status.found.clone()),
+            None => (fetched, self.heads.origin(path).cloned().unwrap_or_default()),
+        };
         let idle = match self.config.serves(path) {
             _ if self.heads.is_committed(path) => "done",
             Some(_) if self.conflict(path).is_some() => "conflict",
@@ -117,6 +129,9 @@ impl Node {
                 .as_ref()
                 .map_or(0, |status| status.bytes_done + self.fetches.bytes_fetched(path).unwrap_or(0)),
             bytes_total: deploy.as_ref().map_or(0, |status| status.bytes_total),
+            bytes_fetched,
+            found,
+            damaged: self.heads.damage_of(path).map(|damage| format!("{} {}", damage.file, damage.what)),
         })
     }
 

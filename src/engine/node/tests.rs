@@ -119,9 +119,11 @@ fn settle(node: &mut Node, effects: Vec<Effect>, index: &Result<Arc<Image>, Inde
                     DiskAction::Look => {
                         DiskResult::Target(committed.then_some(Target { identity: sealed.root, empty: false }))
                     }
-                    DiskAction::Stage { .. } => {
-                        DiskResult::Staged { have: crate::model::block_set::BlockSet::none(0), kept_bytes: 0 }
-                    }
+                    DiskAction::Stage { .. } => DiskResult::Staged {
+                        have: crate::model::block_set::BlockSet::none(0),
+                        kept_bytes: 0,
+                        reused: Box::new(crate::model::reuse::Reused::nothing(0)),
+                    },
                     DiskAction::Seal { .. } => DiskResult::Sealed(sealed.clone()),
                     DiskAction::Swap { .. } => {
                         committed = true;
@@ -259,7 +261,8 @@ fn snapshot(rows: Vec<Row>) -> Snapshot {
             Row::NoHead { path } => drop(snapshot.heads.remove(&path)),
             Row::Intent { path, record } => drop(snapshot.intents.insert(path, record)),
             Row::Incarnation(_) => {}
-            Row::Committed { path, record } => {
+            Row::Damaged { path, record } => _ = snapshot.damaged.insert(path, record),
+            Row::Committed { path, record, .. } => {
                 snapshot.intents.remove(&path);
                 snapshot.committed.insert(path, record);
             }

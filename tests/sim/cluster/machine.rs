@@ -4,14 +4,16 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ciruela::driver::db::{Db, Write};
+use ciruela::driver::db::{self, Db, Write};
 use ciruela::driver::disk::task::perform;
 use ciruela::driver::index_store::IndexStore;
+use ciruela::driver::library::{DbLibrary, committed};
 use ciruela::engine::contract::{Engine, Outbox};
 use ciruela::engine::node::{Effect, IndexProblem, Input, Node, Row, Setup, Snapshot};
 use ciruela::format::index;
 use ciruela::model::directory::NodeConfig;
-use ciruela::model::ids::MachineId;
+use ciruela::model::ids::{ImageId, MachineId};
+use ciruela::model::image::Image;
 use ciruela::model::peer::{ClusterKey, Host};
 use ciruela::model::time::{Now, Stamp, Time};
 
@@ -82,7 +84,8 @@ impl Machine {
         let db = Db::open_with(self.storage.clone()).ok()?;
         let loaded = db.load().ok()?;
         assert!(loaded.bad_rows.is_empty(), "the database has bad rows: {:?}", loaded.bad_rows);
-        let snapshot = Snapshot { heads: loaded.heads, intents: loaded.intents, committed: loaded.committed };
+        let db::Snapshot { heads, intents, committed, damaged, .. } = loaded;
+        let snapshot = Snapshot { heads, intents, committed, damaged };
         let indexes = IndexStore::open(self.db_fs.clone(), Path::new(DB_DIR)).ok()?;
         let incarnation = db.next_incarnation().ok()?;
         assert!(incarnation > self.incarnation, "incarnation {incarnation} after {}", self.incarnation);
@@ -126,19 +129,20 @@ impl Machine {
     /// Carries out disk and database work, and gives the answer; `None` for effects of other kinds.
     pub(super) fn work(&self, effect: Effect) -> Option<Input> {
         let running = self.running.as_ref()?;
+        let images = |id| {
+            let text = running.indexes.load(id).ok().flatten()?;
+            index::parse_for(id, &text).ok().map(Arc::new)
+        };
         Some(match effect {
-            Effect::Disk { job, task } => Input::Disk { job, result: perform(&self.fs, &task) },
+            Effect::Disk { job, task } => {
+                let library = DbLibrary { db: &running.db, images: &images };
+                Input::Disk { job, result: perform(&self.fs, &library, &task) }
+            }
             Effect::Write { job, rows } => {
-                let rows: Vec<Write> = rows.into_iter().flat_map(writes).collect();
+                let rows: Vec<Write> = rows.into_iter().flat_map(|row| writes(row, &images)).collect();
                 Input::Written { job, result: running.db.write(&rows).map_err(|error| error.to_string()) }
             }
-            Effect::LoadIndex { image } => {
-                let text = running.indexes.load(image).ok().flatten();
-                Input::IndexLoaded {
-                    image,
-                    index: text.and_then(|text| index::parse_for(image, &text).ok()).map(Arc::new),
-                }
-            }
+            Effect::LoadIndex { image } => Input::IndexLoaded { image, index: images(image) },
             Effect::CheckIndex { image, data } => {
                 let result = match index::parse_for(image, &data) {
                     Err(error) => Err(IndexProblem::Lie(error.to_string())),
@@ -159,12 +163,13 @@ impl Machine {
     }
 }
 
-fn writes(row: Row) -> Vec<Write> {
+fn writes(row: Row, images: &dyn Fn(ImageId) -> Option<Arc<Image>>) -> Vec<Write> {
     match row {
         Row::Head { path, record } => vec![Write::PutHead(path, record)],
         Row::NoHead { path } => vec![Write::DeleteHead(path)],
         Row::Intent { path, record } => vec![Write::PutIntent(path, record)],
         Row::Incarnation(number) => vec![Write::PutIncarnation(number)],
-        Row::Committed { path, record } => vec![Write::DeleteIntent(path.clone()), Write::PutCommitted(path, record)],
+        Row::Damaged { path, record } => vec![Write::PutDamage(path, record)],
+        Row::Committed { path, directory, record } => committed(&directory, path, record, images),
     }
 }

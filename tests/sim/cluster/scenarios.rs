@@ -40,7 +40,7 @@ pub(super) fn node_config(append_only: bool) -> Arc<NodeConfig> {
 
 fn machines(random: &mut Random, append_only: bool) -> Vec<Machine> {
     let modern = random.below(3) > 0;
-    let abilities = Abilities { exchange: modern, noreplace: modern };
+    let abilities = Abilities::renames(modern);
     (1..=u8::try_from(1 + random.below(4)).expect("few"))
         .map(|n| Machine::new(n, node_config(append_only), abilities))
         .collect()
@@ -148,7 +148,7 @@ fn a_liar_is_left(seed: u64) {
 fn two_appends_meet(seed: u64) {
     let mut random = Random::new(seed ^ 0x2222);
     let conditions = Conditions { breaks_permille: 0, ..Conditions::FAIR };
-    let machines = vec![Machine::new(1, node_config(true), Abilities { exchange: true, noreplace: true })];
+    let machines = vec![Machine::new(1, node_config(true), Abilities::renames(true))];
     let one = Client::new(Sample::new(1), secret(), upload(Verb::Append), seed);
     let other = Client::new(Sample::new(2), secret(), upload(Verb::Append), seed + 1);
     let mut world = World::new(seed, conditions, machines, vec![one, other], vpath(PATH));

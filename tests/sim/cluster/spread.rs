@@ -34,7 +34,7 @@ fn client(sample: Sample, verb: Verb, entries: &[usize], seed: u64) -> Client {
 
 /// Five nodes, which know of each other already.
 fn cluster(seed: u64, conditions: Conditions, append_only: bool, clients: Vec<Client>) -> World {
-    let abilities = Abilities { exchange: true, noreplace: true };
+    let abilities = Abilities::renames(true);
     let key = (!seed.is_multiple_of(4)).then_some(ClusterKey([9; 32]));
     let machine = |number| {
         let mut machine = Machine::new(number, node_config(append_only), abilities);

@@ -12,8 +12,10 @@ use ciruela::driver::disk::commit::{SwapMode, seal, swap};
 use ciruela::driver::disk::place::Place;
 use ciruela::driver::disk::read::{fingerprints, look};
 use ciruela::driver::disk::recover::side;
+use ciruela::driver::disk::reuse::EmptyLibrary;
 use ciruela::driver::disk::stage::stage;
 use ciruela::format::record::{CommittedRecord, IntentRecord};
+use ciruela::model::block_set::BlockSet;
 use ciruela::model::disk_task::{Sealed, Side};
 use ciruela::model::failure::FailureKind;
 use ciruela::model::ids::ChangeId;
@@ -26,11 +28,8 @@ use super::power::{Power, Random, Survival};
 use super::trees::{Item, Sample, config, read_tree, vpath};
 
 const BASE: &str = "/srv/images";
-const ALL_ABILITIES: [Abilities; 3] = [
-    Abilities { exchange: true, noreplace: true },
-    Abilities { exchange: false, noreplace: true },
-    Abilities { exchange: false, noreplace: false },
-];
+const ALL_ABILITIES: [Abilities; 3] =
+    [Abilities::renames(true), Abilities { noreplace: true, ..Abilities::renames(false) }, Abilities::renames(false)];
 
 /// One machine: its disks, and how the current try goes.
 struct Machine {
@@ -109,11 +108,11 @@ impl Machine {
     /// From nothing to collected, as the engine orders it.
     fn deploy(&mut self, db: &Db, sample: &Sample, mode: SwapMode) -> Result<(), Text> {
         let text = |failure: ciruela::model::failure::Failure| failure.to_string();
-        let staged = stage(&self.fs, &self.place, &sample.image, sample.id).map_err(text)?;
+        let staged = stage(&self.fs, &EmptyLibrary, &self.place, (sample.id, &sample.image), &[]).map_err(text)?;
         sample.store_missing(&self.fs, &self.place, &staged.have).map_err(text)?;
-        let sealed = match seal(&self.fs, &self.place, &sample.image) {
+        let sealed = match seal(&self.fs, &self.place, &sample.image, &BlockSet::none(0)) {
             Err(failure) if failure.kind == FailureKind::Poisoned => {
-                while !collect(&self.fs, &self.place).map_err(text)? {}
+                while !collect(&self.fs, &self.place, &mut Vec::new()).map_err(text)? {}
                 return Err(text(failure));
             }
             other => other.map_err(text)?,
@@ -134,7 +133,7 @@ impl Machine {
         let committed = Write::PutCommitted(self.path.clone(), intent.committed.clone());
         db.write(&[committed, Write::DeleteIntent(self.path.clone())]).map_err(|e| e.to_string())?;
         self.reported = true;
-        while !collect(&self.fs, &self.place).map_err(|e| e.to_string())? {}
+        while !collect(&self.fs, &self.place, &mut Vec::new()).map_err(|e| e.to_string())? {}
         Ok(())
     }
 
@@ -177,7 +176,7 @@ impl Machine {
     fn go_on(&mut self, case: &Case, db: &Db) -> Result<(), Text> {
         let snapshot = db.load().map_err(|e| e.to_string())?;
         if snapshot.committed.get(&self.path).is_some_and(|row| row.image == case.new.id) {
-            while !collect(&self.fs, &self.place).map_err(|e| e.to_string())? {}
+            while !collect(&self.fs, &self.place, &mut Vec::new()).map_err(|e| e.to_string())? {}
             return Ok(());
         }
         let mode = if case.old.is_some() { SwapMode::Exchange } else { SwapMode::Create };
@@ -235,7 +234,7 @@ impl Machine {
         assert_eq!(snapshot.committed.get(&self.path).map(|row| row.image), Some(case.new.id));
         assert_eq!(snapshot.intents.len(), 0);
         self.check_rows(case, &db);
-        while !collect(&self.fs, &self.place).expect("collected") {}
+        while !collect(&self.fs, &self.place, &mut Vec::new()).expect("collected") {}
         assert_eq!(look(&self.fs, &self.place).expect("readable").map(|target| target.empty), Some(false));
     }
 }
@@ -328,9 +327,9 @@ fn a_stale_intent_swaps_nothing_else() {
     for case in cases().into_iter().filter(|case| case.old.is_some()) {
         let start = Machine::new(&case);
         let db = start.db().expect("opens");
-        let staged = stage(&start.fs, &start.place, &between.image, between.id).expect("staged");
+        let staged = stage(&start.fs, &EmptyLibrary, &start.place, (between.id, &between.image), &[]).expect("staged");
         between.store_missing(&start.fs, &start.place, &staged.have).expect("stored");
-        let sealed = seal(&start.fs, &start.place, &between.image).expect("sealed");
+        let sealed = seal(&start.fs, &start.place, &between.image, &BlockSet::none(0)).expect("sealed");
         let intent = intent_of(&between, sealed, SwapMode::Exchange);
         db.write(&[Write::PutIntent(start.path.clone(), intent)]).expect("written");
         drop(db);
@@ -346,7 +345,7 @@ fn a_stale_intent_swaps_nothing_else() {
             let when = format!("{:?}, crash at {crash_at} of collecting, seed {seed}", case.abilities);
             let machine = start.copy();
             machine.power.crash_after(crash_at);
-            let _ = collect(&machine.fs, &machine.place);
+            let _ = collect(&machine.fs, &machine.place, &mut Vec::new());
             after_a_stale_intent(machine, &case, &between, seed, &when);
         }
     }
@@ -393,18 +392,20 @@ fn a_failed_sync_poisons_what_others_staged() {
     let mut machine = Machine::new(case);
     let other = Place::new(&config(Path::new(BASE), 3), &vpath("/key/x/y/other")).expect("fits");
     let sample = Sample::new(3);
-    let staged = stage(&machine.fs, &other, &sample.image, sample.id).expect("staged");
+    let staged = stage(&machine.fs, &EmptyLibrary, &other, (sample.id, &sample.image), &[]).expect("staged");
     sample.store_missing(&machine.fs, &other, &staged.have).expect("stored");
-    let staged = stage(&machine.fs, &machine.place, &case.new.image, case.new.id).expect("staged");
+    let staged =
+        stage(&machine.fs, &EmptyLibrary, &machine.place, (case.new.id, &case.new.image), &[]).expect("staged");
     case.new.store_missing(&machine.fs, &machine.place, &staged.have).expect("stored");
     // The link that names a sealed tree is removed, made, and then comes the sync.
     machine.power.fail_after(2, Errno::IO);
-    let failure = seal(&machine.fs, &machine.place, &case.new.image).expect_err("the sync fails");
+    let failure = seal(&machine.fs, &machine.place, &case.new.image, &BlockSet::none(0)).expect_err("the sync fails");
     assert_eq!(failure.kind, FailureKind::Poisoned);
     assert!(failure.text.contains("can't sync"), "{failure}");
-    let failure = seal(&machine.fs, &other, &sample.image).expect_err("its blocks may be lost as well");
+    let failure =
+        seal(&machine.fs, &other, &sample.image, &BlockSet::none(0)).expect_err("its blocks may be lost as well");
     assert_eq!(failure.kind, FailureKind::Poisoned);
-    let staged = stage(&machine.fs, &other, &sample.image, sample.id).expect("staged");
+    let staged = stage(&machine.fs, &EmptyLibrary, &other, (sample.id, &sample.image), &[]).expect("staged");
     assert!(staged.have.is_empty(), "what may be lost was kept");
     attempt(&mut machine, case).expect("from the start");
     machine.check_end(case);

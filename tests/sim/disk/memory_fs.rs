@@ -39,7 +39,7 @@ pub(crate) struct MemoryLock {
 impl MemoryFs {
     /// An empty file system with a durable directory at `base`.
     pub(crate) fn new(power: Power, base: &Path, abilities: Abilities) -> Self {
-        let root = Inode { mode: 0o755, mtime: 0, node: Node::directory() };
+        let root = Inode { mode: 0o755, mtime: 0, ctime: 0, node: Node::directory() };
         let space = Space { bytes: 1 << 40, inodes: 1 << 20 };
         let inodes = BTreeMap::from([(ROOT, root)]);
         let mut tree = Tree { inodes, pending: Vec::new(), abilities, space, clock: 0, locks: BTreeSet::new() };
@@ -79,6 +79,13 @@ impl MemoryFs {
         self.tree().space = space;
     }
 
+    /// Writes into a file, as somebody else might.
+    pub(crate) fn edit(&self, path: &Path, data: &[u8]) {
+        let mut tree = self.tree();
+        let ino = tree.find(ROOT, path).expect("there");
+        tree.content(ino).expect("a file").write(0, data);
+    }
+
     /// Gives a file one more name, as somebody else might.
     pub(crate) fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut tree = self.tree();
@@ -86,6 +93,7 @@ impl MemoryFs {
         let (parent, name) = tree.parent(ROOT, to)?;
         let name = name.to_owned();
         tree.apply(vec![(parent, name, Some(ino))]);
+        tree.changed(ino);
         Ok(())
     }
 }
@@ -130,7 +138,9 @@ impl FileSystem for MemoryFs {
         if file.access != Access::Write {
             return Err(Errno::BADF.into());
         }
-        self.tree().content(file.ino)?.write(usize::try_from(offset).expect("small files"), data);
+        let mut tree = self.tree();
+        assert!(tree.stat(file.ino)?.links < 2, "a shared inode is written");
+        tree.content(file.ino)?.write(usize::try_from(offset).expect("small files"), data);
         Ok(())
     }
 
@@ -148,6 +158,7 @@ impl FileSystem for MemoryFs {
 
     fn preallocate(&self, file: &MemoryFile, len: u64) -> io::Result<()> {
         self.power.tick()?;
+        assert!(self.tree().stat(file.ino)?.links < 2, "a shared inode is written");
         self.tree().content(file.ino)?.set_len(usize::try_from(len).expect("small files"));
         Ok(())
     }
@@ -155,6 +166,39 @@ impl FileSystem for MemoryFs {
     fn file_stat(&self, file: &MemoryFile) -> io::Result<Stat> {
         self.power.check()?;
         self.tree().stat(file.ino)
+    }
+
+    fn link(&self, file: &MemoryFile, root: &u64, path: &Path) -> io::Result<()> {
+        self.power.tick()?;
+        let mut tree = self.tree();
+        let links = tree.stat(file.ino)?.links;
+        if links == 0 {
+            return Err(Errno::NOENT.into());
+        }
+        if links >= tree.abilities.links {
+            return Err(Errno::MLINK.into());
+        }
+        let (parent, name) = tree.parent(*root, path)?;
+        if tree.get(parent, name).is_some() {
+            return Err(Errno::EXIST.into());
+        }
+        tree.apply(vec![(parent, name.to_owned(), Some(file.ino))]);
+        tree.changed(file.ino);
+        Ok(())
+    }
+
+    fn clone_file(&self, from: &MemoryFile, to: &MemoryFile) -> io::Result<()> {
+        self.power.tick()?;
+        let mut tree = self.tree();
+        if !tree.abilities.clone {
+            return Err(Errno::OPNOTSUPP.into());
+        }
+        let Some(Inode { node: Node::File(content), .. }) = tree.inodes.get(&from.ino) else {
+            return Err(Errno::INVAL.into());
+        };
+        let bytes = content.live.clone();
+        tree.content(to.ino)?.write(0, &bytes);
+        Ok(())
     }
 
     fn symlink(&self, root: &u64, target: &OsStr, path: &Path) -> io::Result<()> {
@@ -222,6 +266,7 @@ impl FileSystem for MemoryFs {
         if tree.names(ino).is_ok() {
             return Err(Errno::ISDIR.into());
         }
+        tree.changed(ino);
         tree.apply(vec![(parent, name.to_owned(), None)]);
         Ok(())
     }

@@ -16,6 +16,17 @@ use super::power::Survival;
 pub(crate) struct Abilities {
     pub(crate) exchange: bool,
     pub(crate) noreplace: bool,
+    /// Files can share their data until they are written.
+    pub(crate) clone: bool,
+    /// Names that a file may have.
+    pub(crate) links: u64,
+}
+
+impl Abilities {
+    /// Of a usual file system, or of one that knows only the oldest kind of rename.
+    pub(crate) const fn renames(modern: bool) -> Self {
+        Self { exchange: modern, noreplace: modern, clone: false, links: u64::MAX }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -36,6 +47,7 @@ pub(crate) type Rename = Vec<(u64, OsString, Option<u64>)>;
 pub(crate) struct Inode {
     pub(crate) mode: u32,
     pub(crate) mtime: i64,
+    pub(crate) ctime: i64,
     pub(crate) node: Node,
 }
 
@@ -127,16 +139,24 @@ impl Tree {
         }
         let ino = (ROOT..u64::MAX).find(|ino| !self.inodes.contains_key(ino)).expect("numbers are left");
         self.clock += 1;
-        self.inodes.insert(ino, Inode { mode, mtime: self.clock, node });
+        self.inodes.insert(ino, Inode { mode, mtime: self.clock, ctime: self.clock, node });
         self.apply(vec![(parent, name.to_owned(), Some(ino))]);
         Ok(ino)
+    }
+
+    /// The inode got or lost a name.
+    pub(crate) fn changed(&mut self, ino: u64) {
+        self.clock += 1;
+        if let Some(inode) = self.inodes.get_mut(&ino) {
+            inode.ctime = self.clock;
+        }
     }
 
     pub(crate) fn content(&mut self, ino: u64) -> io::Result<&mut Content> {
         self.clock += 1;
         let clock = self.clock;
         let inode = self.inodes.get_mut(&ino).ok_or(Errno::BADF)?;
-        inode.mtime = clock;
+        (inode.mtime, inode.ctime) = (clock, clock);
         match &mut inode.node {
             Node::File(content) => Ok(content),
             Node::Directory { .. } | Node::Symlink(_) => Err(Errno::ISDIR.into()),
@@ -153,8 +173,8 @@ impl Tree {
             Node::File(content) => content.live.len() as u64,
             Node::Directory { .. } | Node::Symlink(_) => 0,
         };
-        let (kind, mode, mtime_ns) = (inode.node.kind(), inode.mode, inode.mtime);
-        Ok(Stat { kind, dev: DEVICE, ino, links: links.sum(), mode, size, mtime_ns, ctime_ns: mtime_ns })
+        let (kind, mode, mtime_ns, ctime_ns) = (inode.node.kind(), inode.mode, inode.mtime, inode.ctime);
+        Ok(Stat { kind, dev: DEVICE, ino, links: links.sum(), mode, size, mtime_ns, ctime_ns })
     }
 
     pub(crate) fn rename(&mut self, root: u64, from: &Path, to: &Path, replace: bool) -> io::Result<()> {

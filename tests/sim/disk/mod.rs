@@ -5,6 +5,7 @@ pub(crate) mod memory_db;
 pub(crate) mod memory_fs;
 mod memory_tree;
 pub(crate) mod power;
+mod reuse;
 mod suite;
 pub(crate) mod trees;
 
@@ -13,6 +14,7 @@ use std::path::{Path, PathBuf};
 use ciruela::driver::disk::fs::Space;
 use ciruela::driver::disk::place::Place;
 use ciruela::driver::disk::real::RealFileSystem;
+use ciruela::driver::disk::reuse::EmptyLibrary;
 use ciruela::driver::disk::stage::stage;
 use ciruela::model::failure::FailureKind;
 
@@ -51,7 +53,7 @@ impl<const MODERN: bool> World for Memory<MODERN> {
     type Fs = MemoryFs;
 
     fn new() -> Self {
-        let abilities = Abilities { exchange: MODERN, noreplace: MODERN };
+        let abilities = Abilities::renames(MODERN);
         Self(MemoryFs::new(Power::default(), Path::new("/srv/images"), abilities))
     }
 
@@ -96,9 +98,10 @@ fn too_little_space_is_known_before_anything_is_written() {
     let world = Memory::<true>::new();
     let place = Place::new(&config(&world.base(), 1), &vpath("/key/image")).expect("fits");
     for sample in [Sample::new(1), Sample::large(2)] {
-        for space in [Space { bytes: 10_000, inodes: 1_000 }, Space { bytes: 1 << 30, inodes: 1 }] {
+        for space in [Space { bytes: 10_000, inodes: 1_000 }, Space { bytes: 1 << 30, inodes: 0 }] {
             world.fs().set_space(space);
-            let failure = stage(world.fs(), &place, &sample.image, sample.id).expect_err("no space");
+            let failure =
+                stage(world.fs(), &EmptyLibrary, &place, (sample.id, &sample.image), &[]).expect_err("no space");
             assert_eq!(failure.kind, FailureKind::NoSpace);
             assert!(failure.text.contains("needs") && failure.text.contains("left"), "{failure}");
         }

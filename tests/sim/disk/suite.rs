@@ -12,9 +12,11 @@ use ciruela::driver::disk::fs::{Access, FileSystem};
 use ciruela::driver::disk::place::Place;
 use ciruela::driver::disk::read::{Tree, adopt, fingerprints, look, read_block, read_run};
 use ciruela::driver::disk::recover::side;
+use ciruela::driver::disk::reuse::EmptyLibrary;
 use ciruela::driver::disk::stage::stage;
 use ciruela::driver::disk::store::store;
 use ciruela::driver::disk::task::perform;
+use ciruela::model::block_set::BlockSet;
 use ciruela::model::disk_task::{DiskAction, DiskResult, DiskTask, Sealed, Side, Target};
 use ciruela::model::failure::FailureKind;
 use ciruela::model::image::blocks_of;
@@ -51,15 +53,15 @@ impl<W: World> Setup<W> {
     }
 
     fn staged(&self, sample: &Sample) -> Sealed {
-        let staged = stage(self.fs(), &self.place, &sample.image, sample.id).expect("staged");
+        let staged = stage(self.fs(), &EmptyLibrary, &self.place, (sample.id, &sample.image), &[]).expect("staged");
         sample.store_missing(self.fs(), &self.place, &staged.have).expect("stored");
-        seal(self.fs(), &self.place, &sample.image).expect("sealed")
+        seal(self.fs(), &self.place, &sample.image, &BlockSet::none(0)).expect("sealed")
     }
 
     fn deployed(&self, sample: &Sample, mode: SwapMode) -> Sealed {
         let sealed = self.staged(sample);
         swap(self.fs(), &self.place, mode).expect("swapped");
-        while !collect(self.fs(), &self.place).expect("collected") {}
+        while !collect(self.fs(), &self.place, &mut Vec::new()).expect("collected") {}
         sealed
     }
 
@@ -89,8 +91,8 @@ pub(crate) fn appears_whole<W: World>() {
         assert!(setup.target_is(&sample));
         assert_eq!(side(setup.fs(), &setup.place, sealed.root), Ok(Side::After));
         swap(setup.fs(), &setup.place, SwapMode::Create).expect("swapping again changes nothing");
-        while !collect(setup.fs(), &setup.place).expect("collected") {}
-        assert!(collect(setup.fs(), &setup.place).expect("nothing is left"));
+        while !collect(setup.fs(), &setup.place, &mut Vec::new()).expect("collected") {}
+        assert!(collect(setup.fs(), &setup.place, &mut Vec::new()).expect("nothing is left"));
         assert!(setup.target_is(&sample));
         let target = look(setup.fs(), &setup.place).expect("readable").expect("visible");
         assert_eq!((target.identity, target.empty), (sealed.root, false));
@@ -111,10 +113,10 @@ pub(crate) fn replaces<W: World>() {
         assert!(setup.target_is(&new), "a second exchange brought the old tree back");
     }
     // The old tree lies where the new one was staged: it is not taken for a stage.
-    let staged = stage(setup.fs(), &setup.place, &new.image, new.id).expect("staged");
+    let staged = stage(setup.fs(), &EmptyLibrary, &setup.place, (new.id, &new.image), &[]).expect("staged");
     assert_eq!(staged.kept_bytes, 0);
     assert_eq!(side(setup.fs(), &setup.place, sealed.root), Ok(Side::After));
-    while !collect(setup.fs(), &setup.place).expect("collected") {}
+    while !collect(setup.fs(), &setup.place, &mut Vec::new()).expect("collected") {}
     assert!(setup.target_is(&new));
 }
 
@@ -128,33 +130,33 @@ pub(crate) fn an_old_tree_is_put_back<W: World>() {
         assert_eq!(side(setup.fs(), &setup.place, sealed.root), Ok(Side::Between));
     };
     gap();
-    stage(setup.fs(), &setup.place, &newer.image, newer.id).expect("staged");
+    stage(setup.fs(), &EmptyLibrary, &setup.place, (newer.id, &newer.image), &[]).expect("staged");
     assert!(setup.target_is(&old));
     gap();
-    while !collect(setup.fs(), &setup.place).expect("collected") {}
+    while !collect(setup.fs(), &setup.place, &mut Vec::new()).expect("collected") {}
     assert!(setup.target_is(&old));
     gap();
     swap(setup.fs(), &setup.place, SwapMode::Exchange).expect("finished");
-    while !collect(setup.fs(), &setup.place).expect("collected") {}
+    while !collect(setup.fs(), &setup.place, &mut Vec::new()).expect("collected") {}
     assert!(setup.target_is(&new));
 }
 
 pub(crate) fn resumes<W: World>() {
     for sample in [Sample::new(1), Sample::large(2)] {
         let setup = setup::<W>(1, "/key/image");
-        let staged = stage(setup.fs(), &setup.place, &sample.image, sample.id).expect("staged");
+        let staged = stage(setup.fs(), &EmptyLibrary, &setup.place, (sample.id, &sample.image), &[]).expect("staged");
         assert_eq!((staged.have.count(), staged.kept_bytes), (0, 0));
         let first = Run { first: 0, count: 3 };
         store(setup.fs(), &setup.place, &sample.image, first, &sample.data(first)).expect("stored");
-        let again = stage(setup.fs(), &setup.place, &sample.image, sample.id).expect("resumed");
+        let again = stage(setup.fs(), &EmptyLibrary, &setup.place, (sample.id, &sample.image), &[]).expect("resumed");
         assert!((0..sample.image.block_count()).all(|block| again.have.contains(block) == (block < 3)));
         assert_eq!(again.kept_bytes, sample.data(first).len() as u64);
         sample.store_missing(setup.fs(), &setup.place, &again.have).expect("stored");
-        let all = stage(setup.fs(), &setup.place, &sample.image, sample.id).expect("resumed");
+        let all = stage(setup.fs(), &EmptyLibrary, &setup.place, (sample.id, &sample.image), &[]).expect("resumed");
         assert!(all.have.is_full());
         assert_eq!(all.kept_bytes, sample.image.total_bytes());
         let other = Sample::new(9);
-        let fresh = stage(setup.fs(), &setup.place, &other.image, other.id).expect("staged");
+        let fresh = stage(setup.fs(), &EmptyLibrary, &setup.place, (other.id, &other.image), &[]).expect("staged");
         assert!(fresh.have.is_empty(), "another image's stage is thrown away");
         let staged = read_tree(setup.fs(), setup.place.base(), &setup.place.tree());
         assert!(staged.keys().all(|path| other.items.contains_key(path)), "{:?}", staged.keys());
@@ -166,7 +168,7 @@ pub(crate) fn junk_in_the_stage_is_removed<W: World>() {
     let sample = Sample::new(1);
     let outside = Path::new("outside");
     setup.write(outside, b"precious");
-    let staged = stage(setup.fs(), &setup.place, &sample.image, sample.id).expect("staged");
+    let staged = stage(setup.fs(), &EmptyLibrary, &setup.place, (sample.id, &sample.image), &[]).expect("staged");
     sample.store_missing(setup.fs(), &setup.place, &staged.have).expect("stored");
     let tree = setup.place.tree();
     let fs = setup.fs();
@@ -180,12 +182,12 @@ pub(crate) fn junk_in_the_stage_is_removed<W: World>() {
     fs.mkdir(&setup.root, &tree.join("empty-not"), 0o700).expect("made");
     setup.write(&tree.join("empty-not/x"), b"x");
     setup.overwrite(&tree.join("only-in-1/x"), 5, b"longer");
-    let again = stage(fs, &setup.place, &sample.image, sample.id).expect("resumed");
+    let again = stage(fs, &EmptyLibrary, &setup.place, (sample.id, &sample.image), &[]).expect("resumed");
     let left = read_tree(fs, setup.place.base(), &tree);
     assert!(left.keys().all(|path| sample.items.contains_key(path)), "{:?}", left.keys());
     assert!(!left.contains_key("a") && !left.contains_key("version") && !left.contains_key("only-in-1/x"));
     sample.store_missing(fs, &setup.place, &again.have).expect("stored");
-    seal(fs, &setup.place, &sample.image).expect("sealed");
+    seal(fs, &setup.place, &sample.image, &BlockSet::none(0)).expect("sealed");
     swap(fs, &setup.place, SwapMode::Create).expect("swapped");
     assert!(setup.target_is(&sample));
     let kept = read_tree(fs, setup.place.base(), outside);
@@ -195,7 +197,7 @@ pub(crate) fn junk_in_the_stage_is_removed<W: World>() {
 pub(crate) fn bad_blocks_are_not_written<W: World>() {
     let setup = setup::<W>(1, "/key/image");
     let sample = Sample::new(1);
-    stage(setup.fs(), &setup.place, &sample.image, sample.id).expect("staged");
+    stage(setup.fs(), &EmptyLibrary, &setup.place, (sample.id, &sample.image), &[]).expect("staged");
     let run = runs_of(&sample.image)[0];
     let mut data = sample.data(run);
     let blocks = sample.image.file("sub/deep/blocks").expect("there");
@@ -204,7 +206,7 @@ pub(crate) fn bad_blocks_are_not_written<W: World>() {
     data[before + 5] ^= 1;
     let stored = store(setup.fs(), &setup.place, &sample.image, run, &data).expect("stored");
     assert_eq!(stored.bad, [middle]);
-    let again = stage(setup.fs(), &setup.place, &sample.image, sample.id).expect("resumed");
+    let again = stage(setup.fs(), &EmptyLibrary, &setup.place, (sample.id, &sample.image), &[]).expect("resumed");
     assert!((0..sample.image.block_count()).all(|block| again.have.contains(block) == (block != middle)));
     let right = Run { first: middle, count: 1 };
     for wrong in [Run { first: middle, count: 2 }, Run { first: 1 << 40, count: 3 }, Run { first: middle, count: 0 }] {
@@ -212,23 +214,23 @@ pub(crate) fn bad_blocks_are_not_written<W: World>() {
         assert_eq!(stored.bad, wrong.blocks().collect::<Vec<_>>());
     }
     store(setup.fs(), &setup.place, &sample.image, right, &sample.data(right)).expect("stored");
-    seal(setup.fs(), &setup.place, &sample.image).expect("sealed");
+    seal(setup.fs(), &setup.place, &sample.image, &BlockSet::none(0)).expect("sealed");
 }
 
 pub(crate) fn an_incomplete_tree_is_not_sealed<W: World>() {
     let setup = setup::<W>(1, "/key/image");
     let sample = Sample::new(1);
     let fs = setup.fs();
-    stage(fs, &setup.place, &sample.image, sample.id).expect("staged");
-    let failure = seal(fs, &setup.place, &sample.image).expect_err("files are missing");
+    stage(fs, &EmptyLibrary, &setup.place, (sample.id, &sample.image), &[]).expect("staged");
+    let failure = seal(fs, &setup.place, &sample.image, &BlockSet::none(0)).expect_err("files are missing");
     assert_eq!(failure.kind, FailureKind::Poisoned, "{failure}");
     assert!(failure.text.contains("is missing"), "{failure}");
-    while !collect(fs, &setup.place).expect("collected") {}
+    while !collect(fs, &setup.place, &mut Vec::new()).expect("collected") {}
     for mode in [SwapMode::Create, SwapMode::Exchange] {
         assert_eq!(swap(fs, &setup.place, mode).expect_err("not sealed").kind, FailureKind::Poisoned);
     }
     let sealed = setup.staged(&sample);
-    let staged = stage(fs, &setup.place, &sample.image, sample.id).expect("resumed");
+    let staged = stage(fs, &EmptyLibrary, &setup.place, (sample.id, &sample.image), &[]).expect("resumed");
     assert!(staged.have.is_full());
     assert_eq!(side(fs, &setup.place, sealed.root), Ok(Side::Lost), "what is being staged again isn't sealed");
     assert!(swap(fs, &setup.place, SwapMode::Create).is_err());
@@ -293,11 +295,11 @@ pub(crate) fn a_missing_base_is_not_empty<W: World>() {
     let sample = Sample::new(1);
     let fs = world.fs();
     let kinds = [
-        stage(fs, &place, &sample.image, sample.id).map(|_| ()),
+        stage(fs, &EmptyLibrary, &place, (sample.id, &sample.image), &[]).map(|_| ()),
         look(fs, &place).map(|_| ()),
-        seal(fs, &place, &sample.image).map(|_| ()),
+        seal(fs, &place, &sample.image, &BlockSet::none(0)).map(|_| ()),
         swap(fs, &place, SwapMode::Create),
-        collect(fs, &place).map(|_| ()),
+        collect(fs, &place, &mut Vec::new()).map(|_| ()),
         Claims::new(None).claim(fs, place.base()).map(|_| ()),
         sweep(fs, place.base(), &BTreeSet::new()).map(|_| ()),
     ]
@@ -392,19 +394,24 @@ pub(crate) fn tasks_do_it_all<W: World>() {
     let sample = Sample::new(1);
     let (directory, image, id) = (Arc::new(config(&world.base(), 1)), Arc::new(sample.image.clone()), sample.id);
     let perform = |action| {
-        perform(world.fs(), &DiskTask { directory: Arc::clone(&directory), path: vpath("/key/image"), action })
+        perform(
+            world.fs(),
+            &EmptyLibrary,
+            &DiskTask { directory: Arc::clone(&directory), path: vpath("/key/image"), action },
+        )
     };
     assert_eq!(perform(DiskAction::Look), Ok(DiskResult::Target(None)));
-    let Ok(DiskResult::Staged { have, kept_bytes: 0 }) = perform(DiskAction::Stage { id, image: image.clone() }) else {
-        panic!("not staged")
-    };
+    let stage = DiskAction::Stage { id, image: image.clone(), siblings: Arc::default() };
+    let Ok(DiskResult::Staged { have, kept_bytes: 0, .. }) = perform(stage) else { panic!("not staged") };
     assert!(have.is_empty());
     for run in runs_of(&sample.image) {
         let data = sample.data(run).into();
         let stored = perform(DiskAction::Store { image: image.clone(), run, data });
         assert_eq!(stored, Ok(DiskResult::Stored { bad: Vec::new() }));
     }
-    let Ok(DiskResult::Sealed(sealed)) = perform(DiskAction::Seal { image: image.clone() }) else {
+    let Ok(DiskResult::Sealed(sealed)) =
+        perform(DiskAction::Seal { image: image.clone(), linked: Arc::new(BlockSet::none(0)) })
+    else {
         panic!("not sealed")
     };
     let on_side = || perform(DiskAction::Side { staged: sealed.root, exchange: false });

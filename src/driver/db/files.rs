@@ -1,0 +1,189 @@
+//! The tables by which files of committed directories are found again, see `doc/reuse.md`.
+//!
+//! A row that can't be understood is as good as none: what it knew is found out again.
+
+use redb::{ReadTransaction, ReadableTable, TableDefinition, TableError, WriteTransaction};
+
+use crate::format::record::{InodeRecord, PlaceRecord, SourceRecord, SourcesRecord};
+use crate::model::fingerprint::Fingerprint;
+use crate::model::reuse::{ContentKey, Source, Touch, TreePlace};
+use crate::model::vpath::VPath;
+
+const PLACES: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("places");
+const FILES: TableDefinition<'static, [u8; 16], &[u8]> = TableDefinition::new("files");
+/// By device and inode.
+const INODES: TableDefinition<'static, (u64, u64), &[u8]> = TableDefinition::new("inodes");
+
+/// All files of a tree that is being committed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommittedFiles {
+    /// Tells the tree from others at the same path.
+    pub tag: u64,
+    /// Where it lies.
+    pub tree: TreePlace,
+    /// The files that have a content.
+    pub files: Vec<CommittedFile>,
+}
+
+/// One of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommittedFile {
+    /// Its content.
+    pub content: ContentKey,
+    /// Its path in the tree.
+    pub file: Box<str>,
+    /// Whether it may be executed.
+    pub executable: bool,
+    /// What it was when the tree was sealed.
+    pub fingerprint: Fingerprint,
+}
+
+type Result<T> = std::result::Result<T, redb::Error>;
+
+/// Makes the tree's files known.
+pub(super) fn put(transaction: &WriteTransaction, path: &VPath, committed: &CommittedFiles) -> Result<()> {
+    let CommittedFiles { tag, tree, files } = committed;
+    let place = PlaceRecord { tag: *tag, tree: tree.clone() };
+    transaction.open_table(PLACES)?.insert(path.as_str(), &*place.encode())?;
+    put_sources(transaction, path, committed)?;
+    let mut inodes = transaction.open_table(INODES)?;
+    // In the order of their keys, which are near each other.
+    let mut by_inode: Vec<_> = files.iter().collect();
+    by_inode.sort_by_key(|file| file.fingerprint.ino);
+    by_inode.dedup_by_key(|file| file.fingerprint.ino);
+    for CommittedFile { content, fingerprint, .. } in by_inode {
+        let key = (tree.root.dev, fingerprint.ino);
+        let known = inodes.get(key)?.and_then(|row| InodeRecord::decode(fingerprint.ino, row.value()).ok());
+        // It was linked: what was recorded then is what was looked at, somebody may have changed it since.
+        let linked = known.is_some_and(|known| {
+            let same = known.fingerprint.size == fingerprint.size && known.fingerprint.mtime_ns == fingerprint.mtime_ns;
+            known.content == *content && same
+        });
+        if !linked {
+            let row = InodeRecord { content: *content, fingerprint: *fingerprint };
+            inodes.insert(key, &row.encode()[..])?;
+        }
+    }
+    Ok(())
+}
+
+fn put_sources(transaction: &WriteTransaction, path: &VPath, committed: &CommittedFiles) -> Result<()> {
+    let mut table = transaction.open_table(FILES)?;
+    let mut files: Vec<_> = committed.files.iter().collect();
+    files.sort_by_key(|file| file.content);
+    for same in files.chunk_by(|a, b| a.content == b.content) {
+        let key = same[0].content.0;
+        let known = table.get(key)?.and_then(|row| SourcesRecord::decode(row.value()).ok());
+        let mut sources = known.unwrap_or_default();
+        for CommittedFile { file, executable, fingerprint, .. } in same {
+            let (path, tag, file) = (path.clone(), committed.tag, file.clone());
+            sources.add(SourceRecord { path, tag, file, ino: fingerprint.ino, executable: *executable });
+        }
+        table.insert(key, &*sources.encode())?;
+    }
+    Ok(())
+}
+
+/// Files of the tree aren't used any more.
+pub(super) fn forget(transaction: &WriteTransaction, path: &VPath) -> Result<()> {
+    transaction.open_table(PLACES)?.remove(path.as_str())?;
+    Ok(())
+}
+
+/// Inodes whose status this node has changed.
+pub(super) fn touch(transaction: &WriteTransaction, touches: &[Touch]) -> Result<()> {
+    let mut inodes = transaction.open_table(INODES)?;
+    for Touch { dev, before, after } in touches {
+        let key = (*dev, before.ino);
+        let known = inodes.get(key)?.and_then(|row| InodeRecord::decode(before.ino, row.value()).ok());
+        if let Some(known) = known.filter(|known| known.fingerprint == *before) {
+            inodes.insert(key, &InodeRecord { fingerprint: *after, ..known }.encode()[..])?;
+        }
+    }
+    Ok(())
+}
+
+/// For each content where it may be, the newest first.
+pub(super) fn sources(transaction: &ReadTransaction, contents: &[ContentKey]) -> Result<Vec<Vec<Source>>> {
+    let (files, places, inodes) =
+        match (transaction.open_table(FILES), transaction.open_table(PLACES), transaction.open_table(INODES)) {
+            (Ok(files), Ok(places), Ok(inodes)) => (files, places, inodes),
+            // Nothing was committed yet.
+            (Err(TableError::TableDoesNotExist(_)), ..) => return Ok(vec![Vec::new(); contents.len()]),
+            (Err(error), ..) | (_, Err(error), _) | (.., Err(error)) => return Err(error.into()),
+        };
+    let mut found = Vec::with_capacity(contents.len());
+    for content in contents {
+        let row = files.get(content.0)?.and_then(|row| SourcesRecord::decode(row.value()).ok()).unwrap_or_default();
+        let mut sources = Vec::with_capacity(row.0.len());
+        for SourceRecord { path, tag, file, ino, executable } in row.0 {
+            let place = places.get(path.as_str())?.and_then(|row| PlaceRecord::decode(row.value()).ok());
+            let Some(PlaceRecord { tree, .. }) = place.filter(|place| place.tag == tag) else { continue };
+            let inode = inodes.get((tree.root.dev, ino))?;
+            let inode = inode.and_then(|row| InodeRecord::decode(ino, row.value()).ok());
+            let fingerprint = inode.filter(|inode| inode.content == *content).map(|inode| inode.fingerprint);
+            sources.push(Source { path, tree, file, executable, fingerprint });
+        }
+        found.push(sources);
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::driver::db::{Db, Write};
+    use crate::format::record::DamageRecord;
+    use crate::model::fingerprint::FileIdentity;
+
+    const ROOT: FileIdentity = FileIdentity { dev: 5, ino: 2 };
+
+    fn path(text: &str) -> VPath {
+        text.parse().expect("valid")
+    }
+
+    fn print(ino: u64, ctime_ns: i64) -> Fingerprint {
+        Fingerprint { ino, size: 10, mtime_ns: 1, ctime_ns }
+    }
+
+    fn files(tag: u64, file: &str, fingerprint: Fingerprint) -> CommittedFiles {
+        let tree = TreePlace { base: "/srv".into(), target: "t".into(), root: ROOT };
+        let content = ContentKey([1; 16]);
+        CommittedFiles {
+            tag,
+            tree,
+            files: vec![CommittedFile { content, file: file.into(), executable: false, fingerprint }],
+        }
+    }
+
+    /// Path, and change time if known.
+    fn found(db: &Db) -> Vec<(String, Option<i64>)> {
+        let sources = db.sources(&[ContentKey([1; 16]), ContentKey([2; 16])]).expect("readable");
+        assert!(sources[1].is_empty());
+        let one = |source: &Source| (source.path.to_string(), source.fingerprint.map(|print| print.ctime_ns));
+        sources[0].iter().map(one).collect()
+    }
+
+    #[test]
+    fn files_are_found_while_their_directory_is_whole() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let db = Db::open(folder.path()).expect("opens");
+        assert_eq!(found(&db), []);
+        db.write(&[Write::PutFiles(path("/d/1"), files(1, "a", print(7, 100)))]).expect("written");
+        // Linked meanwhile: what was recorded when that was done stays.
+        let touch =
+            |before, after| Write::Touch(vec![Touch { dev: 5, before: print(7, before), after: print(7, after) }]);
+        db.write(&[touch(100, 200), Write::PutFiles(path("/d/2"), files(1, "b", print(7, 300)))]).expect("written");
+        assert_eq!(found(&db), [("/d/2".to_owned(), Some(200)), ("/d/1".to_owned(), Some(200))]);
+        // Somebody else's doing isn't taken over by a later touch.
+        db.write(&[touch(250, 300)]).expect("written");
+        assert_eq!(found(&db)[0].1, Some(200));
+        // Another tree at the same path; a damaged one.
+        db.write(&[Write::PutFiles(path("/d/1"), files(2, "c", print(8, 400)))]).expect("written");
+        assert_eq!(found(&db), [("/d/1".to_owned(), Some(400)), ("/d/2".to_owned(), Some(200))]);
+        let damage = DamageRecord { root: ROOT, file: "c".into(), what: "is gone".into() };
+        db.write(&[Write::PutDamage(path("/d/1"), damage.clone())]).expect("written");
+        assert_eq!(found(&db), [("/d/2".to_owned(), Some(200))]);
+        assert_eq!(db.load().expect("readable").damaged[&path("/d/1")], damage);
+    }
+}

@@ -1,0 +1,81 @@
+//! What the node has on disk already, put into a staged tree: whole files linked, blocks copied; see `doc/reuse.md`.
+//!
+//! Which files are known is the library's; whether what is there is still what is known is found out here.
+
+mod copy;
+mod link;
+mod sources;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+pub(super) use self::copy::Copier;
+pub(super) use self::link::Linker;
+use super::place::Place;
+use crate::model::directory::DirectoryConfig;
+use crate::model::fingerprint::FileIdentity;
+use crate::model::ids::ImageId;
+use crate::model::image::{FileRef, Image};
+use crate::model::reuse::{Sibling, Source, Touch, TreePlace};
+use crate::model::vpath::VPath;
+
+/// What is known of files on this node. What can't be told is as good as unknown.
+pub trait Library {
+    /// For each of the image's files where its content should be, the newest first.
+    fn sources(&self, image: &Image, files: &[FileRef<'_>]) -> Vec<Vec<Source>>;
+    /// An image whose index is here.
+    fn image(&self, id: ImageId) -> Option<Arc<Image>>;
+    /// Inodes got another change time by this node's doing.
+    fn touched(&self, touches: Vec<Touch>);
+}
+
+/// Knows nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct EmptyLibrary;
+
+impl Library for EmptyLibrary {
+    fn sources(&self, _image: &Image, files: &[FileRef<'_>]) -> Vec<Vec<Source>> {
+        vec![Vec::new(); files.len()]
+    }
+
+    fn image(&self, _id: ImageId) -> Option<Arc<Image>> {
+        None
+    }
+
+    fn touched(&self, _touches: Vec<Touch>) {}
+}
+
+/// A committed tree that may have blocks of the new image.
+#[derive(Debug, Clone)]
+pub struct SiblingTree {
+    path: VPath,
+    image: ImageId,
+    tree: TreePlace,
+}
+
+/// Where the siblings lie, as far as they have a place under this configuration.
+pub fn siblings(directory: &DirectoryConfig, siblings: &[Sibling]) -> Vec<SiblingTree> {
+    let tree = |Sibling { path, image, root }: &Sibling| {
+        let place = Place::new(directory, path).ok()?;
+        let tree = TreePlace { base: place.base().to_owned(), target: place.target().to_owned(), root: *root };
+        Some(SiblingTree { path: path.clone(), image: *image, tree })
+    };
+    siblings.iter().filter_map(tree).collect()
+}
+
+/// A file whose blocks may be copied.
+#[derive(Debug, Clone)]
+pub(super) struct Donor {
+    path: VPath,
+    base: PathBuf,
+    target: PathBuf,
+    root: FileIdentity,
+    file: Box<str>,
+}
+
+impl Donor {
+    fn of(path: &VPath, tree: &TreePlace, file: &str) -> Self {
+        let TreePlace { base, target, root } = tree.clone();
+        Self { path: path.clone(), base, target, root, file: file.into() }
+    }
+}

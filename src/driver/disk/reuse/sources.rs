@@ -1,0 +1,87 @@
+//! The trees that are used, and what is found out about them: open bases, damage, bytes taken.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use rustix::io::Errno;
+
+use super::Donor;
+use crate::driver::disk::error::is;
+use crate::driver::disk::fs::{Access, FileSystem, Kind};
+use crate::model::limits;
+use crate::model::reuse::Damage;
+use crate::model::vpath::VPath;
+
+/// What one staging has found out.
+pub(in crate::driver::disk) struct Trees<'a, F: FileSystem> {
+    fs: &'a F,
+    /// Opened base directories; `None`: it can't be opened.
+    bases: BTreeMap<PathBuf, Option<F::Root>>,
+    damaged: BTreeMap<VPath, Damage>,
+    taken: BTreeMap<VPath, u64>,
+}
+
+impl<'a, F: FileSystem> Trees<'a, F> {
+    pub(in crate::driver::disk) fn new(fs: &'a F) -> Self {
+        Self { fs, bases: BTreeMap::new(), damaged: BTreeMap::new(), taken: BTreeMap::new() }
+    }
+
+    fn base(&mut self, donor: &Donor) -> Option<&F::Root> {
+        if !self.bases.contains_key(&donor.base) {
+            self.bases.insert(donor.base.clone(), self.fs.open_root(&donor.base).ok());
+        }
+        self.bases.get(&donor.base)?.as_ref()
+    }
+
+    /// Opens the file for reading. If it isn't there or isn't a file any more, the directory is damaged.
+    pub(super) fn open(&mut self, donor: &Donor) -> Option<F::File> {
+        if self.damaged.contains_key(&donor.path) {
+            return None;
+        }
+        let fs = self.fs;
+        let path = donor.target.join(&*donor.file);
+        let opened = fs.open_file(self.base(donor)?, &path, Access::Read);
+        let what = match opened.and_then(|file| Ok((fs.file_stat(&file)?.kind, file))) {
+            Ok((Kind::File, file)) => return Some(file),
+            Ok(_) => "isn't a file any more",
+            Err(e) if is(&e, Errno::NOENT) => "is gone",
+            Err(e) if [Errno::LOOP, Errno::NOTDIR, Errno::XDEV].into_iter().any(|errno| is(&e, errno)) => {
+                "isn't a file any more"
+            }
+            Err(e) => {
+                tracing::debug!(path = %donor.path, file = %donor.file, "isn't used again: {e}");
+                return None;
+            }
+        };
+        self.damage(donor, what);
+        None
+    }
+
+    /// The file isn't what it should be, unless the whole tree went meanwhile.
+    pub(super) fn damage(&mut self, donor: &Donor, what: &str) {
+        let fs = self.fs;
+        let root = self.base(donor).and_then(|base| fs.stat(base, &donor.target).ok());
+        // Device numbers may have changed at a reboot.
+        if root.is_none_or(|root| root.kind != Kind::Directory || root.ino != donor.root.ino) {
+            return;
+        }
+        let Donor { path, root, file, .. } = donor.clone();
+        self.damaged.entry(path.clone()).or_insert(Damage { path, root, file, what: what.into() });
+    }
+
+    pub(super) fn is_damaged(&self, path: &VPath) -> bool {
+        self.damaged.contains_key(path)
+    }
+
+    pub(super) fn took(&mut self, path: &VPath, bytes: u64) {
+        *self.taken.entry(path.clone()).or_default() += bytes;
+    }
+
+    /// What was found damaged, and the directories of which most was taken.
+    pub(in crate::driver::disk) fn end(self) -> (Vec<Damage>, Vec<(VPath, u64)>) {
+        let mut taken: Vec<_> = self.taken.into_iter().collect();
+        taken.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
+        taken.truncate(limits::SOURCES_TOLD_MAX);
+        (self.damaged.into_values().collect(), taken)
+    }
+}
