@@ -6,7 +6,9 @@
 mod catching_up;
 mod cluster;
 mod connections;
+mod heads;
 mod interface;
+mod keeping;
 mod links;
 mod neighbours;
 mod proposals;
@@ -26,11 +28,12 @@ use std::sync::Arc;
 use self::catching_up::Unasked;
 use self::cluster::Cluster;
 use self::connections::{Connections, notify};
+use self::heads::Heads;
 pub use self::interface::{Effect, End, IndexProblem, Input, JobId, Note, Row, Setup, Snapshot};
 use self::links::Links;
 use self::neighbours::Neighbours;
 use self::proposals::Proposals;
-use self::register::{Heads, Registration};
+use self::register::Registration;
 pub use self::serve::Serving;
 use self::serve::Uploads;
 pub use self::status::{MemberStatus, NodeStatus, PathStatus};
@@ -40,6 +43,7 @@ use super::contract::{Engine, Outbox, earlier};
 use super::deploy::{self, Deploys};
 use super::fetch::{self, Fetches};
 use super::gossip;
+use super::retention::{self, Retentions};
 use crate::format::wire::{Notice, Notification};
 use crate::model::directory::NodeConfig;
 use crate::model::disk_task::{DiskAction, DiskResult, DiskTask};
@@ -48,7 +52,7 @@ use crate::model::ids::{ChangeId, ImageId};
 use crate::model::image::Image;
 use crate::model::peer::{Host, NodeId};
 use crate::model::run::Run;
-use crate::model::time::{Now, Time};
+use crate::model::time::{Now, Stamp, Time};
 use crate::model::vpath::VPath;
 
 /// Whose disk work or write it is.
@@ -59,6 +63,10 @@ enum Purpose {
     Register(Registration),
     Incarnation(u64),
     Damage,
+    Survey(Box<str>),
+    Mark(VPath, ChangeId, bool),
+    Remove(VPath),
+    Forget(VPath),
 }
 
 /// A node.
@@ -80,6 +88,9 @@ pub struct Node {
     catch_ups: CatchUp,
     unasked: Unasked,
     uploads: Uploads,
+    retentions: Retentions,
+    /// The wall clock's time at the last input.
+    stamp: Stamp,
     /// Who waits for an index, by image.
     index_waiters: BTreeMap<ImageId, BTreeSet<VPath>>,
     jobs: BTreeMap<JobId, Purpose>,
@@ -112,6 +123,8 @@ impl Node {
             deploys: Deploys::default(),
             fetches: Fetches::new(seed(16).rotate_left(1)),
             watch: Watch::default(),
+            retentions: Retentions::default(),
+            stamp: Stamp::default(),
             index_waiters: BTreeMap::new(),
             jobs: BTreeMap::new(),
             last_job: 0,
@@ -120,6 +133,7 @@ impl Node {
 
     /// Compares what should be with what is, and goes on where the last run stopped.
     pub fn start(&mut self, now: Now, outbox: &mut Outbox<Effect>) {
+        self.stamp = now.stamp;
         for path in self.heads.paths() {
             let change = self.heads.change(&path).map(|(id, _)| id);
             self.catch_up(now, catch_up::Input::Head { path, change }, outbox);
@@ -131,6 +145,7 @@ impl Node {
             self.order(now, &path, outbox);
             self.spread(now, &path, outbox);
         }
+        self.keeping_configured(now, outbox);
     }
 
     fn job(&mut self, purpose: Purpose) -> JobId {
@@ -142,7 +157,7 @@ impl Node {
 
     /// Orders the deployment of the head at a path, if its directory is configured.
     fn order(&mut self, now: Now, path: &VPath, outbox: &mut Outbox<Effect>) {
-        let Some(directory) = self.config.serves(path) else { return };
+        let Some(directory) = self.config.serves(path).filter(|_| !self.is_held_back(path)) else { return };
         let Some(order) = self.heads.order(path, directory.clone()) else { return };
         self.deploy(now, deploy::Input::Order(order), outbox);
     }
@@ -204,8 +219,8 @@ impl Node {
                     self.given_up(now, &path, (change, image), ("conflict", reason), outbox);
                 }
                 deploy::Effect::Cancelled { path, change, image } => {
-                    let reason = "its directory isn't configured here any more".to_owned();
-                    self.given_up(now, &path, (change, image), ("failed", reason), outbox);
+                    let why = self.why_cancelled(&path);
+                    self.given_up(now, &path, (change, image), why, outbox);
                 }
                 deploy::Effect::Failed { path, change, image, reason } => {
                     self.catch_up(now, catch_up::Input::Withdrawn { change, reason: reason.clone() }, outbox);
@@ -230,6 +245,7 @@ impl Node {
         let already = result == "already";
         outbox.push(Effect::Note(Note::Done { path: path.clone(), image, bytes_reused, bytes_fetched, already }));
         self.outcome(now, path, ending, outbox);
+        self.keeping_changed(now, path, outbox);
     }
 
     /// A deployment has ended before its end.
@@ -245,6 +261,7 @@ impl Node {
         outbox.push(Effect::Note(Note::Ended { path: path.clone(), image, reason: reason.clone() }));
         let ending = Ending { change, image, result, reason: Some(&reason), bytes_reused: 0, bytes_fetched: 0 };
         self.outcome(now, path, ending, outbox);
+        self.keeping_changed(now, path, outbox);
     }
 
     fn fetched(&mut self, now: Now, effects: Outbox<fetch::Effect>, outbox: &mut Outbox<Effect>) {
@@ -301,7 +318,16 @@ impl Node {
                 });
                 self.fetch(now, fetch::Input::Stored { path, run, result }, outbox);
             }
-            Some(Purpose::Register(_) | Purpose::Incarnation(_) | Purpose::Damage) | None => {}
+            Some(Purpose::Remove(path)) => self.retention(now, retention::Input::Disk { path, result }, outbox),
+            Some(
+                Purpose::Register(_)
+                | Purpose::Incarnation(_)
+                | Purpose::Damage
+                | Purpose::Survey(_)
+                | Purpose::Mark(..)
+                | Purpose::Forget(_),
+            )
+            | None => {}
         }
     }
 
@@ -310,7 +336,16 @@ impl Node {
             Some(Purpose::Deploy(path)) => self.deploy(now, deploy::Input::Written { path, result }, outbox),
             Some(Purpose::Register(done)) => self.registered(now, done, result, outbox),
             Some(Purpose::Incarnation(incarnation)) if result.is_ok() => self.incarnated(now, incarnation, outbox),
-            Some(Purpose::Store(..) | Purpose::Incarnation(_) | Purpose::Damage) | None => {}
+            Some(Purpose::Mark(path, change, cleaned)) => self.marked(now, path, (change, cleaned), result, outbox),
+            Some(Purpose::Forget(path)) => self.retention(now, retention::Input::Forgotten { path, result }, outbox),
+            Some(
+                Purpose::Store(..)
+                | Purpose::Incarnation(_)
+                | Purpose::Damage
+                | Purpose::Survey(_)
+                | Purpose::Remove(_),
+            )
+            | None => {}
         }
     }
 
@@ -386,6 +421,7 @@ impl Node {
                 self.order(now, &path, outbox);
             }
         }
+        self.keeping_configured(now, outbox);
         self.deploy(now, deploy::Input::Retry, outbox);
         self.set_rates(now, outbox);
         self.tell_info(now, Some(&before), outbox);
@@ -397,6 +433,7 @@ impl Engine for Node {
     type Effect = Effect;
 
     fn handle(&mut self, now: Now, input: Input, outbox: &mut Outbox<Effect>) {
+        self.stamp = now.stamp;
         match input {
             Input::Connected { connection, version, end } => self.connected(now, connection, version, end, outbox),
             Input::NotConnected { address, reason } => self.dial_failed(now, address, &reason, outbox),
@@ -421,6 +458,11 @@ impl Engine for Node {
             Input::IndexChecked { image, result } => self.index_checked(now, image, result, outbox),
             Input::Served { connection } => self.connections.served(connection),
             Input::Damaged(damage) => self.damaged(damage, outbox),
+            Input::Surveyed { job, result } => {
+                if let Some(Purpose::Survey(directory)) = self.jobs.remove(&job) {
+                    self.surveyed(now, directory, result, outbox);
+                }
+            }
             Input::Configured(config) => self.configured(now, config, outbox),
         }
         self.report_progress(now, outbox);
@@ -437,11 +479,13 @@ impl Engine for Node {
             self.neighbours.deadline(),
             self.cluster.deadline(),
             self.uploads.deadline(),
+            self.retentions.deadline(),
         ];
         all.into_iter().fold(None, earlier)
     }
 
     fn handle_timeout(&mut self, now: Now, outbox: &mut Outbox<Effect>) {
+        self.stamp = now.stamp;
         let mut inner = Outbox::new();
         self.deploys.handle_timeout(now, &mut inner);
         self.deployed(now, inner, outbox);
@@ -451,6 +495,9 @@ impl Engine for Node {
         let mut inner = Outbox::new();
         self.catch_ups.handle_timeout(now, &mut inner);
         self.caught_up(now, inner, outbox);
+        let mut inner = Outbox::new();
+        self.retentions.handle_timeout(now, &mut inner);
+        self.retained(now, inner, outbox);
         self.serve_waiting(now, outbox);
         self.cluster_timeout(now, outbox);
         self.links_timeout(now, outbox);

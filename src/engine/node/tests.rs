@@ -261,6 +261,7 @@ fn snapshot(rows: Vec<Row>) -> Snapshot {
             Row::NoHead { path } => drop(snapshot.heads.remove(&path)),
             Row::Intent { path, record } => drop(snapshot.intents.insert(path, record)),
             Row::Incarnation(_) => {}
+            Row::NotCommitted { path } => drop(snapshot.committed.remove(&path)),
             Row::Damaged { path, record } => _ = snapshot.damaged.insert(path, record),
             Row::Committed { path, record, .. } => {
                 snapshot.intents.remove(&path);

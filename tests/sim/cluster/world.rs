@@ -319,6 +319,7 @@ impl World {
                     self.after(self.round_trip(), Happening::Dial { machine, boot, to: address });
                 }
                 effect @ (Effect::Disk { .. }
+                | Effect::Survey { .. }
                 | Effect::Write { .. }
                 | Effect::LoadIndex { .. }
                 | Effect::CheckIndex { .. }
