@@ -67,8 +67,8 @@ fn damage_is_refused() {
         let mut longer = row.clone();
         longer.push(0);
         let mut newer = row.clone();
-        newer[0] = 3;
-        for (bytes, error) in [(&longer[..], "more bytes"), (&newer, "version 3"), (&[], "empty")] {
+        newer[0] = 9;
+        for (bytes, error) in [(&longer[..], "more bytes"), (&newer, "version 9"), (&[], "empty")] {
             let texts = [
                 HeadRecord::decode(bytes).map(|_| ()),
                 IntentRecord::decode(bytes).map(|_| ()),
