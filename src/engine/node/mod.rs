@@ -3,6 +3,7 @@
 //! It knows what holds at each path (heads, durable before they are acknowledged), what is on disk (committed), who watches,
 //! and which wire request belongs to which question. How anything is carried out is the event loop's.
 
+mod answers;
 mod catching_up;
 mod cluster;
 mod connections;
@@ -43,10 +44,10 @@ use super::contract::{Engine, Outbox, earlier};
 use super::deploy::{self, Deploys};
 use super::fetch::{self, Fetches};
 use super::gossip;
-use super::retention::{self, Retentions};
+use super::retention::Retentions;
 use crate::format::wire::{Notice, Notification};
 use crate::model::directory::NodeConfig;
-use crate::model::disk_task::{DiskAction, DiskResult, DiskTask};
+use crate::model::disk_task::{DiskAction, DiskTask};
 use crate::model::failure::{Failure, FailureKind};
 use crate::model::ids::{ChangeId, ImageId};
 use crate::model::image::Image;
@@ -304,51 +305,6 @@ impl Node {
         }
     }
 
-    fn disk_done(&mut self, now: Now, job: JobId, result: Result<DiskResult, Failure>, outbox: &mut Outbox<Effect>) {
-        match self.jobs.remove(&job) {
-            Some(Purpose::Deploy(path)) => self.deploy(now, deploy::Input::Disk { path, result }, outbox),
-            Some(Purpose::Store(path, run)) => {
-                self.watch.touch(&path);
-                let result = result.and_then(|result| {
-                    let DiskResult::Stored { bad } = result else {
-                        let text = format!("internal error: {result:?} for a store");
-                        return Err(Failure { kind: FailureKind::Io, text });
-                    };
-                    Ok(bad)
-                });
-                self.fetch(now, fetch::Input::Stored { path, run, result }, outbox);
-            }
-            Some(Purpose::Remove(path)) => self.retention(now, retention::Input::Disk { path, result }, outbox),
-            Some(
-                Purpose::Register(_)
-                | Purpose::Incarnation(_)
-                | Purpose::Damage
-                | Purpose::Survey(_)
-                | Purpose::Mark(..)
-                | Purpose::Forget(_),
-            )
-            | None => {}
-        }
-    }
-
-    fn written(&mut self, now: Now, job: JobId, result: Result<(), String>, outbox: &mut Outbox<Effect>) {
-        match self.jobs.remove(&job) {
-            Some(Purpose::Deploy(path)) => self.deploy(now, deploy::Input::Written { path, result }, outbox),
-            Some(Purpose::Register(done)) => self.registered(now, done, result, outbox),
-            Some(Purpose::Incarnation(incarnation)) if result.is_ok() => self.incarnated(now, incarnation, outbox),
-            Some(Purpose::Mark(path, change, cleaned)) => self.marked(now, path, (change, cleaned), result, outbox),
-            Some(Purpose::Forget(path)) => self.retention(now, retention::Input::Forgotten { path, result }, outbox),
-            Some(
-                Purpose::Store(..)
-                | Purpose::Incarnation(_)
-                | Purpose::Damage
-                | Purpose::Survey(_)
-                | Purpose::Remove(_),
-            )
-            | None => {}
-        }
-    }
-
     fn cancel_index(&mut self, now: Now, path: &VPath, image: ImageId, outbox: &mut Outbox<Effect>) {
         let Some(waiters) = self.index_waiters.get_mut(&image) else { return };
         waiters.remove(path);
@@ -458,11 +414,7 @@ impl Engine for Node {
             Input::IndexChecked { image, result } => self.index_checked(now, image, result, outbox),
             Input::Served { connection } => self.connections.served(connection),
             Input::Damaged(damage) => self.damaged(damage, outbox),
-            Input::Surveyed { job, result } => {
-                if let Some(Purpose::Survey(directory)) = self.jobs.remove(&job) {
-                    self.surveyed(now, directory, result, outbox);
-                }
-            }
+            Input::Surveyed { job, result } => self.survey_done(now, job, result, outbox),
             Input::Configured(config) => self.configured(now, config, outbox),
         }
         self.report_progress(now, outbox);
