@@ -407,6 +407,12 @@ pub const RETENTION_RETRY_PAUSE: Duration = Duration::from_mins(1);
 pub const KEEP_LIST_BYTES_MAX: usize = 8 << 20;
 /// Entries of a config's directory, and of those between it and the managed ones, which are looked at for links.
 pub const LINKS_LOOKED_AT_MAX: usize = 1_000_000;
+/// How often a node looks which cached indexes are needed.
+pub const INDEX_SWEEP_INTERVAL: Duration = Duration::from_hours(1);
+/// A cached index goes when nothing has needed it for this long.
+pub const INDEX_UNNEEDED_KEPT: Duration = Duration::from_hours(1);
+/// Cached indexes that are removed at once; the others follow.
+pub const INDEXES_REMOVED_AT_ONCE_MAX: usize = 1_024;
 /// Paths in use in one config.
 pub const ACTIVE_PATHS_MAX: usize = 200_000;
 

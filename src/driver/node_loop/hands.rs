@@ -165,6 +165,37 @@ impl<F: FileSystem + Clone> Hands<F> {
         }
     }
 
+    pub(super) fn list_indexes(&self) {
+        let shared = self.shared.clone();
+        let run: Job = Box::new(move || {
+            let listed = guarded(|| shared.indexes.list().map_err(|error| error.to_string()));
+            let images = listed.and_then(|listed| listed).unwrap_or_else(|error| {
+                tracing::warn!("unneeded indexes stay: {error}");
+                Vec::new()
+            });
+            shared.answer(Input::IndexesListed { images });
+        });
+        if let Err(Full(_)) = self.disk.submit(run) {
+            self.refuse(Input::IndexesListed { images: Vec::new() });
+        }
+    }
+
+    pub(super) fn remove_indexes(&self, images: Vec<ImageId>) {
+        let shared = self.shared.clone();
+        let run: Job = Box::new(move || {
+            for image in images {
+                shared.images.lock().unwrap_or_else(PoisonError::into_inner).remove(&image);
+                if let Err(error) = shared.indexes.remove(image) {
+                    tracing::warn!("an unneeded index stays: {error}");
+                }
+            }
+            shared.answer(Input::IndexesRemoved);
+        });
+        if let Err(Full(_)) = self.disk.submit(run) {
+            self.refuse(Input::IndexesRemoved);
+        }
+    }
+
     pub(super) fn check_index(&self, image: ImageId, data: Vec<u8>) {
         let shared = self.shared.clone();
         let run: Job = Box::new(move || {

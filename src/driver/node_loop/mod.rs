@@ -166,6 +166,8 @@ impl<F: FileSystem + Clone> NodeLoop<F> {
                 Effect::Disk { job, task } => self.hands.disk(job, task),
                 Effect::Survey { job, directory } => self.hands.survey(job, directory),
                 Effect::Write { job, rows } => self.hands.write(job, rows),
+                Effect::ListIndexes => self.hands.list_indexes(),
+                Effect::RemoveIndexes { images } => self.hands.remove_indexes(images),
                 Effect::LoadIndex { image } => self.hands.load_index(image),
                 Effect::CheckIndex { image, data } => self.hands.check_index(image, data),
                 Effect::Serve { connection, request, what } => {

@@ -213,6 +213,19 @@ impl Heads {
         })
     }
 
+    /// Images which are visible, or of a head that `wanted` says is to be deployed, or would hold again in its place.
+    pub(super) fn images(&self, wanted: impl Fn(&VPath) -> bool) -> impl Iterator<Item = ImageId> {
+        let image = |record: &HeadRecord| record.change.change.image;
+        let heads = self.heads.iter().filter(move |(path, _)| wanted(path));
+        let heads = heads.flat_map(move |(_, head)| {
+            let others = head.record.before.iter().chain(&head.displaced);
+            others.filter_map(move |one| image(one)).chain(image(&head.record))
+        });
+        let there = [&self.committed, &self.hidden, &self.committing].into_iter().flat_map(BTreeMap::values);
+        let swaps = self.intents.values().map(|intent| intent.committed.image);
+        heads.chain(there.map(|committed| committed.image)).chain(swaps)
+    }
+
     /// Whether the head's image is visible.
     pub(super) fn is_committed(&self, path: &VPath) -> bool {
         let wanted = self.heads.get(path).and_then(|head| head.record.change.change.image);

@@ -46,6 +46,10 @@ pub enum Input {
     Written { job: JobId, result: Result<(), String> },
     /// Answer to [`Effect::LoadIndex`].
     IndexLoaded { image: ImageId, index: Option<Arc<Image>> },
+    /// Answer to [`Effect::ListIndexes`].
+    IndexesListed { images: Vec<ImageId> },
+    /// Answer to [`Effect::RemoveIndexes`].
+    IndexesRemoved,
     /// Answer to [`Effect::CheckIndex`].
     IndexChecked { image: ImageId, result: Result<Arc<Image>, IndexProblem> },
     /// Answer to [`Effect::Survey`].
@@ -106,6 +110,10 @@ pub enum Effect {
     Survey { job: JobId, directory: Arc<DirectoryConfig> },
     /// Read an index from the cache and parse it.
     LoadIndex { image: ImageId },
+    /// Which indexes are in the cache?
+    ListIndexes,
+    /// Remove indexes from the cache; what can't be removed stays.
+    RemoveIndexes { images: Vec<ImageId> },
     /// Check an index against its id, parse it, keep it.
     CheckIndex { image: ImageId, data: Vec<u8> },
     /// Read something and answer the connection's request with it.

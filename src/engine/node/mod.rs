@@ -8,6 +8,7 @@ mod catching_up;
 mod cluster;
 mod connections;
 mod heads;
+mod index_sweep;
 mod interface;
 mod keeping;
 mod links;
@@ -30,6 +31,7 @@ use self::catching_up::Unasked;
 use self::cluster::Cluster;
 use self::connections::{Connections, notify};
 use self::heads::Heads;
+use self::index_sweep::IndexSweep;
 pub use self::interface::{Effect, End, IndexProblem, Input, JobId, Note, Row, Setup, Snapshot};
 use self::links::Links;
 use self::neighbours::Neighbours;
@@ -90,6 +92,7 @@ pub struct Node {
     unasked: Unasked,
     uploads: Uploads,
     retentions: Retentions,
+    index_sweep: IndexSweep,
     /// The wall clock's time at the last input.
     stamp: Stamp,
     /// Who waits for an index, by image.
@@ -125,6 +128,7 @@ impl Node {
             fetches: Fetches::new(seed(16).rotate_left(1)),
             watch: Watch::default(),
             retentions: Retentions::default(),
+            index_sweep: IndexSweep::default(),
             stamp: Stamp::default(),
             index_waiters: BTreeMap::new(),
             jobs: BTreeMap::new(),
@@ -147,6 +151,7 @@ impl Node {
             self.spread(now, &path, outbox);
         }
         self.keeping_configured(now, outbox);
+        self.index_sweep.start(now);
     }
 
     fn job(&mut self, purpose: Purpose) -> JobId {
@@ -181,7 +186,9 @@ impl Node {
                 deploy::Effect::NeedIndex { path, image } => {
                     self.watch.touch(&path);
                     self.index_waiters.entry(image).or_default().insert(path);
-                    outbox.push(Effect::LoadIndex { image });
+                    if !self.index_sweep.removes(image) {
+                        outbox.push(Effect::LoadIndex { image });
+                    }
                 }
                 deploy::Effect::CancelIndex { path, image } => self.cancel_index(now, &path, image, outbox),
                 deploy::Effect::Disk(task) => {
@@ -412,6 +419,8 @@ impl Engine for Node {
             Input::Written { job, result } => self.written(now, job, result, outbox),
             Input::IndexLoaded { image, index } => self.index_loaded(now, image, index, outbox),
             Input::IndexChecked { image, result } => self.index_checked(now, image, result, outbox),
+            Input::IndexesListed { images } => self.indexes_listed(now, &images, outbox),
+            Input::IndexesRemoved => self.indexes_removed(now, outbox),
             Input::Served { connection } => self.connections.served(connection),
             Input::Damaged(damage) => self.damaged(damage, outbox),
             Input::Surveyed { job, result } => self.survey_done(now, job, result, outbox),
@@ -432,6 +441,7 @@ impl Engine for Node {
             self.cluster.deadline(),
             self.uploads.deadline(),
             self.retentions.deadline(),
+            self.index_sweep.deadline(),
         ];
         all.into_iter().fold(None, earlier)
     }
@@ -450,6 +460,7 @@ impl Engine for Node {
         let mut inner = Outbox::new();
         self.retentions.handle_timeout(now, &mut inner);
         self.retained(now, inner, outbox);
+        self.index_sweep_timeout(now, outbox);
         self.serve_waiting(now, outbox);
         self.cluster_timeout(now, outbox);
         self.links_timeout(now, outbox);

@@ -61,6 +61,11 @@ impl Neighbours {
         self.images.get(&image)?.paths.first()
     }
 
+    /// Of which images.
+    pub(super) fn images(&self) -> impl Iterator<Item = ImageId> {
+        self.images.keys().copied()
+    }
+
     /// For choices of members.
     pub(super) fn random(&mut self) -> &mut ChaCha8Rng {
         &mut self.random

@@ -4,6 +4,8 @@
 //! durable, is `node`'s; how one is removed so that it is whole or gone, `driver/disk`'s.
 
 pub mod rules;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

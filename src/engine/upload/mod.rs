@@ -365,6 +365,7 @@ impl Engine for Uploads {
         if self.finished {
             return;
         }
+        self.follow_redirects(now, outbox);
         self.share_out(outbox);
         self.look_at_safety(outbox);
         if !on_the_way {

@@ -145,6 +145,13 @@ impl Machine {
             }
             Effect::Survey { job, directory } => Input::Surveyed { job, result: survey(&self.fs, &directory) },
             Effect::LoadIndex { image } => Input::IndexLoaded { image, index: images(image) },
+            Effect::ListIndexes => Input::IndexesListed { images: running.indexes.list().unwrap_or_default() },
+            Effect::RemoveIndexes { images } => {
+                for image in images {
+                    let _ = running.indexes.remove(image);
+                }
+                Input::IndexesRemoved
+            }
             Effect::CheckIndex { image, data } => {
                 let result = match index::parse_for(image, &data) {
                     Err(error) => Err(IndexProblem::Lie(error.to_string())),

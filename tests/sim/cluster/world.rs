@@ -321,6 +321,8 @@ impl World {
                 effect @ (Effect::Disk { .. }
                 | Effect::Survey { .. }
                 | Effect::Write { .. }
+                | Effect::ListIndexes
+                | Effect::RemoveIndexes { .. }
                 | Effect::LoadIndex { .. }
                 | Effect::CheckIndex { .. }
                 | Effect::Serve { .. }) => {
