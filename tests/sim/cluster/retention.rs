@@ -38,16 +38,14 @@ fn config() -> Arc<NodeConfig> {
     Arc::new(config)
 }
 
-fn client(version: usize, random: &mut Random, seed: u64) -> Client {
+fn client(version: usize, seed: u64) -> Client {
     let upload = move |image| {
         let path = vpath(&format!("/key/v{version}"));
         Upload { path, image, verb: Verb::Append, old_image: None, weak: false }
     };
     let rules = Rules { deadline: Duration::from_mins(2), require_all: false, ..patient() };
     let sample = Sample::new(u8::try_from(version + 1).expect("few"));
-    let mut client = Client::with_rules(rules, sample, secret(), upload, seed);
-    client.entries = Some(vec![usize::try_from(random.below(NODES as u64)).expect("small")]);
-    client
+    Client::with_rules(rules, sample, secret(), upload, seed)
 }
 
 /// Nothing, or the whole version.
@@ -73,6 +71,7 @@ fn check(world: &World, version: usize, seed: u64) {
 /// The version is on each machine, and of those before only the one that is in use.
 fn settled(world: &World, version: usize, seed: u64) -> bool {
     world.clients[version].summary.is_some()
+        && !world.machines.iter().any(|machine| machine.power.crashed())
         && checks::heads_agree(&world.machines)
         && world.machines.iter().enumerate().all(|(number, machine)| {
             let paths = status(machine).map(|status| status.paths).unwrap_or_default();
@@ -93,7 +92,7 @@ fn versions(seed: u64) {
         machine
     };
     let machines = (1..=u8::try_from(NODES).expect("few")).map(machine).collect();
-    let clients = (0..VERSIONS).map(|version| client(version, &mut random, seed)).collect();
+    let clients = (0..VERSIONS).map(|version| client(version, seed)).collect();
     let mut world = World::new(seed, conditions, machines, clients, vpath("/key/v0"));
     world.cluster = true;
     let alive = |machine: &Machine| status(machine).is_some_and(|status| status.members.len() == NODES);
