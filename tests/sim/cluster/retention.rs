@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ciruela::driver::disk::fs::FileSystem as _;
-use ciruela::engine::upload::{Rules, Upload};
+use ciruela::engine::upload::{Ending, Rules, Upload};
 use ciruela::model::change::Verb;
 use ciruela::model::directory::{NodeConfig, Retention};
 use ciruela::model::peer::ClusterKey;
@@ -83,6 +83,10 @@ fn settled(world: &World, version: usize, seed: u64) -> bool {
         })
 }
 
+fn unreachable(world: &World, version: usize) -> bool {
+    world.clients[version].summary.as_ref().is_some_and(|summary| summary.ending == Ending::Unreachable)
+}
+
 fn versions(seed: u64) {
     let mut random = Random::new(seed ^ 0x4e7e);
     let conditions = Conditions { loss_permille: 0, breaks_permille: 0, ..Conditions::of_seed(&mut random) };
@@ -107,8 +111,12 @@ fn versions(seed: u64) {
         }
         world.run_within(LIMIT, |world| {
             check(world, version, seed);
-            settled(world, version, seed)
+            settled(world, version, seed) || unreachable(world, version)
         });
+        if unreachable(&world, version) {
+            // It gave up before any node had taken its version.
+            return;
+        }
         if version == 0 {
             let fs = &world.machines[0].fs;
             let root = fs.open_root(Path::new(BASE)).expect("there");
