@@ -253,6 +253,10 @@ fn log(note: &Note) {
         Note::Damaged { path, file, what } => {
             tracing::warn!(%path, %file, "the directory is damaged: {file} {what}; nothing of it is used for others");
         }
+        Note::Removed { path, reason } => tracing::info!(%path, "removed: {reason}"),
+        Note::NotRemoved { directory, failure } => {
+            tracing::warn!(%directory, kind = failure.kind.name(), "retention: {}", failure.text);
+        }
         Note::Ended { path, image, reason } => tracing::warn!(%path, %image, %reason, "given up"),
         Note::Paused { path, failure } => {
             tracing::warn!(%path, kind = failure.kind.name(), "will try again: {}", failure.text);

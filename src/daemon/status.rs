@@ -9,12 +9,13 @@ use serde_json::{Value, json};
 
 use crate::engine::deploy::Found;
 use crate::engine::node::{MemberStatus, NodeStatus, Note, PathStatus};
+use crate::engine::retention;
 use crate::format::heads::{HeadHash, HeadsSum};
 use crate::model::ids::hex;
 
 /// What `GET /` answers.
 pub fn text(status: &NodeStatus, version: &str) -> String {
-    let done = status.paths.iter().filter(|path| path.state == "done").count();
+    let done = status.paths.iter().filter(|path| path.is_settled()).count();
     let mut out = format!(
         "ciruela {version} on {}\n{} connections, {} of {} directories in place\n",
         status.host.hostname,
@@ -33,7 +34,7 @@ pub fn text(status: &NodeStatus, version: &str) -> String {
             if *state == "left" { "has left" } else { "is down" }
         );
     }
-    for path in status.paths.iter().filter(|path| path.state != "done") {
+    for path in status.paths.iter().filter(|path| !path.is_settled()) {
         let _ = writeln!(out, "{}", line(path));
     }
     for (path, damaged) in status.paths.iter().filter_map(|path| Some((&path.path, path.damaged.as_ref()?))) {
@@ -69,6 +70,7 @@ pub fn json(status: &NodeStatus, version: &str, uptime: Duration) -> String {
         "connections": status.connections,
         "directories": status.directories,
         "heads": heads(status),
+        "retention": retention(status),
         "paths": paths,
         "members": status.members.iter().map(member_json).collect::<Vec<_>>(),
     });
@@ -84,6 +86,18 @@ fn heads(status: &NodeStatus) -> Value {
         (name.clone(), json!({ "count": sum.count(), "fingerprint": hex(&sum.fingerprint().0) }))
     };
     Value::Object(status.directories.iter().map(one).collect())
+}
+
+/// Of each config that cleans.
+fn retention(status: &NodeStatus) -> Value {
+    let one = |(name, one): &(String, retention::Status)| {
+        let retention::Status { newest, active, recent, removed, problem } = one;
+        let value = json!({
+            "newest": newest, "active": active, "recent": recent, "removed": removed, "problem": problem,
+        });
+        (name.clone(), value)
+    };
+    Value::Object(status.retention.iter().map(one).collect())
 }
 
 fn path_json(path: &PathStatus) -> Value {
@@ -140,6 +154,7 @@ impl Metrics {
     pub fn install() -> Result<Self, metrics_exporter_prometheus::BuildError> {
         let handle = PrometheusBuilder::new().install_recorder()?;
         describe_counter!("ciruela_deployments_total", "Directories made visible");
+        describe_counter!("ciruela_removed_directories_total", "Directories removed by the rules of retention");
         describe_counter!("ciruela_deployments_ended_total", "Deployments that ended without success");
         describe_counter!("ciruela_decisions_total", "Changes decided on, by verdict");
         describe_counter!("ciruela_step_failures_total", "Failed deployment steps, by kind");
@@ -180,7 +195,9 @@ impl Metrics {
             Note::CaughtUp { pulled, pushed, .. } => {
                 counter!("ciruela_caught_up_changes_total").increment(pulled + pushed);
             }
+            Note::Removed { .. } => counter!("ciruela_removed_directories_total").increment(1),
             Note::Done { already: true, .. }
+            | Note::NotRemoved { .. }
             | Note::Damaged { .. }
             | Note::Learned { .. }
             | Note::CatchUpBroken { .. }
@@ -199,7 +216,7 @@ impl Metrics {
     /// What `GET /metrics` answers.
     pub fn render(&self, status: &NodeStatus) -> String {
         self.connections.set(status.connections as f64);
-        let done = status.paths.iter().filter(|path| path.state == "done").count();
+        let done = status.paths.iter().filter(|path| path.is_settled()).count();
         let waiting = status.paths.iter().filter(|path| path.waiting.is_some()).count();
         for (state, count) in [("done", done), ("waiting", waiting), ("active", status.paths.len() - done - waiting)] {
             gauge!("ciruela_paths", "state" => state).set(count as f64);

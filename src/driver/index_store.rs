@@ -15,6 +15,7 @@ use crate::model::ids::ImageId;
 use crate::model::limits::INDEX_BYTES_MAX;
 
 const FOLDER: &str = "indexes";
+const SUFFIX: &str = ".ds1";
 const TEMPORARY_SUFFIX: &str = ".tmp";
 
 /// An index can't be read or written. What was there is there still.
@@ -106,6 +107,23 @@ impl<F: FileSystem> IndexStore<F> {
         self.fs.fsync_file(&file).map_err(self.error("sync", path))
     }
 
+    /// All indexes that are cached.
+    pub fn list(&self) -> Result<Vec<ImageId>, IndexStoreError> {
+        let mut images = Vec::new();
+        let top = Path::new(FOLDER);
+        for folder in self.fs.read_dir(&self.root, top).map_err(self.error("list", top))? {
+            if folder.kind != Kind::Directory {
+                continue;
+            }
+            let folder = top.join(folder.name);
+            for entry in self.fs.read_dir(&self.root, &folder).map_err(self.error("list", &folder))? {
+                let name = entry.name.to_str().and_then(|name| name.strip_suffix(SUFFIX));
+                images.extend(name.and_then(|name| name.parse::<ImageId>().ok()));
+            }
+        }
+        Ok(images)
+    }
+
     /// Forgets an index.
     pub fn remove(&self, id: ImageId) -> Result<(), IndexStoreError> {
         let path = path_of(id);
@@ -149,7 +167,7 @@ impl<F: FileSystem> IndexStore<F> {
 
 fn path_of(id: ImageId) -> PathBuf {
     let text = id.to_string();
-    Path::new(FOLDER).join(&text[..2]).join(format!("{text}.ds1"))
+    Path::new(FOLDER).join(&text[..2]).join(format!("{text}{SUFFIX}"))
 }
 
 #[cfg(test)]
@@ -175,6 +193,7 @@ mod tests {
         let store = IndexStore::open(RealFileSystem, folder.path()).expect("opens again");
         assert!(!left.exists());
         assert_eq!(store.load(id).expect("readable").as_deref(), Some(&b"again"[..]));
+        assert_eq!(store.list().expect("readable"), [id]);
         store.remove(id).expect("removed");
         store.remove(id).expect("removing twice is nothing");
         assert_eq!(store.load(id).expect("readable"), None);

@@ -14,4 +14,5 @@ pub mod gossip;
 pub mod node;
 pub mod pace;
 pub mod report;
+pub mod retention;
 pub mod upload;

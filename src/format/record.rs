@@ -22,6 +22,8 @@ use crate::model::time::Stamp;
 const VERSION: u8 = 1;
 /// The first byte of the row of a head that also says what held before: an array of both rows, each as if it were alone.
 const WITH_BEFORE: u8 = 2;
+/// The first byte of the row of a head that was cleaned; otherwise it is as [`VERSION`]'s.
+const CLEANED: u8 = 3;
 
 /// Why a row can't be understood.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -49,6 +51,9 @@ pub struct HeadRecord {
     pub admitted: Stamp,
     /// What held before, until this one is visible: it holds again if this one turns out to be unusable. It has none itself.
     pub before: Option<Box<HeadRecord>>,
+    /// What was visible by it was removed, since the rules of retention didn't keep it: it isn't deployed again. Then there
+    /// is nothing before it.
+    pub cleaned: bool,
 }
 
 /// A swap that is about to happen, or happened.
@@ -120,7 +125,7 @@ fn decode_row<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, RecordError>
 impl HeadRecord {
     /// The row's bytes.
     pub fn encode(&self) -> Vec<u8> {
-        let Some(before) = &self.before else { return self.encode_alone() };
+        let Some(before) = self.before.as_ref().filter(|_| !self.cleaned) else { return self.encode_alone() };
         let (row, before) = (self.encode_alone(), before.encode_alone());
         encode_as(WITH_BEFORE, &(Bytes::new(&row), Bytes::new(&before)), row.len() + before.len() + 16)
     }
@@ -142,7 +147,7 @@ impl HeadRecord {
             signatures.collect(),
             self.admitted.0,
         );
-        encode(&row, 256)
+        encode_as(if self.cleaned { CLEANED } else { VERSION }, &row, 256)
     }
 
     /// The inverse of [`Self::encode`].
@@ -153,7 +158,9 @@ impl HeadRecord {
     }
 
     fn decode_alone(bytes: &[u8]) -> Result<Self, RecordError> {
-        let (verb, cluster, path, image, old_image, stamp, signatures, admitted) = decode::<HeadRow<'_>>(bytes)?;
+        let cleaned = bytes.first() == Some(&CLEANED);
+        let row = if cleaned { decode_row::<HeadRow<'_>>(&bytes[1..]) } else { decode::<HeadRow<'_>>(bytes) };
+        let (verb, cluster, path, image, old_image, stamp, signatures, admitted) = row?;
         let id = |bytes: ByteBuf| ImageId::from_slice(&bytes).ok_or(RecordError::Bad("image id"));
         if signatures.len() > SIGNATURES_MAX {
             return Err(RecordError::Bad("number of signatures"));
@@ -175,7 +182,7 @@ impl HeadRecord {
             old_image: old_image.map(id).transpose()?,
             stamp: Stamp(stamp),
         };
-        Ok(Self { change: SignedChange::new(change, signatures), admitted: Stamp(admitted), before: None })
+        Ok(Self { change: SignedChange::new(change, signatures), admitted: Stamp(admitted), before: None, cleaned })
     }
 }
 

@@ -42,13 +42,22 @@ pub struct SignedChange {
     pub signatures: Vec<Signature>,
 }
 
-/// A change among others at its path: decides which of them holds. By time, then by id.
+/// A change among others at its path: what decides which of them holds. Ordered by time, then by id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Rank {
     /// Of what time.
     pub stamp: Stamp,
     /// Which.
     pub id: ChangeId,
+    /// Whether it brings back what was there, see [`Change::restores`].
+    pub restores: bool,
+}
+
+impl Change {
+    /// An append of the very image that it says holds there: it brings back what isn't visible any more.
+    pub fn restores(&self) -> bool {
+        self.verb == Verb::Append && self.image.is_some() && self.old_image == self.image
+    }
 }
 
 impl Verb {

@@ -44,6 +44,9 @@ pub enum DiskAction {
     Swap { exchange: bool },
     /// Remove what is staged for the path. Answer: [`DiskResult::Done`].
     Collect,
+    /// Remove the visible tree, if it has this root, and what is staged; `only_rest`: unless the tree is there.
+    /// Answer: [`DiskResult::Removed`].
+    Remove { root: FileIdentity, only_rest: bool },
 }
 
 /// The disk's answers.
@@ -61,6 +64,8 @@ pub enum DiskResult {
     Stored { bad: Vec<u64> },
     /// The staged tree is durable.
     Sealed(Sealed),
+    /// The tree is gone, or it is there and was left alone.
+    Removed { gone: bool },
     /// Done.
     Done,
 }

@@ -413,6 +413,23 @@ pub const SUSPICION_MIN: Duration = Duration::from_secs(4);
 /// How long it may, for each doubling of the cluster.
 pub const SUSPICION_PER_DOUBLING: Duration = Duration::from_millis(1_200);
 
+/// Directories that clean are looked at at least this often: links and keep lists change without a word.
+pub const RETENTION_INTERVAL: Duration = Duration::from_hours(1);
+/// And after this time when something stood in the way.
+pub const RETENTION_RETRY_PAUSE: Duration = Duration::from_mins(1);
+/// Bytes of a keep list.
+pub const KEEP_LIST_BYTES_MAX: usize = 8 << 20;
+/// Entries of a config's directory, and of those between it and the managed ones, which are looked at for links.
+pub const LINKS_LOOKED_AT_MAX: usize = 1_000_000;
+/// How often a node looks which cached indexes are needed.
+pub const INDEX_SWEEP_INTERVAL: Duration = Duration::from_hours(1);
+/// A cached index goes when nothing has needed it for this long.
+pub const INDEX_UNNEEDED_KEPT: Duration = Duration::from_hours(1);
+/// Cached indexes that are removed at once; the others follow.
+pub const INDEXES_REMOVED_AT_ONCE_MAX: usize = 1_024;
+/// Paths in use in one config.
+pub const ACTIVE_PATHS_MAX: usize = 200_000;
+
 /// Files of which is remembered that they have a certain content.
 pub const SOURCES_PER_FILE_MAX: usize = 4;
 /// Files looked up at once: as long, nobody else uses the state database.

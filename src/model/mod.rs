@@ -18,6 +18,7 @@ pub mod key;
 pub mod limits;
 pub mod peer;
 pub mod piece;
+pub mod retention;
 pub mod reuse;
 pub mod run;
 pub mod time;

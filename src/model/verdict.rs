@@ -55,6 +55,9 @@ pub enum Refusal {
     /// A replace or append without an image, a delete with one, an append with `old_image`.
     #[error("the change contradicts itself: {0}")]
     Malformed(&'static str),
+    /// A plain append of what was there, in an append-only directory.
+    #[error("the image was there and was cleaned; only an append with itself as `old_image` brings it back")]
+    Cleaned { current: Option<ImageId> },
     /// The node has as many deployments as it takes.
     #[error("the node has too many deployments under way; try again later")]
     Overloaded,
@@ -95,6 +98,7 @@ impl Refusal {
             Self::StampInFuture { .. } => "stamp_in_future",
             Self::WrongCluster { .. } => "wrong_cluster",
             Self::Malformed(_) => "malformed",
+            Self::Cleaned { .. } => "cleaned",
             Self::Overloaded => "overloaded",
         }
     }
@@ -103,7 +107,9 @@ impl Refusal {
     pub const fn current(&self) -> Option<ImageId> {
         match self {
             Self::AlreadyExists { current } | Self::AlreadyUploadingDifferentVersion { current } => Some(*current),
-            Self::DirIsAppendOnly { current } | Self::ReplaceDoesntMatchIndex { current } => *current,
+            Self::DirIsAppendOnly { current }
+            | Self::ReplaceDoesntMatchIndex { current }
+            | Self::Cleaned { current } => *current,
             Self::NoConfig { .. }
             | Self::ConfigLevelMismatch { .. }
             | Self::SignatureMismatch { .. }

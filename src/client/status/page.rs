@@ -82,7 +82,8 @@ impl StatusPage {
 impl PathEntry {
     /// What should be there is; an old tree may still be removed.
     pub(super) fn is_done(&self) -> bool {
-        self.state == "done" || (self.state == "collect" && self.visible == self.image)
+        matches!(self.state.as_str(), "done" | "cleaned" | "not kept")
+            || (self.state == "collect" && self.visible == self.image)
     }
 
     /// Another image is visible, and stays.

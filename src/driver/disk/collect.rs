@@ -8,7 +8,7 @@ use rustix::io::Errno;
 
 use super::error::{self, is};
 use super::fs::{Access, FileSystem, Kind, Stat};
-use super::place::Place;
+use super::place::{Place, REMOVED_SUFFIX};
 use crate::model::failure::Failure;
 use crate::model::limits::{COLLECT_STEP_ENTRIES_MAX, STAGING_DIR_NAME};
 use crate::model::reuse::Touch;
@@ -72,7 +72,7 @@ pub fn sweep<F: FileSystem>(fs: &F, base: &Path, keep: &BTreeSet<String>) -> Res
         if keep.contains(&name) {
             continue;
         }
-        let inside = if entry.kind == Kind::Directory {
+        let inside = if entry.kind == Kind::Directory && !name.ends_with(REMOVED_SUFFIX) {
             fs.read_dir(&root, &path).map_err(|e| fail(&path, e))?
         } else {
             Vec::new()

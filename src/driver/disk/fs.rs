@@ -5,7 +5,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::model::fingerprint::Fingerprint;
 
@@ -89,6 +89,10 @@ pub trait FileSystem: Send + Sync + 'static {
 
     /// Opens a base directory; it is the administrator's, so links on the way to it are followed.
     fn open_root(&self, base: &Path) -> io::Result<Self::Root>;
+    /// Where an absolute path leads to, all links followed; `ENOENT` if nothing is there.
+    fn canonical(&self, path: &Path) -> io::Result<PathBuf>;
+    /// The content of an administrator's file, links followed; `EFBIG` if it has more bytes than `max`.
+    fn read_small_file(&self, path: &Path, max: usize) -> io::Result<Vec<u8>>;
     /// Makes a directory with exactly this mode.
     fn mkdir(&self, root: &Self::Root, path: &Path, mode: u32) -> io::Result<()>;
     /// Makes a file with exactly this mode, and opens it for writing; `EEXIST` if anything has that name.

@@ -11,6 +11,9 @@ use crate::model::ids::hex;
 use crate::model::limits::STAGING_DIR_NAME;
 use crate::model::vpath::VPath;
 
+/// Ends the names of trees in the staging directory that are being removed.
+pub const REMOVED_SUFFIX: &str = "-removed";
+
 /// The places on disk of one virtual path. All but the base are relative to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
@@ -68,6 +71,11 @@ impl Place {
     /// The old tree, where the file system can't exchange.
     pub fn old(&self) -> PathBuf {
         self.staging().join("old")
+    }
+
+    /// The visible tree, when it is being removed.
+    pub fn removed(&self) -> PathBuf {
+        Path::new(STAGING_DIR_NAME).join(format!("{}{REMOVED_SUFFIX}", self.staging_name))
     }
 
     /// A link which points to the id of the image that is staged: made in one step, never half written.

@@ -4,10 +4,10 @@
 //! pointing to where a directory was before it was swapped.
 
 use std::ffi::{OsStr, OsString};
-use std::io;
+use std::io::{self, Read as _};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{
     AtFlags, CWD, Dir, FallocateFlags, FileType, FlockOperation, Mode, OFlags, RenameFlags, ResolveFlags,
@@ -97,6 +97,22 @@ impl FileSystem for RealFileSystem {
     fn open_root(&self, base: &Path) -> io::Result<OwnedFd> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         Ok(rustix::fs::openat(CWD, base, flags, Mode::empty())?)
+    }
+
+    fn canonical(&self, path: &Path) -> io::Result<PathBuf> {
+        std::fs::canonicalize(path)
+    }
+
+    fn read_small_file(&self, path: &Path, max: usize) -> io::Result<Vec<u8>> {
+        // NONBLOCK: a FIFO must not hold up a thread.
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let file = std::fs::File::from(rustix::fs::openat(CWD, path, flags, Mode::empty())?);
+        if file.metadata()?.is_dir() {
+            return Err(Errno::ISDIR.into());
+        }
+        let mut text = Vec::new();
+        file.take(max as u64 + 1).read_to_end(&mut text)?;
+        if text.len() > max { Err(Errno::FBIG.into()) } else { Ok(text) }
     }
 
     fn mkdir(&self, root: &OwnedFd, path: &Path, mode: u32) -> io::Result<()> {
@@ -270,7 +286,7 @@ mod tests {
         let fs = RealFileSystem;
         let root = fs.open_root(folder.path()).expect("opens");
         let name = "n".repeat(250);
-        let mut path = std::path::PathBuf::new();
+        let mut path = PathBuf::new();
         for _ in 0..20 {
             path.push(&name);
             fs.mkdir(&root, &path, 0o755).expect("made");
@@ -310,7 +326,7 @@ mod tests {
         let root = fs.open_root(folder.path()).expect("opens");
         // The usual umask takes away the group's right to write.
         for mode in [0o700, 0o755, 0o775] {
-            let path = std::path::PathBuf::from(format!("{mode:o}"));
+            let path = PathBuf::from(format!("{mode:o}"));
             fs.mkdir(&root, &path, mode).expect("made");
             let file = fs.create_file(&root, &path.join("file"), mode).expect("made");
             assert_eq!(fs.stat(&root, &path).expect("there").mode, mode);

@@ -5,7 +5,7 @@ use super::fs::FileSystem;
 use super::place::Place;
 use super::reuse::Library;
 use super::stage::Staged;
-use super::{collect, commit, read, recover, reuse, stage, store};
+use super::{collect, commit, read, recover, remove, reuse, stage, store};
 use crate::model::disk_task::{DiskAction, DiskResult, DiskTask};
 use crate::model::failure::Failure;
 use crate::model::reuse::Touch;
@@ -36,6 +36,12 @@ pub fn perform<F: FileSystem>(fs: &F, library: &dyn Library, task: &DiskTask) ->
             library.touched(touches);
             result?;
             DiskResult::Done
+        }
+        DiskAction::Remove { root, only_rest } => {
+            let mut touches = Vec::new();
+            let result = remove::remove(fs, &place, *root, *only_rest, &mut touches);
+            library.touched(touches);
+            DiskResult::Removed { gone: result? }
         }
     })
 }

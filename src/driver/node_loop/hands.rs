@@ -16,6 +16,7 @@ use crate::driver::db::{Db, DbError, Write};
 use crate::driver::disk::claims::{Claimed, Claims};
 use crate::driver::disk::fs::FileSystem;
 use crate::driver::disk::place::{Place, base_of};
+use crate::driver::disk::survey::survey;
 use crate::driver::disk::task::perform;
 use crate::driver::frames::FramePool;
 use crate::driver::index_store::{IndexStore, IndexStoreError};
@@ -24,7 +25,7 @@ use crate::driver::pool::{Full, Job, Pool};
 use crate::driver::ws::ConnectionHandle;
 use crate::engine::node::{IndexProblem, Input, JobId, Row};
 use crate::format::index;
-use crate::model::directory::NodeConfig;
+use crate::model::directory::{DirectoryConfig, NodeConfig};
 use crate::model::disk_task::{DiskAction, DiskResult, DiskTask};
 use crate::model::failure::{Failure, FailureKind};
 use crate::model::ids::ImageId;
@@ -130,6 +131,19 @@ impl<F: FileSystem + Clone> Hands<F> {
         }
     }
 
+    pub(super) fn survey(&self, job: JobId, directory: Arc<DirectoryConfig>) {
+        let shared = self.shared.clone();
+        let run: Job = Box::new(move || {
+            let broken = |text| Err(Failure { kind: FailureKind::Io, text });
+            let result = guarded(|| survey(&shared.fs, &directory)).unwrap_or_else(broken);
+            shared.answer(Input::Surveyed { job, result });
+        });
+        if let Err(Full(_)) = self.disk.submit(run) {
+            let text = "the disk has too much queued".to_owned();
+            self.refuse(Input::Surveyed { job, result: Err(Failure { kind: FailureKind::Io, text }) });
+        }
+    }
+
     pub(super) fn write(&self, job: JobId, rows: Vec<Row>) {
         let refused = self.writes.as_ref().is_none_or(|writes| writes.try_send((job, rows)).is_err());
         if refused {
@@ -148,6 +162,37 @@ impl<F: FileSystem + Clone> Hands<F> {
         });
         if let Err(Full(_)) = self.disk.submit(run) {
             self.refuse(Input::IndexLoaded { image, index: None });
+        }
+    }
+
+    pub(super) fn list_indexes(&self) {
+        let shared = self.shared.clone();
+        let run: Job = Box::new(move || {
+            let listed = guarded(|| shared.indexes.list().map_err(|error| error.to_string()));
+            let images = listed.and_then(|listed| listed).unwrap_or_else(|error| {
+                tracing::warn!("unneeded indexes stay: {error}");
+                Vec::new()
+            });
+            shared.answer(Input::IndexesListed { images });
+        });
+        if let Err(Full(_)) = self.disk.submit(run) {
+            self.refuse(Input::IndexesListed { images: Vec::new() });
+        }
+    }
+
+    pub(super) fn remove_indexes(&self, images: Vec<ImageId>) {
+        let shared = self.shared.clone();
+        let run: Job = Box::new(move || {
+            for image in images {
+                shared.images.lock().unwrap_or_else(PoisonError::into_inner).remove(&image);
+                if let Err(error) = shared.indexes.remove(image) {
+                    tracing::warn!("an unneeded index stays: {error}");
+                }
+            }
+            shared.answer(Input::IndexesRemoved);
+        });
+        if let Err(Full(_)) = self.disk.submit(run) {
+            self.refuse(Input::IndexesRemoved);
         }
     }
 
@@ -290,6 +335,7 @@ fn writes(row: Row, images: &dyn Fn(ImageId) -> Option<Arc<Image>>) -> Vec<Write
         Row::Intent { path, record } => vec![Write::PutIntent(path, record)],
         Row::Incarnation(number) => vec![Write::PutIncarnation(number)],
         Row::Damaged { path, record } => vec![Write::PutDamage(path, record)],
+        Row::NotCommitted { path } => vec![Write::DeleteCommitted(path)],
         Row::Committed { path, directory, record } => committed(&directory, path, record, images),
     }
 }

@@ -164,7 +164,10 @@ impl<F: FileSystem + Clone> NodeLoop<F> {
                 Effect::Connect { address } => self.dialer.dial(address),
                 Effect::Datagram { to, data } => self.udp.send(to, &data),
                 Effect::Disk { job, task } => self.hands.disk(job, task),
+                Effect::Survey { job, directory } => self.hands.survey(job, directory),
                 Effect::Write { job, rows } => self.hands.write(job, rows),
+                Effect::ListIndexes => self.hands.list_indexes(),
+                Effect::RemoveIndexes { images } => self.hands.remove_indexes(images),
                 Effect::LoadIndex { image } => self.hands.load_index(image),
                 Effect::CheckIndex { image, data } => self.hands.check_index(image, data),
                 Effect::Serve { connection, request, what } => {

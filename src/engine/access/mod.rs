@@ -21,6 +21,8 @@ pub struct Head<'a> {
     pub id: ChangeId,
     /// Whether its image is visible already, or still on its way.
     pub committed: bool,
+    /// Nothing is visible there and nothing on its way, because the rules of retention say so.
+    pub gone: bool,
 }
 
 /// A verdict, and the change with only those signatures that were checked and accepted.
@@ -67,14 +69,19 @@ pub fn decide_from_node(
 }
 
 /// Whether a change takes the place of another one at the same path: the later (stamp, id), in an append-only directory
-/// the earlier one. A total order, so it doesn't matter who compares what with what first.
+/// the earlier one, but that there one which restores goes before all others, and the later of two of them holds. A total
+/// order, so it doesn't matter who compares what with what first.
 pub fn wins(directory: &DirectoryConfig, change: Rank, head: Rank) -> bool {
-    if directory.append_only { change < head } else { change > head }
+    match (directory.append_only, change.restores, head.restores) {
+        (true, false, false) => change < head,
+        (true, restores, other) if restores != other => restores,
+        (true | false, ..) => change > head,
+    }
 }
 
 /// What decides whether it wins.
 pub fn rank(change: &Change) -> Rank {
-    Rank { stamp: change.stamp, id: change::id(change) }
+    Rank { stamp: change.stamp, id: change::id(change), restores: change.restores() }
 }
 
 /// What doesn't depend on the head.
@@ -107,7 +114,9 @@ fn check<'a>(
 fn well_formed(change: &Change) -> Result<(), Refusal> {
     match (change.verb, change.image, change.old_image) {
         (Verb::Append | Verb::Replace, None, _) => Err(Refusal::Malformed("it names no image")),
-        (Verb::Append, Some(_), Some(_)) => Err(Refusal::Malformed("an append has no image to be replaced")),
+        (Verb::Append, Some(image), Some(old)) if image != old => {
+            Err(Refusal::Malformed("an append has no image to be replaced"))
+        }
         (Verb::Delete, _, _) => Err(Refusal::Malformed("this version of the daemon takes no deletes")),
         (Verb::Append | Verb::Replace, Some(_), _) => Ok(()),
     }
@@ -147,8 +156,8 @@ fn check_signatures(
 
 fn against_head(change: &Change, directory: &DirectoryConfig, head: Option<Head<'_>>) -> Result<Verdict, Refusal> {
     let current: Option<ImageId> = head.and_then(|head| head.change.change.image);
-    if head.is_some() && current == change.image {
-        return Ok(Verdict::Have);
+    if let Some(head) = head.filter(|_| current == change.image) {
+        return again(change, directory, head);
     }
     if change.verb != Verb::Append && directory.append_only {
         return Err(Refusal::DirIsAppendOnly { current });
@@ -157,8 +166,9 @@ fn against_head(change: &Change, directory: &DirectoryConfig, head: Option<Head<
         return Err(Refusal::ReplaceDoesntMatchIndex { current });
     }
     let Some(head) = head else { return Ok(Verdict::Accept) };
-    if let (Verb::Append, Some(current)) = (change.verb, current) {
-        return Err(if head.committed {
+    let free = head.gone && !directory.append_only;
+    if let (Verb::Append, Some(current), false) = (change.verb, current, free) {
+        return Err(if head.committed || head.gone {
             Refusal::AlreadyExists { current }
         } else {
             Refusal::AlreadyUploadingDifferentVersion { current }
@@ -170,9 +180,21 @@ fn against_head(change: &Change, directory: &DirectoryConfig, head: Option<Head<
     Ok(Verdict::Accept)
 }
 
+/// The image that holds there, once more.
+fn again(change: &Change, directory: &DirectoryConfig, head: Head<'_>) -> Result<Verdict, Refusal> {
+    let (rank, held) = (rank(change), rank(&head.change.change));
+    if !head.gone || rank.id == held.id {
+        return Ok(Verdict::Have);
+    }
+    if directory.append_only && !change.restores() {
+        return Err(Refusal::Cleaned { current: change.image });
+    }
+    Ok(if wins(directory, rank, held) { Verdict::Accept } else { Verdict::Superseded(Box::new(head.change.clone())) })
+}
+
 fn against_admitted(change: &Change, directory: &DirectoryConfig, head: Option<Head<'_>>) -> Verdict {
     let Some(head) = head else { return Verdict::Accept };
-    let (rank, held) = (rank(change), Rank { stamp: head.change.change.stamp, id: head.id });
+    let (rank, held) = (rank(change), rank(&head.change.change));
     if rank == held {
         Verdict::Have
     } else if wins(directory, rank, held) {

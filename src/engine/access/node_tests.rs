@@ -6,7 +6,7 @@ use super::tests::{NOW, change, config, image, signed, signed_by};
 use super::*;
 
 fn decision(change: &SignedChange, head: Option<&SignedChange>, now: Stamp) -> Decision {
-    let head = head.map(|head| Head { change: head, id: change::id(&head.change), committed: true });
+    let head = head.map(|head| Head { change: head, id: change::id(&head.change), committed: true, gone: false });
     decide_from_node(change, &config(), Some("prod"), head, now)
 }
 
@@ -38,6 +38,7 @@ fn who_signed_what_is_checked_as_for_clients() {
 fn what_was_admitted_is_taken_by_stamp_alone() {
     let now = NOW.0;
     let append = |path, n, stamp| signed(change(Verb::Append, path, n, stamp));
+    let restoring = |path, n, stamp| signed(Change { old_image: image(n), ..change(Verb::Append, path, n, stamp) });
     let old = |n| signed(Change { old_image: image(9), ..change(Verb::Replace, "/replace/a", n, now) });
     for (expected, change, head) in [
         ("have", append("/append/a", 1, now), append("/append/a", 1, now)),
@@ -49,6 +50,13 @@ fn what_was_admitted_is_taken_by_stamp_alone() {
         ("accept", old(2), append("/replace/a", 1, now - 5)),
         ("accept", append("/replace/a", 1, now), append("/replace/a", 1, now - 5)),
         ("stale", append("/append/a", 1, now), append("/append/a", 1, now - 5)),
+        // What restores goes before the others, and the later of two.
+        ("accept", restoring("/append/a", 1, now), append("/append/a", 1, now - 5)),
+        ("accept", restoring("/append/a", 1, now), append("/append/a", 2, now - 5)),
+        ("accept", restoring("/append/a", 1, now), restoring("/append/a", 1, now - 5)),
+        ("stale", append("/append/a", 2, now - 5), restoring("/append/a", 1, now)),
+        ("stale", restoring("/append/a", 1, now - 5), restoring("/append/a", 2, now)),
+        ("stale", restoring("/replace/a", 1, now - 5), append("/replace/a", 2, now)),
         // From before the directory became append-only.
         ("accept", signed(change(Verb::Replace, "/append/a", 1, now - 5)), append("/append/a", 2, now)),
     ] {
@@ -81,15 +89,16 @@ proptest! {
     #[test]
     fn any_order_gives_the_same_head(
         append_only in any::<bool>(),
-        changes in prop::collection::vec((1_u8..4, 0_u64..4, any::<bool>()), 1..6),
+        changes in prop::collection::vec((1_u8..4, 0_u64..4, any::<bool>(), any::<bool>()), 1..6),
         orders in prop::collection::vec(prop::collection::vec(any::<prop::sample::Index>(), 0..10), 2..4),
     ) {
         let path = if append_only { "/append/a" } else { "/replace/a" };
         let changes: Vec<_> = changes
             .into_iter()
-            .map(|(n, age, append)| {
+            .map(|(n, age, append, restores)| {
                 let verb = if append || append_only { Verb::Append } else { Verb::Replace };
-                signed(change(verb, path, n, NOW.0 - age))
+                let old_image = image(n).filter(|_| restores);
+                signed(Change { old_image, ..change(verb, path, n, NOW.0 - age) })
             })
             .collect();
         let expected = head_after(changes.iter());
@@ -101,10 +110,10 @@ proptest! {
     }
 
     #[test]
-    fn wins_is_a_strict_total_order(append in any::<bool>(), keys in prop::array::uniform3((0_u64..3, 0_u8..3))) {
+    fn wins_is_a_strict_total_order(append in any::<bool>(), keys in prop::array::uniform3((0_u64..3, 0_u8..3, any::<bool>()))) {
         let config = config();
         let directory = &config.directories[if append { "append" } else { "replace" }];
-        let [a, b, c] = keys.map(|(stamp, id)| Rank { stamp: Stamp(stamp), id: ChangeId::new([id; 32]) });
+        let [a, b, c] = keys.map(|(stamp, id, restores)| Rank { stamp: Stamp(stamp), id: ChangeId::new([id; 32]), restores });
         prop_assert!(!wins(directory, a, a));
         prop_assert_eq!(a != b, wins(directory, a, b) != wins(directory, b, a));
         prop_assert!(!(wins(directory, a, b) && wins(directory, b, c)) || wins(directory, a, c));

@@ -73,7 +73,8 @@ pub(super) fn signed(change: Change) -> SignedChange {
 
 /// The word for the verdict, with a head at the path or none.
 fn word(change: &SignedChange, head: Option<(&SignedChange, bool)>) -> &'static str {
-    let head = head.map(|(head, committed)| Head { change: head, id: change::id(&head.change), committed });
+    let head =
+        head.map(|(head, committed)| Head { change: head, id: change::id(&head.change), committed, gone: false });
     let verdict = decide(change, &config(), Some("prod"), head, NOW).verdict;
     verdict.reject_word().unwrap_or(verdict.word())
 }
@@ -144,6 +145,36 @@ fn every_reason_with_a_head() {
     for (expected, change, head, committed) in table {
         assert_eq!(word(&change, Some((&head, committed))), expected, "{:?} on {:?}", change.change, head.change);
     }
+}
+
+#[test]
+fn what_was_cleaned_can_come_back() {
+    let now = NOW.0;
+    let append = |path, n, stamp| signed(change(Verb::Append, path, n, stamp));
+    let replace = |n| signed(change(Verb::Replace, "/replace/a", n, now));
+    let restoring = |path, n, stamp| signed(Change { old_image: image(n), ..change(Verb::Append, path, n, stamp) });
+    for (expected, change, head) in [
+        ("have", append("/append/a", 1, now), append("/append/a", 1, now)),
+        ("cleaned", append("/append/a", 1, now), append("/append/a", 1, now - 5)),
+        ("already_exists", append("/append/a", 2, now), append("/append/a", 1, now - 5)),
+        ("replace_doesnt_match_index", restoring("/append/a", 2, now), append("/append/a", 1, now - 5)),
+        ("accept", restoring("/append/a", 1, now), append("/append/a", 1, now - 5)),
+        ("accept", restoring("/append/a", 1, now), restoring("/append/a", 1, now - 5)),
+        ("stale", restoring("/append/a", 1, now - 5), restoring("/append/a", 1, now)),
+        ("accept", append("/replace/a", 1, now), append("/replace/a", 1, now - 5)),
+        ("accept", append("/replace/a", 2, now), append("/replace/a", 1, now - 5)),
+        ("accept", replace(1), append("/replace/a", 1, now - 5)),
+        ("stale", append("/replace/a", 1, now - 5), append("/replace/a", 1, now)),
+    ] {
+        let head = Head { change: &head, id: change::id(&head.change), committed: false, gone: true };
+        let verdict = decide(&change, &config(), Some("prod"), Some(head), NOW).verdict;
+        assert_eq!(verdict.reject_word().unwrap_or(verdict.word()), expected, "{:?}", change.change);
+    }
+    // While it is there, nothing has to come back.
+    let (head, again) = (append("/append/a", 1, now - 5), restoring("/append/a", 1, now));
+    assert_eq!(word(&again, Some((&head, true))), "have");
+    // Where nothing is known of it, nothing can.
+    assert_eq!(word(&again, None), "replace_doesnt_match_index");
 }
 
 #[test]

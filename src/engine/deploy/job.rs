@@ -60,6 +60,16 @@ impl Job {
         self.order.image
     }
 
+    /// The image of the order, and of the one that waits for its turn, and of a swap that a crash interrupted.
+    pub(super) fn images(&self) -> impl Iterator<Item = ImageId> {
+        let next = match &self.next {
+            Some(Next::Order(next)) => Some(next.image),
+            Some(Next::End) | None => None,
+        };
+        let interrupted = self.order.intent.as_ref().map(|intent| intent.committed.image);
+        [Some(self.order.image), next, interrupted].into_iter().flatten()
+    }
+
     pub(super) fn ended(&self) -> bool {
         matches!(self.state, State::Ended)
     }

@@ -197,6 +197,11 @@ impl Deploys {
         self.jobs.values().any(|job| job.image() == image)
     }
 
+    /// All images under way.
+    pub fn images(&self) -> impl Iterator<Item = ImageId> {
+        self.jobs.values().flat_map(Job::images)
+    }
+
     fn order(&mut self, now: Now, order: Order, outbox: &mut Outbox<Effect>) {
         if let Some(job) = self.jobs.get_mut(&order.path) {
             let path = order.path.clone();

@@ -140,6 +140,7 @@ impl World {
                 DiskResult::Done
             }
             DiskAction::Collect => DiskResult::Done,
+            DiskAction::Remove { .. } => DiskResult::Removed { gone: true },
         }
     }
 
@@ -160,6 +161,7 @@ fn word(effect: &Effect) -> String {
             DiskAction::Seal { .. } => "seal".to_owned(),
             DiskAction::Swap { exchange } => format!("swap exchange={exchange}"),
             DiskAction::Collect => "collect".to_owned(),
+            DiskAction::Remove { .. } => "remove".to_owned(),
         },
         Effect::NeedIndex { .. } => "index".to_owned(),
         Effect::CancelIndex { .. } => "cancel index".to_owned(),

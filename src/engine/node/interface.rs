@@ -15,6 +15,7 @@ use crate::model::failure::Failure;
 use crate::model::ids::ImageId;
 use crate::model::image::Image;
 use crate::model::peer::{ClusterKey, ConnectionId, Host, ProtocolVersion};
+use crate::model::retention::Active;
 use crate::model::reuse::Damage;
 use crate::model::vpath::VPath;
 
@@ -45,8 +46,14 @@ pub enum Input {
     Written { job: JobId, result: Result<(), String> },
     /// Answer to [`Effect::LoadIndex`].
     IndexLoaded { image: ImageId, index: Option<Arc<Image>> },
+    /// Answer to [`Effect::ListIndexes`].
+    IndexesListed { images: Vec<ImageId> },
+    /// Answer to [`Effect::RemoveIndexes`].
+    IndexesRemoved,
     /// Answer to [`Effect::CheckIndex`].
     IndexChecked { image: ImageId, result: Result<Arc<Image>, IndexProblem> },
+    /// Answer to [`Effect::Survey`].
+    Surveyed { job: JobId, result: Result<Active, Failure> },
     /// Answer to [`Effect::Serve`]: the answer is on its way to the connection.
     Served { connection: ConnectionId },
     /// A visible directory isn't what it should be.
@@ -99,8 +106,14 @@ pub enum Effect {
     Disk { job: JobId, task: DiskTask },
     /// Write rows in one durable transaction, in the order of these effects.
     Write { job: JobId, rows: Vec<Row> },
+    /// Find out what is in use in the directory of a config.
+    Survey { job: JobId, directory: Arc<DirectoryConfig> },
     /// Read an index from the cache and parse it.
     LoadIndex { image: ImageId },
+    /// Which indexes are in the cache?
+    ListIndexes,
+    /// Remove indexes from the cache; what can't be removed stays.
+    RemoveIndexes { images: Vec<ImageId> },
     /// Check an index against its id, parse it, keep it.
     CheckIndex { image: ImageId, data: Vec<u8> },
     /// Read something and answer the connection's request with it.
@@ -122,6 +135,10 @@ pub enum Note {
     Paused { path: VPath, failure: Failure },
     /// A visible directory isn't what it should be.
     Damaged { path: VPath, file: Box<str>, what: Box<str> },
+    /// A directory was removed, since the rules don't keep it.
+    Removed { path: VPath, reason: String },
+    /// Directories of a config aren't removed as they should be.
+    NotRemoved { directory: Box<str>, failure: Failure },
     /// A source isn't asked any more for an image.
     SourceDropped { from: Option<SocketAddr>, image: ImageId, reason: String },
     /// Another node has taken a change.
@@ -159,6 +176,8 @@ pub enum Row {
     Intent { path: VPath, record: IntentRecord },
     /// A swap has happened: this is visible.
     Committed { path: VPath, directory: Arc<DirectoryConfig>, record: CommittedRecord },
+    /// What was visible isn't any more.
+    NotCommitted { path: VPath },
     /// Something is wrong with what is visible.
     Damaged { path: VPath, record: DamageRecord },
     /// The node has taken a higher incarnation.

@@ -3,10 +3,14 @@
 //! It knows what holds at each path (heads, durable before they are acknowledged), what is on disk (committed), who watches,
 //! and which wire request belongs to which question. How anything is carried out is the event loop's.
 
+mod answers;
 mod catching_up;
 mod cluster;
 mod connections;
+mod heads;
+mod index_sweep;
 mod interface;
+mod keeping;
 mod links;
 mod neighbours;
 mod proposals;
@@ -26,11 +30,13 @@ use std::sync::Arc;
 use self::catching_up::Unasked;
 use self::cluster::Cluster;
 use self::connections::{Connections, notify};
+use self::heads::Heads;
+use self::index_sweep::IndexSweep;
 pub use self::interface::{Effect, End, IndexProblem, Input, JobId, Note, Row, Setup, Snapshot};
 use self::links::Links;
 use self::neighbours::Neighbours;
 use self::proposals::Proposals;
-use self::register::{Heads, Registration};
+use self::register::Registration;
 pub use self::serve::Serving;
 use self::serve::Uploads;
 pub use self::status::{MemberStatus, NodeStatus, PathStatus};
@@ -40,15 +46,16 @@ use super::contract::{Engine, Outbox, earlier};
 use super::deploy::{self, Deploys};
 use super::fetch::{self, Fetches};
 use super::gossip;
+use super::retention::Retentions;
 use crate::format::wire::{Notice, Notification};
 use crate::model::directory::NodeConfig;
-use crate::model::disk_task::{DiskAction, DiskResult, DiskTask};
+use crate::model::disk_task::{DiskAction, DiskTask};
 use crate::model::failure::{Failure, FailureKind};
 use crate::model::ids::{ChangeId, ImageId};
 use crate::model::image::Image;
 use crate::model::peer::{Host, NodeId};
 use crate::model::run::Run;
-use crate::model::time::{Now, Time};
+use crate::model::time::{Now, Stamp, Time};
 use crate::model::vpath::VPath;
 
 /// Whose disk work or write it is.
@@ -59,6 +66,10 @@ enum Purpose {
     Register(Registration),
     Incarnation(u64),
     Damage,
+    Survey(Box<str>),
+    Mark(VPath, ChangeId, bool),
+    Remove(VPath),
+    Forget(VPath),
 }
 
 /// A node.
@@ -80,6 +91,10 @@ pub struct Node {
     catch_ups: CatchUp,
     unasked: Unasked,
     uploads: Uploads,
+    retentions: Retentions,
+    index_sweep: IndexSweep,
+    /// The wall clock's time at the last input.
+    stamp: Stamp,
     /// Who waits for an index, by image.
     index_waiters: BTreeMap<ImageId, BTreeSet<VPath>>,
     jobs: BTreeMap<JobId, Purpose>,
@@ -112,6 +127,9 @@ impl Node {
             deploys: Deploys::default(),
             fetches: Fetches::new(seed(16).rotate_left(1)),
             watch: Watch::default(),
+            retentions: Retentions::default(),
+            index_sweep: IndexSweep::default(),
+            stamp: Stamp::default(),
             index_waiters: BTreeMap::new(),
             jobs: BTreeMap::new(),
             last_job: 0,
@@ -120,6 +138,7 @@ impl Node {
 
     /// Compares what should be with what is, and goes on where the last run stopped.
     pub fn start(&mut self, now: Now, outbox: &mut Outbox<Effect>) {
+        self.stamp = now.stamp;
         for path in self.heads.paths() {
             let change = self.heads.change(&path).map(|(id, _)| id);
             self.catch_up(now, catch_up::Input::Head { path, change }, outbox);
@@ -131,6 +150,8 @@ impl Node {
             self.order(now, &path, outbox);
             self.spread(now, &path, outbox);
         }
+        self.keeping_configured(now, outbox);
+        self.index_sweep.start(now);
     }
 
     fn job(&mut self, purpose: Purpose) -> JobId {
@@ -142,7 +163,7 @@ impl Node {
 
     /// Orders the deployment of the head at a path, if its directory is configured.
     fn order(&mut self, now: Now, path: &VPath, outbox: &mut Outbox<Effect>) {
-        let Some(directory) = self.config.serves(path) else { return };
+        let Some(directory) = self.config.serves(path).filter(|_| !self.is_held_back(path)) else { return };
         let Some(order) = self.heads.order(path, directory.clone()) else { return };
         self.deploy(now, deploy::Input::Order(order), outbox);
     }
@@ -165,7 +186,9 @@ impl Node {
                 deploy::Effect::NeedIndex { path, image } => {
                     self.watch.touch(&path);
                     self.index_waiters.entry(image).or_default().insert(path);
-                    outbox.push(Effect::LoadIndex { image });
+                    if !self.index_sweep.removes(image) {
+                        outbox.push(Effect::LoadIndex { image });
+                    }
                 }
                 deploy::Effect::CancelIndex { path, image } => self.cancel_index(now, &path, image, outbox),
                 deploy::Effect::Disk(task) => {
@@ -204,8 +227,8 @@ impl Node {
                     self.given_up(now, &path, (change, image), ("conflict", reason), outbox);
                 }
                 deploy::Effect::Cancelled { path, change, image } => {
-                    let reason = "its directory isn't configured here any more".to_owned();
-                    self.given_up(now, &path, (change, image), ("failed", reason), outbox);
+                    let why = self.why_cancelled(&path);
+                    self.given_up(now, &path, (change, image), why, outbox);
                 }
                 deploy::Effect::Failed { path, change, image, reason } => {
                     self.catch_up(now, catch_up::Input::Withdrawn { change, reason: reason.clone() }, outbox);
@@ -230,6 +253,7 @@ impl Node {
         let already = result == "already";
         outbox.push(Effect::Note(Note::Done { path: path.clone(), image, bytes_reused, bytes_fetched, already }));
         self.outcome(now, path, ending, outbox);
+        self.keeping_changed(now, path, outbox);
     }
 
     /// A deployment has ended before its end.
@@ -245,6 +269,7 @@ impl Node {
         outbox.push(Effect::Note(Note::Ended { path: path.clone(), image, reason: reason.clone() }));
         let ending = Ending { change, image, result, reason: Some(&reason), bytes_reused: 0, bytes_fetched: 0 };
         self.outcome(now, path, ending, outbox);
+        self.keeping_changed(now, path, outbox);
     }
 
     fn fetched(&mut self, now: Now, effects: Outbox<fetch::Effect>, outbox: &mut Outbox<Effect>) {
@@ -284,33 +309,6 @@ impl Node {
                     }));
                 }
             }
-        }
-    }
-
-    fn disk_done(&mut self, now: Now, job: JobId, result: Result<DiskResult, Failure>, outbox: &mut Outbox<Effect>) {
-        match self.jobs.remove(&job) {
-            Some(Purpose::Deploy(path)) => self.deploy(now, deploy::Input::Disk { path, result }, outbox),
-            Some(Purpose::Store(path, run)) => {
-                self.watch.touch(&path);
-                let result = result.and_then(|result| {
-                    let DiskResult::Stored { bad } = result else {
-                        let text = format!("internal error: {result:?} for a store");
-                        return Err(Failure { kind: FailureKind::Io, text });
-                    };
-                    Ok(bad)
-                });
-                self.fetch(now, fetch::Input::Stored { path, run, result }, outbox);
-            }
-            Some(Purpose::Register(_) | Purpose::Incarnation(_) | Purpose::Damage) | None => {}
-        }
-    }
-
-    fn written(&mut self, now: Now, job: JobId, result: Result<(), String>, outbox: &mut Outbox<Effect>) {
-        match self.jobs.remove(&job) {
-            Some(Purpose::Deploy(path)) => self.deploy(now, deploy::Input::Written { path, result }, outbox),
-            Some(Purpose::Register(done)) => self.registered(now, done, result, outbox),
-            Some(Purpose::Incarnation(incarnation)) if result.is_ok() => self.incarnated(now, incarnation, outbox),
-            Some(Purpose::Store(..) | Purpose::Incarnation(_) | Purpose::Damage) | None => {}
         }
     }
 
@@ -386,6 +384,7 @@ impl Node {
                 self.order(now, &path, outbox);
             }
         }
+        self.keeping_configured(now, outbox);
         self.deploy(now, deploy::Input::Retry, outbox);
         self.set_rates(now, outbox);
         self.tell_info(now, Some(&before), outbox);
@@ -397,6 +396,7 @@ impl Engine for Node {
     type Effect = Effect;
 
     fn handle(&mut self, now: Now, input: Input, outbox: &mut Outbox<Effect>) {
+        self.stamp = now.stamp;
         match input {
             Input::Connected { connection, version, end } => self.connected(now, connection, version, end, outbox),
             Input::NotConnected { address, reason } => self.dial_failed(now, address, &reason, outbox),
@@ -419,8 +419,11 @@ impl Engine for Node {
             Input::Written { job, result } => self.written(now, job, result, outbox),
             Input::IndexLoaded { image, index } => self.index_loaded(now, image, index, outbox),
             Input::IndexChecked { image, result } => self.index_checked(now, image, result, outbox),
+            Input::IndexesListed { images } => self.indexes_listed(now, &images, outbox),
+            Input::IndexesRemoved => self.indexes_removed(now, outbox),
             Input::Served { connection } => self.connections.served(connection),
             Input::Damaged(damage) => self.damaged(damage, outbox),
+            Input::Surveyed { job, result } => self.survey_done(now, job, result, outbox),
             Input::Configured(config) => self.configured(now, config, outbox),
         }
         self.report_progress(now, outbox);
@@ -437,11 +440,14 @@ impl Engine for Node {
             self.neighbours.deadline(),
             self.cluster.deadline(),
             self.uploads.deadline(),
+            self.retentions.deadline(),
+            self.index_sweep.deadline(),
         ];
         all.into_iter().fold(None, earlier)
     }
 
     fn handle_timeout(&mut self, now: Now, outbox: &mut Outbox<Effect>) {
+        self.stamp = now.stamp;
         let mut inner = Outbox::new();
         self.deploys.handle_timeout(now, &mut inner);
         self.deployed(now, inner, outbox);
@@ -451,6 +457,10 @@ impl Engine for Node {
         let mut inner = Outbox::new();
         self.catch_ups.handle_timeout(now, &mut inner);
         self.caught_up(now, inner, outbox);
+        let mut inner = Outbox::new();
+        self.retentions.handle_timeout(now, &mut inner);
+        self.retained(now, inner, outbox);
+        self.index_sweep_timeout(now, outbox);
         self.serve_waiting(now, outbox);
         self.cluster_timeout(now, outbox);
         self.links_timeout(now, outbox);

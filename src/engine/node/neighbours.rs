@@ -61,6 +61,11 @@ impl Neighbours {
         self.images.get(&image)?.paths.first()
     }
 
+    /// Of which images.
+    pub(super) fn images(&self) -> impl Iterator<Item = ImageId> {
+        self.images.keys().copied()
+    }
+
     /// For choices of members.
     pub(super) fn random(&mut self) -> &mut ChaCha8Rng {
         &mut self.random
@@ -75,7 +80,7 @@ impl Neighbours {
 impl Node {
     /// The head at this path is to be deployed: others should know of it and take part.
     pub(super) fn spread(&mut self, now: Now, path: &VPath, outbox: &mut Outbox<Effect>) {
-        if self.config.serves(path).is_none() || self.heads.is_committed(path) {
+        if self.config.serves(path).is_none() || self.heads.is_committed(path) || self.is_held_back(path) {
             return;
         }
         let Some(image) = self.heads.change(path).and_then(|(_, signed)| signed.change.image) else { return };

@@ -66,7 +66,8 @@ impl Node {
             let (verdict, reason) = (VerdictWord::Refused, Some(reason.to_owned()));
             return self.settle_proposal(now, place, ProposalVerdict { verdict, reason, newer: None }, outbox);
         }
-        let head = self.heads.access_head(&path);
+        let gone = self.gone(&path).is_some();
+        let head = self.heads.access_head(&path, gone);
         let mut decision =
             access::decide_from_node(signed, &self.config, self.cluster_name.as_deref(), head, now.stamp);
         if decision.verdict == Verdict::Accept && self.deploys.len() >= limits::DEPLOYS_MAX {

@@ -1,24 +1,17 @@
 //! What should be at each path: decided by `access`, durable before it is acknowledged.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
-
 use super::proposals::Place;
-use super::siblings::{self, Recent, Usable};
-use super::{Effect, Node, Note, Purpose, Row, Snapshot};
+use super::{Effect, Node, Note, Purpose, Row};
 use crate::engine::access;
 use crate::engine::contract::Outbox;
-use crate::engine::deploy::{self, Found};
 use crate::format::change;
-use crate::format::record::{CommittedRecord, DamageRecord, HeadRecord, IntentRecord};
+use crate::format::record::DamageRecord;
 use crate::format::wire::{ChangeAnswer, Response, SubmitAnswer, VerdictWord};
-use crate::model::change::{Rank, SignedChange};
-use crate::model::directory::DirectoryConfig;
-use crate::model::fingerprint::FileIdentity;
+use crate::model::change::SignedChange;
 use crate::model::ids::{ChangeId, ImageId};
 use crate::model::limits;
 use crate::model::peer::ConnectionId;
-use crate::model::reuse::{Damage, Sibling};
+use crate::model::reuse::Damage;
 use crate::model::time::{Now, Stamp};
 use crate::model::verdict::{Refusal, Verdict};
 use crate::model::vpath::VPath;
@@ -61,224 +54,6 @@ pub(super) struct Registration {
     new: bool,
 }
 
-/// What should be at one path, and what is.
-#[derive(Debug)]
-struct Head {
-    record: HeadRecord,
-    id: ChangeId,
-    /// Writes of this head that are not yet answered.
-    writes: usize,
-    /// The head in whose place it came, until its first write is answered: it holds on if that fails.
-    displaced: Option<Box<HeadRecord>>,
-}
-
-/// All paths.
-#[derive(Debug, Default)]
-pub(super) struct Heads {
-    heads: BTreeMap<VPath, Head>,
-    committed: BTreeMap<VPath, Committed>,
-    /// Where each visible image is.
-    visible: BTreeMap<ImageId, BTreeSet<VPath>>,
-    intents: BTreeMap<VPath, IntentRecord>,
-    /// Being recorded, not yet durable.
-    committing: BTreeMap<VPath, Committed>,
-    recent: Recent,
-    /// Where visible directories came from, of those that were made visible since the start.
-    origins: BTreeMap<VPath, (ChangeId, Found)>,
-    /// What is wrong with visible directories.
-    damaged: BTreeMap<VPath, DamageRecord>,
-}
-
-/// What this node made visible at a path.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Committed {
-    pub(super) change: ChangeId,
-    pub(super) image: ImageId,
-    pub(super) root: FileIdentity,
-    pub(super) bytes_reused: u64,
-    pub(super) bytes_fetched: u64,
-}
-
-impl From<CommittedRecord> for Committed {
-    fn from(record: CommittedRecord) -> Self {
-        let CommittedRecord { change, image, root, bytes_reused, bytes_fetched, .. } = record;
-        Self { change, image, root, bytes_reused, bytes_fetched }
-    }
-}
-
-impl Heads {
-    pub(super) fn new(snapshot: Snapshot) -> Self {
-        let head = |(path, record): (VPath, HeadRecord)| {
-            let id = change::id(&record.change.change);
-            (path, Head { record, id, writes: 0, displaced: None })
-        };
-        let mut heads = Self {
-            heads: snapshot.heads.into_iter().map(head).collect(),
-            intents: snapshot.intents,
-            ..Self::default()
-        };
-        let mut committed: Vec<_> = snapshot.committed.into_iter().collect();
-        committed.sort_by_key(|(path, _)| heads.heads.get(path).map(|head| head.record.change.change.stamp));
-        for (path, record) in committed {
-            heads.show(path, record.into());
-        }
-        heads.damaged = snapshot.damaged;
-        heads
-    }
-
-    pub(super) fn paths(&self) -> Vec<VPath> {
-        self.heads.keys().cloned().collect()
-    }
-
-    pub(super) fn change(&self, path: &VPath) -> Option<(ChangeId, &SignedChange)> {
-        self.heads.get(path).map(|head| (head.id, &head.record.change))
-    }
-
-    /// The visible image, if this node committed it.
-    pub(super) fn committed_at(&self, path: &VPath) -> Option<Committed> {
-        self.committed.get(path).copied()
-    }
-
-    /// Some path where the image is visible.
-    pub(super) fn path_of(&self, image: ImageId) -> Option<&VPath> {
-        self.visible.get(&image)?.first()
-    }
-
-    /// Whether the image is visible at the path.
-    pub(super) fn shows(&self, path: &VPath, image: ImageId) -> bool {
-        self.committed.get(path).is_some_and(|committed| committed.image == image)
-    }
-
-    fn show(&mut self, path: VPath, committed: Committed) {
-        self.recent.committed(&path);
-        self.damaged.remove(&path);
-        if let Some(old) = self.committed.insert(path.clone(), committed)
-            && let Some(paths) = self.visible.get_mut(&old.image)
-        {
-            paths.remove(&path);
-            if paths.is_empty() {
-                self.visible.remove(&old.image);
-            }
-        }
-        self.visible.entry(committed.image).or_default().insert(path);
-    }
-
-    /// Whether the head's image is visible.
-    pub(super) fn is_committed(&self, path: &VPath) -> bool {
-        let wanted = self.heads.get(path).and_then(|head| head.record.change.change.image);
-        wanted.is_some() && self.committed.get(path).map(|committed| committed.image) == wanted
-    }
-
-    /// What `access` wants to know of a path.
-    pub(super) fn access_head(&self, path: &VPath) -> Option<access::Head<'_>> {
-        let committed = self.is_committed(path);
-        self.heads.get(path).map(|head| access::Head { change: &head.record.change, id: head.id, committed })
-    }
-
-    pub(super) fn order(&mut self, path: &VPath, directory: Arc<DirectoryConfig>) -> Option<deploy::Order> {
-        let head = self.heads.get(path)?;
-        let image = head.record.change.change.image?;
-        let committed = self.committed.get(path).map(|committed| (committed.image, committed.root));
-        let change = head.id;
-        let needed = committed.is_none_or(|(standing, _)| standing != image);
-        let siblings = if needed { self.recent.siblings(path, self) } else { Arc::default() };
-        let intent = self.intents.remove(path);
-        Some(deploy::Order { path: path.clone(), directory, change, image, committed, intent, siblings })
-    }
-
-    /// Notes that something is wrong with a visible directory; `None` if that is known, or isn't about what is there now.
-    fn damage(&mut self, damage: Damage) -> Option<(VPath, DamageRecord)> {
-        let Damage { path, root, file, what } = damage;
-        // Device numbers may have changed at a reboot.
-        let stands = self.committed.get(&path).is_some_and(|committed| committed.root.ino == root.ino);
-        if !stands || self.damaged.contains_key(&path) {
-            return None;
-        }
-        let record = DamageRecord { root, file, what };
-        self.damaged.insert(path.clone(), record.clone());
-        Some((path, record))
-    }
-
-    /// The deployment which ends now took its content from there.
-    pub(super) fn came_from(&mut self, path: &VPath, found: Found) {
-        if let Some(committing) = self.committing.get(path) {
-            self.origins.insert(path.clone(), (committing.change, found));
-        }
-    }
-
-    /// Where the visible directory came from.
-    pub(super) fn origin(&self, path: &VPath) -> Option<&Found> {
-        let (change, found) = self.origins.get(path)?;
-        self.committed.get(path).filter(|committed| committed.change == *change).map(|_| found)
-    }
-
-    /// What is wrong with the visible directory.
-    pub(super) fn damage_of(&self, path: &VPath) -> Option<&DamageRecord> {
-        self.damaged.get(path)
-    }
-
-    /// The head at a path can't be deployed: the one which was visible last, or came before it, holds again; or none. Says
-    /// whether there was one.
-    fn take_back(&mut self, path: &VPath) -> bool {
-        let Some(Head { record, writes, .. }) = self.heads.remove(path) else { return false };
-        self.put_back(path, record.before, writes)
-    }
-
-    /// The head at a path couldn't be written down: the one in whose place it came holds on.
-    fn take_back_unwritten(&mut self, path: &VPath) -> bool {
-        let Some(Head { displaced, writes, .. }) = self.heads.remove(path) else { return false };
-        self.put_back(path, displaced, writes)
-    }
-
-    fn put_back(&mut self, path: &VPath, record: Option<Box<HeadRecord>>, writes: usize) -> bool {
-        let Some(record) = record else { return false };
-        let id = change::id(&record.change.change);
-        self.heads.insert(path.clone(), Head { record: *record, id, writes, displaced: None });
-        true
-    }
-
-    /// A new head comes in the place of another.
-    fn displace(&mut self, path: &VPath, change: SignedChange, admitted: Stamp) {
-        let id = change::id(&change.change);
-        let committed = self.is_committed(path);
-        let old = self.heads.remove(path);
-        let writes = old.as_ref().map_or(0, |old| old.writes);
-        let displaced = old.map(|old| Box::new(old.record));
-        // Of several that didn't get to be visible, only the last is of interest.
-        let before = displaced.as_ref().map(|old| match &old.before {
-            Some(visible) if !committed => visible.clone(),
-            _ => Box::new(HeadRecord { before: None, ..(**old).clone() }),
-        });
-        let record = HeadRecord { change, admitted, before };
-        self.heads.insert(path.clone(), Head { record, id, writes, displaced });
-    }
-
-    pub(super) fn committing(&mut self, path: &VPath, record: CommittedRecord) {
-        self.committing.insert(path.clone(), record.into());
-    }
-
-    /// A deployment is recorded (or was found to be).
-    pub(super) fn committed(&mut self, path: &VPath, change: ChangeId) {
-        if let Some(committed) = self.committing.remove(path) {
-            self.show(path.clone(), committed);
-        }
-        if let Some(head) = self.heads.get_mut(path).filter(|head| head.id == change) {
-            head.record.before = None;
-        }
-    }
-}
-
-impl Usable for Heads {
-    fn sibling(&self, path: &VPath) -> Option<Sibling> {
-        let Committed { image, root, .. } = *self.committed.get(path).filter(|_| !self.damaged.contains_key(path))?;
-        Some(Sibling { path: path.clone(), image, root })
-    }
-
-    fn neighbours(&self, path: &VPath) -> Vec<&VPath> {
-        siblings::neighbours(&self.committed, path)
-    }
-}
-
 impl Node {
     /// Something is wrong with a visible directory: it is told of, and not used any more.
     pub(super) fn damaged(&mut self, damage: Damage, outbox: &mut Outbox<Effect>) {
@@ -293,7 +68,8 @@ impl Node {
     /// Decides about a change and answers when what follows from it is durable.
     pub(super) fn submit(&mut self, now: Now, client: Submission, signed: &SignedChange, outbox: &mut Outbox<Effect>) {
         let path = signed.change.path.clone();
-        let head = self.heads.access_head(&path);
+        let gone = self.gone(&path).is_some();
+        let head = self.heads.access_head(&path, gone);
         let mut decision = access::decide(signed, &self.config, self.cluster_name.as_deref(), head, now.stamp);
         if decision.verdict == Verdict::Accept && self.deploys.len() >= limits::DEPLOYS_MAX {
             decision.verdict = Verdict::Refused(Refusal::Overloaded);
@@ -319,8 +95,8 @@ impl Node {
     }
 
     fn follow_head(&mut self, now: Now, client: ConnectionId, path: &VPath, outbox: &mut Outbox<Effect>) {
-        let Some((id, signed)) = self.heads.change(path) else { return };
-        let rank = Rank { stamp: signed.change.stamp, id };
+        let Some((_, signed)) = self.heads.change(path) else { return };
+        let rank = access::rank(&signed.change);
         if let Some(image) = signed.change.image {
             self.follow(now, client, path, (rank, image), outbox);
         }
@@ -390,6 +166,8 @@ impl Node {
                 self.head_changed(now, &path, outbox);
                 self.order(now, &path, outbox);
                 self.spread(now, &path, outbox);
+                self.keeping_changed(now, &path, outbox);
+                self.tell_gone(now, &path, outbox);
             }
             Err(text) => {
                 if new && head.id == id {

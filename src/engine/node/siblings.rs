@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 
-use super::register::Committed;
+use super::heads::Committed;
 use crate::model::limits;
 use crate::model::reuse::Sibling;
 use crate::model::vpath::VPath;
@@ -23,6 +23,12 @@ impl Recent {
         recent.push_front(path.clone());
         // One of them may be the path that is asked for.
         recent.truncate(limits::SIBLINGS_MAX + 1);
+    }
+
+    pub(super) fn removed(&mut self, path: &VPath) {
+        if let Some(recent) = self.0.get_mut(path.key()) {
+            recent.retain(|other| other != path);
+        }
     }
 
     /// The directory at the path itself first.

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use super::keeping::Gone;
 use super::{Node, cluster};
 use crate::engine::deploy::{self, Found};
 use crate::engine::gossip::Dropped;
+use crate::engine::retention;
 use crate::model::ids::{ChangeId, ImageId};
 use crate::model::peer::{Host, NodeId, NodeInfo};
 use crate::model::time::Stamp;
@@ -27,6 +29,8 @@ pub struct NodeStatus {
     pub directories_left_out: usize,
     /// Datagrams that weren't taken, by reason.
     pub datagrams_dropped: Dropped,
+    /// How each config stands that cleans.
+    pub retention: Vec<(String, retention::Status)>,
 }
 
 /// A node as this one knows it.
@@ -53,7 +57,7 @@ pub struct PathStatus {
     pub stamp: Stamp,
     /// What this node made visible there.
     pub visible: Option<ImageId>,
-    /// `done`, `not configured`, `conflict` (another image stays visible), or the step of the deployment.
+    /// `done`, `cleaned`, `not kept` (the rules of retention would remove it), `not configured`, `conflict` (another image stays visible), or the step of the deployment.
     pub state: &'static str,
     /// What it waits for.
     pub waiting: Option<String>,
@@ -71,17 +75,27 @@ pub struct PathStatus {
     pub found: Found,
 }
 
+impl PathStatus {
+    /// All is as it should be: the image is visible, or the rules of retention don't keep it.
+    pub fn is_settled(&self) -> bool {
+        matches!(self.state, "done" | "cleaned" | "not kept")
+    }
+}
+
 impl Node {
     /// Everything at this moment, paths in order.
     pub fn status(&self) -> NodeStatus {
+        let gone = self.all_gone();
+        let retention = self.retentions.status().map(|(name, status)| (name.to_owned(), status.clone()));
         NodeStatus {
             host: self.host.clone(),
             connections: self.connections.len(),
             directories: self.config.directories.keys().map(ToString::to_string).collect(),
-            paths: self.heads.paths().iter().filter_map(|path| self.path_status(path)).collect(),
+            paths: self.heads.paths().iter().filter_map(|path| self.path_status(path, gone.get(path))).collect(),
             members: self.members(),
             directories_left_out: self.cluster.gossip.directories_left_out(),
             datagrams_dropped: self.cluster.gossip.dropped(),
+            retention: retention.collect(),
         }
     }
 
@@ -101,7 +115,7 @@ impl Node {
         std::iter::once(me).chain(others).collect()
     }
 
-    fn path_status(&self, path: &VPath) -> Option<PathStatus> {
+    fn path_status(&self, path: &VPath, gone: Option<&Gone>) -> Option<PathStatus> {
         let (change, signed) = self.heads.change(path)?;
         let deploy = self.deploys.status(path);
         let visible = self.heads.committed_at(path).map(|committed| committed.image);
@@ -113,6 +127,7 @@ impl Node {
         };
         let idle = match self.config.serves(path) {
             _ if self.heads.is_committed(path) => "done",
+            _ if let Some(gone) = gone => gone.state(),
             Some(_) if self.conflict(path).is_some() => "conflict",
             Some(_) | None => "not configured",
         };

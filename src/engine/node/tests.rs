@@ -11,7 +11,7 @@ use crate::format::ssh::SecretKey;
 use crate::format::wire::{Message, Notice, Notification, Request, Response, VerdictWord};
 use crate::model::change::{Change, SignedChange, Verb};
 use crate::model::directory::DirectoryConfig;
-use crate::model::disk_task::{Sealed, Target};
+use crate::model::disk_task::{DiskResult, Sealed, Target};
 use crate::model::fingerprint::FileIdentity;
 use crate::model::hash_kind::HashKind;
 use crate::model::ids::MachineId;
@@ -261,6 +261,7 @@ fn snapshot(rows: Vec<Row>) -> Snapshot {
             Row::NoHead { path } => drop(snapshot.heads.remove(&path)),
             Row::Intent { path, record } => drop(snapshot.intents.insert(path, record)),
             Row::Incarnation(_) => {}
+            Row::NotCommitted { path } => drop(snapshot.committed.remove(&path)),
             Row::Damaged { path, record } => _ = snapshot.damaged.insert(path, record),
             Row::Committed { path, record, .. } => {
                 snapshot.intents.remove(&path);

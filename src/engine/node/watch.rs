@@ -106,6 +106,7 @@ impl Node {
         self.watch.news = true;
         self.stand(now, path, outbox);
         self.occupied(now, path, outbox);
+        self.tell_gone(now, path, outbox);
     }
 
     /// What stands in the way at the path goes only when a person moves it: who waits is told that this is the end for now.
@@ -227,8 +228,8 @@ impl Node {
         if let Some((_, reason)) = self.watch.refused.get(path).filter(|(change, _)| *change == rank.id) {
             return Some(Standing::ended("refused", Some(reason.clone()), (0, 0)));
         }
-        let (id, head) = head?;
-        let lost = access::wins(directory, Rank { stamp: head.change.stamp, id }, rank);
+        let (_, head) = head?;
+        let lost = access::wins(directory, access::rank(&head.change), rank);
         lost.then(|| Standing::ended("superseded", Some(superseded(directory)), (0, 0)))
     }
 
@@ -262,6 +263,9 @@ impl Node {
                 ..Standing::default()
             };
             return Some((change, standing));
+        }
+        if let Some(gone) = self.gone(path) {
+            return Some((change, Standing::ended("cleaned", Some(gone.reason().to_owned()), (0, 0))));
         }
         let committed = self.heads.committed_at(path)?;
         if let Some(standing) = self.conflict(path) {

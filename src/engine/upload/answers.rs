@@ -10,6 +10,7 @@ use crate::format::change;
 use crate::format::wire::{
     Message, Nodes, Notice, Notification, Outcome, Progress, Request, Response, SubmitAnswer, VerdictWord,
 };
+use crate::model::change::{SignedChange, Verb};
 use crate::model::ids::{ChangeId, ImageId};
 use crate::model::limits;
 use crate::model::peer::{ConnectionId, Host};
@@ -130,6 +131,7 @@ impl Uploads {
                 self.set(place, Stage::Kept(kept));
                 outbox.push(Effect::Event(Event::Kept { address, host, path, kept }));
             }
+            VerdictWord::Refused if word == "cleaned" && self.restore(place, outbox) => {}
             VerdictWord::Superseded if self.try_again(now, place, signed, answer.stamp, outbox) => {}
             VerdictWord::Superseded | VerdictWord::Refused => {
                 let refusal = Refused {
@@ -164,6 +166,25 @@ impl Uploads {
             intent.renewals += 1;
             let stamp = Stamp(head.0.saturating_add(1));
             outbox.push(Effect::Event(Event::SignedAgain { path: place.path.clone(), stamp }));
+            self.sign(place.upload, stamp, outbox);
+        }
+        self.set(place, Stage::Unsent);
+        self.submit(place.address, outbox);
+        true
+    }
+
+    /// The image was there and was cleaned: the change is signed once more, so that it says that it brings it back.
+    fn restore(&mut self, place: &Place, outbox: &mut Outbox<Effect>) -> bool {
+        let intent = &mut self.intents[place.upload];
+        if intent.upload.verb != Verb::Append {
+            return false;
+        }
+        let refused = |signed: &SignedChange| change::id(&signed.change) == place.change;
+        if intent.restores && intent.signed.as_ref().is_some_and(refused) {
+            return false;
+        }
+        if !std::mem::replace(&mut intent.restores, true) {
+            let stamp = intent.stamp;
             self.sign(place.upload, stamp, outbox);
         }
         self.set(place, Stage::Unsent);

@@ -222,13 +222,21 @@ struct Intent {
     changes: BTreeSet<ChangeId>,
     /// How often it was signed again.
     renewals: usize,
+    /// A node has cleaned the image, and the directory is append-only: the change says that it brings it back.
+    restores: bool,
 }
 
 impl Uploads {
     /// A cluster reachable by `names`, to which each upload shall go.
     pub fn new(names: Vec<String>, uploads: Vec<Upload>, rules: Rules, seed: u64) -> Self {
-        let intent =
-            |upload| Intent { upload, stamp: Stamp::default(), signed: None, changes: BTreeSet::new(), renewals: 0 };
+        let intent = |upload| Intent {
+            upload,
+            stamp: Stamp::default(),
+            signed: None,
+            changes: BTreeSet::new(),
+            renewals: 0,
+            restores: false,
+        };
         Self {
             names,
             followed: uploads.iter().map(|_| Followed::default()).collect(),
@@ -276,6 +284,7 @@ impl Uploads {
         let intent = &mut self.intents[upload];
         (intent.stamp, intent.signed) = (stamp, None);
         let Upload { path, image, verb, old_image, .. } = intent.upload.clone();
+        let old_image = if intent.restores { Some(image) } else { old_image };
         let cluster = self.rules.cluster.clone();
         let change = Change { cluster, verb, path, image: Some(image), old_image, stamp };
         outbox.push(Effect::Sign { upload, change });
@@ -285,7 +294,7 @@ impl Uploads {
         let Some(intent) = self.intents.get_mut(upload) else { return };
         match result {
             // One for an earlier time is followed by another one.
-            Ok(signed) if signed.change.stamp == intent.stamp => {
+            Ok(signed) if signed.change.stamp == intent.stamp && signed.change.restores() == intent.restores => {
                 intent.changes.insert(change::id(&signed.change));
                 intent.signed = Some(signed);
                 for address in self.peers.keys().copied().collect::<Vec<_>>() {
@@ -356,6 +365,7 @@ impl Engine for Uploads {
         if self.finished {
             return;
         }
+        self.follow_redirects(now, outbox);
         self.share_out(outbox);
         self.look_at_safety(outbox);
         if !on_the_way || self.is_anything_not_served() {

@@ -260,7 +260,7 @@ impl Uploads {
     }
 
     /// 003-05: goes on until enough nodes carry each directory.
-    fn follow_redirects(&mut self, now: Now, outbox: &mut Outbox<Effect>) {
+    pub(super) fn follow_redirects(&mut self, now: Now, outbox: &mut Outbox<Effect>) {
         while !self.redirects.is_empty() {
             let carriers = |upload: usize| {
                 self.peers.values().filter(|peer| peer.stages[upload] != Stage::NotHere && !peer.is_down()).count()

@@ -15,7 +15,7 @@ fn head() -> HeadRecord {
     };
     let signature = |n, scheme, key| Signature { scheme, key, bytes: SignatureBytes([n; 64]) };
     let signatures = vec![signature(1, Scheme::V2, Some(PublicKey([9; 32]))), signature(2, Scheme::Legacy, None)];
-    HeadRecord { change: SignedChange::new(change, signatures), admitted: Stamp(17), before: None }
+    HeadRecord { change: SignedChange::new(change, signatures), admitted: Stamp(17), before: None, cleaned: false }
 }
 
 fn committed(fingerprints: Vec<Fingerprint>) -> CommittedRecord {
@@ -47,9 +47,14 @@ fn round_trips() {
         ),
         admitted: Stamp(0),
         before: None,
+        cleaned: false,
     };
     assert_eq!(HeadRecord::decode(&delete.encode()), Ok(delete.clone()));
     let after = HeadRecord { before: Some(Box::new(head())), ..delete };
+    assert_eq!(HeadRecord::decode(&after.encode()), Ok(after));
+    let cleaned = HeadRecord { cleaned: true, ..head() };
+    assert_eq!(HeadRecord::decode(&cleaned.encode()), Ok(cleaned.clone()));
+    let after = HeadRecord { before: Some(Box::new(cleaned)), ..head() };
     assert_eq!(HeadRecord::decode(&after.encode()), Ok(after));
     let empty = committed(Vec::new());
     assert_eq!(CommittedRecord::decode(&empty.encode()), Ok(empty));
@@ -62,8 +67,8 @@ fn damage_is_refused() {
         let mut longer = row.clone();
         longer.push(0);
         let mut newer = row.clone();
-        newer[0] = 3;
-        for (bytes, error) in [(&longer[..], "more bytes"), (&newer, "version 3"), (&[], "empty")] {
+        newer[0] = 9;
+        for (bytes, error) in [(&longer[..], "more bytes"), (&newer, "version 9"), (&[], "empty")] {
             let texts = [
                 HeadRecord::decode(bytes).map(|_| ()),
                 IntentRecord::decode(bytes).map(|_| ()),

@@ -219,7 +219,7 @@ fn members(daemon: &Daemon) -> Vec<serde_json::Value> {
 }
 
 /// Waits until each knows so many live nodes, itself included.
-fn wait_for_members(daemons: &[&Daemon], alive: usize) {
+pub(super) fn wait_for_members(daemons: &[&Daemon], alive: usize) {
     let is_alive = |member: &&serde_json::Value| member["state"] == "alive";
     for daemon in daemons {
         while members(daemon).iter().filter(is_alive).count() != alive {

@@ -1,6 +1,7 @@
 //! The main job from outside: `ciruela sync` and three daemons, and each way in which it can end.
 
 mod interrupted;
+mod retention;
 mod reuse;
 mod sources;
 mod states;

@@ -141,5 +141,5 @@ impl Node {
 
 fn head<'a>(heads: &'a BTreeMap<VPath, SignedChange>, signed: &SignedChange) -> Option<Head<'a>> {
     let change = heads.get(&signed.change.path)?;
-    Some(Head { change, id: change::id(&change.change), committed: true })
+    Some(Head { change, id: change::id(&change.change), committed: true, gone: false })
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ciruela::driver::db::{self, Db, Write};
+use ciruela::driver::disk::survey::survey;
 use ciruela::driver::disk::task::perform;
 use ciruela::driver::index_store::IndexStore;
 use ciruela::driver::library::{DbLibrary, committed};
@@ -145,7 +146,15 @@ impl Machine {
                 let rows: Vec<Write> = rows.into_iter().flat_map(|row| writes(row, &images)).collect();
                 Input::Written { job, result: running.db.write(&rows).map_err(|error| error.to_string()) }
             }
+            Effect::Survey { job, directory } => Input::Surveyed { job, result: survey(&self.fs, &directory) },
             Effect::LoadIndex { image } => Input::IndexLoaded { image, index: images(image) },
+            Effect::ListIndexes => Input::IndexesListed { images: running.indexes.list().unwrap_or_default() },
+            Effect::RemoveIndexes { images } => {
+                for image in images {
+                    let _ = running.indexes.remove(image);
+                }
+                Input::IndexesRemoved
+            }
             Effect::CheckIndex { image, data } => {
                 let result = match index::parse_for(image, &data) {
                     Err(error) => Err(IndexProblem::Lie(error.to_string())),
@@ -173,6 +182,7 @@ fn writes(row: Row, images: &dyn Fn(ImageId) -> Option<Arc<Image>>) -> Vec<Write
         Row::Intent { path, record } => vec![Write::PutIntent(path, record)],
         Row::Incarnation(number) => vec![Write::PutIncarnation(number)],
         Row::Damaged { path, record } => vec![Write::PutDamage(path, record)],
+        Row::NotCommitted { path } => vec![Write::DeleteCommitted(path)],
         Row::Committed { path, directory, record } => committed(&directory, path, record, images),
     }
 }

@@ -5,6 +5,7 @@ mod checks;
 mod client;
 mod machine;
 pub(crate) mod network;
+mod retention;
 mod scenarios;
 mod serve;
 mod spread;

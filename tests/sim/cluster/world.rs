@@ -319,7 +319,10 @@ impl World {
                     self.after(self.round_trip(), Happening::Dial { machine, boot, to: address });
                 }
                 effect @ (Effect::Disk { .. }
+                | Effect::Survey { .. }
                 | Effect::Write { .. }
+                | Effect::ListIndexes
+                | Effect::RemoveIndexes { .. }
                 | Effect::LoadIndex { .. }
                 | Effect::CheckIndex { .. }
                 | Effect::Serve { .. }) => {

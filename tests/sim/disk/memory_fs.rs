@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ciruela::driver::disk::fs::{Access, DirEntry, FileSystem, Kind, Space, Stat};
@@ -109,6 +109,22 @@ impl FileSystem for MemoryFs {
         let ino = tree.find(ROOT, base)?;
         tree.names(ino)?;
         Ok(ino)
+    }
+
+    /// Of a path without links.
+    fn canonical(&self, path: &Path) -> io::Result<PathBuf> {
+        self.power.check()?;
+        self.tree().find(ROOT, path).map(|_| path.to_owned())
+    }
+
+    fn read_small_file(&self, path: &Path, max: usize) -> io::Result<Vec<u8>> {
+        self.power.check()?;
+        let tree = self.tree();
+        let ino = tree.find(ROOT, path)?;
+        let Some(Inode { node: Node::File(content), .. }) = tree.inodes.get(&ino) else {
+            return Err(Errno::ISDIR.into());
+        };
+        if content.live.len() > max { Err(Errno::FBIG.into()) } else { Ok(content.live.clone()) }
     }
 
     fn mkdir(&self, root: &u64, path: &Path, mode: u32) -> io::Result<()> {
