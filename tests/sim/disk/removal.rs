@@ -160,9 +160,9 @@ fn a_crash_before_each_operation() {
                     machine.remove(&sample, keep).unwrap_or_else(|error| panic!("{case}: {error}"));
                     assert_eq!(machine.check_end(&sample, &case), keep && there, "{case}");
                     if there {
-                        whole += 1
+                        whole += 1;
                     } else {
-                        gone += 1
+                        gone += 1;
                     }
                     // And that is durable, but for garbage, which a start sweeps.
                     machine.restart(Survival::Nothing);
