@@ -34,3 +34,11 @@ pub fn stamp() -> Stamp {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Stamp(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX))
 }
+
+/// Until then; for ever without a deadline.
+pub(super) async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}

@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
 
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -82,12 +81,4 @@ pub(super) async fn close_all<'a>(
         }
     };
     let _ = timeout(limits::CLIENT_GOODBYE_TIMEOUT, goodbyes).await;
-}
-
-/// Until then; for ever without a deadline.
-pub(super) async fn sleep_until(deadline: Option<Instant>) {
-    match deadline {
-        Some(at) => tokio::time::sleep_until(at.into()).await,
-        None => std::future::pending().await,
-    }
 }

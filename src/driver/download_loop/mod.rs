@@ -14,9 +14,9 @@ use tokio::task::JoinSet;
 
 pub use self::content::Content;
 pub use self::draft::{Draft, DraftError};
-use super::clock::Clock;
+use super::clock::{Clock, sleep_until};
 use super::interrupt::Interrupts;
-use super::reach::{self, Resolving, sleep_until};
+use super::reach::{self, Resolving};
 use super::resolve::ResolveOptions;
 use super::ws::{self, ConnectError, Connected, ConnectionHandle, Hub};
 use crate::engine::contract::{Engine, Outbox};

@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use self::answering::Requests;
 pub use self::dialer::Dialer;
 pub use self::hands::{Hands, HandsError};
-use super::clock::Clock;
+use super::clock::{Clock, sleep_until};
 use super::disk::fs::FileSystem;
 use super::udp::{Datagrams, Received};
 use super::ws::{ConnectionHandle, Event, Outgoing, SendError};
@@ -233,12 +233,5 @@ async fn happening(
             Ok(()) => Happening::Connecting,
             Err(reason) => Happening::NotConnected { address, reason },
         },
-    }
-}
-
-async fn sleep_until(deadline: Option<std::time::Instant>) {
-    match deadline {
-        Some(at) => tokio::time::sleep_until(at.into()).await,
-        None => std::future::pending().await,
     }
 }
