@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::{Daemon, source, start, status, wait_for_status};
 use crate::cluster::{cluster, join, wait_for_members};
 use crate::daemon::tree;
+use crate::patience;
 use crate::publisher::{Publisher, addresses, to};
 use crate::trees::plain;
 
@@ -39,13 +40,7 @@ fn retention(daemon: &Daemon) -> Value {
 }
 
 fn wait_for_retention(daemon: &Daemon, wanted: impl Fn(&Value) -> bool) -> Value {
-    loop {
-        let retention = retention(daemon);
-        if wanted(&retention) {
-            return retention;
-        }
-        std::thread::yield_now();
-    }
+    patience::until(|| Some(retention(daemon)).filter(&wanted), || format!("{:#}", retention(daemon)))
 }
 
 fn wait_until_cleaned(daemon: &Daemon, path: &str) {
