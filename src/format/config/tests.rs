@@ -31,6 +31,8 @@ fn minimal() {
             append_only: true,
             upload_keys: vec![],
             legacy_signatures: false,
+            scrub_interval: None,
+            heal: false,
             retention: None,
         }
     );
@@ -116,7 +118,7 @@ fn errors_show_no_control_characters() {
 #[test]
 fn rates() {
     let read = |text: &str| parse_daemon(text).map_err(|errors| errors[0].to_string());
-    let rates = |upload, download| Ok(Rates { upload, download });
+    let rates = |upload, download| Ok(Rates { upload, download, scrub: None });
     assert_eq!(read(""), rates(None, None));
     assert_eq!(read("max-upload-rate: 20 MB\n"), rates(Some(20_000_000), None));
     assert_eq!(read("max-upload-rate: 1_000_000\nmax-download-rate: 500KB/s"), rates(Some(1_000_000), Some(500_000)));
