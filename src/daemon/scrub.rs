@@ -17,9 +17,8 @@ const UNKNOWN: u8 = 3;
 pub(super) fn scrub(db_dir: &Path, path: Option<&str>, json: bool) -> u8 {
     let mut shown = Shown { json, terminal: !json && io::stderr().is_terminal(), worst: CLEAN, ended: false };
     let status = match ask(db_dir, path).and_then(|stream| shown.all(stream)) {
-        Ok(()) => shown.worst,
         // A reader that went away has seen enough.
-        Err(Trouble::Output) => shown.worst,
+        Ok(()) | Err(Trouble::Output) => shown.worst,
         Err(Trouble::Daemon(text)) => {
             shown.complain(&text);
             UNKNOWN
@@ -42,13 +41,16 @@ fn ask(db_dir: &Path, path: Option<&str>) -> Result<UnixStream, Trouble> {
     let socket = socket(db_dir);
     let shown = socket.display();
     let trouble = |error: io::Error| {
-        Trouble::Daemon(match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => format!(
+        let is = |kind| error.kind() == kind;
+        Trouble::Daemon(if is(io::ErrorKind::NotFound) || is(io::ErrorKind::ConnectionRefused) {
+            format!(
                 "no daemon answers at {shown}: is it running, and with this --db-dir? It knows what should be on this \
                  host, so start it, then scrub"
-            ),
-            io::ErrorKind::PermissionDenied => format!("{shown} is for root and the daemon's user: {error}"),
-            _ => format!("can't reach the daemon at {shown}: {error}"),
+            )
+        } else if is(io::ErrorKind::PermissionDenied) {
+            format!("{shown} is for root and the daemon's user: {error}")
+        } else {
+            format!("can't reach the daemon at {shown}: {error}")
         })
     };
     let mut stream = UnixStream::connect(&socket).map_err(trouble)?;

@@ -265,8 +265,7 @@ fn log(note: &Note) {
         Note::Damaged { path, file, what } => {
             tracing::warn!(%path, %file, "the directory is damaged: {file} {what}; nothing of it is used for others");
         }
-        Note::Flaw { path, file, what, extra: false } => tracing::warn!(%path, %file, "damaged: {file} {what}"),
-        Note::Flaw { path, file, what, extra: true } => tracing::warn!(%path, %file, "extra: {file} {what}"),
+        Note::Flaw { path, file, what, extra } => tracing::warn!(%path, %file, extra, "found: {file} {what}"),
         Note::Scrubbed { path, verdict: Verdict { damaged: 0, extras: 0, .. }, bytes } => {
             tracing::debug!(%path, bytes, "compared with its image: clean");
         }

@@ -80,13 +80,15 @@ pub fn scrubbed(path: VPath, verdict: Verdict, sound: Option<Sound>) -> Vec<Writ
         let place = place.map(|place| PlaceRecord { tag: tag(change), tree: tree(&place, root) });
         Write::DeleteDamage(path.clone(), place)
     });
-    sound.into_iter().chain([Write::PutScrubbed(path.clone(), verdict)]).collect()
+    let mut writes: Vec<_> = sound.into_iter().collect();
+    writes.push(Write::PutScrubbed(path, verdict));
+    writes
 }
 
 /// Tells what a change brought from what was or will be at the same path.
 fn tag(change: ChangeId) -> u64 {
-    let [a, b, c, d, e, f, g, h, ..] = *change.as_bytes();
-    u64::from_le_bytes([a, b, c, d, e, f, g, h])
+    let (first, _) = change.as_bytes().as_chunks::<8>();
+    first.first().map_or(0, |first| u64::from_le_bytes(*first))
 }
 
 fn tree(place: &Place, root: FileIdentity) -> TreePlace {

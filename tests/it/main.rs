@@ -13,6 +13,7 @@ mod kills;
 mod peer;
 mod publisher;
 mod remote;
+mod scrub;
 mod server;
 mod status;
 mod sync;

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustix::io::Errno;
 
@@ -283,7 +283,7 @@ impl<'a, F: FileSystem> Step<'a, F> {
         Ok((!done).then_some(blocks))
     }
 
-    fn stat_of(&self, opened: &F::File, path: &PathBuf) -> Result<Stat, Failure> {
+    fn stat_of(&self, opened: &F::File, path: &Path) -> Result<Stat, Failure> {
         self.fs.file_stat(opened).map_err(|e| error::at(self.place, "look at", path, &e))
     }
 
@@ -333,3 +333,6 @@ fn article(kind: Kind) -> &'static str {
 fn kinds(found: Kind, expected: Kind) -> String {
     format!("is {}, not {}", article(found), article(expected))
 }
+
+#[cfg(test)]
+mod tests;

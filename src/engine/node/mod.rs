@@ -223,9 +223,7 @@ impl Node {
                 deploy::Effect::PutCommitted { path, directory, committed: record } => {
                     let job = self.job(Purpose::Deploy(path.clone()));
                     self.heads.committing(&path, record.clone());
-                    // All of it was just verified.
-                    let verdict = Verdict { at: now.stamp, damaged: 0, extras: 0 };
-                    let scrubbed = Row::Scrubbed { path: path.clone(), verdict, sound: None };
+                    let scrubbed = scrubbing::deployed(now, &path);
                     let rows = vec![Row::Committed { path, directory, record }, scrubbed];
                     outbox.push(Effect::Write { job, rows });
                 }
@@ -244,15 +242,8 @@ impl Node {
                     let reason = conflict(standing);
                     self.given_up(now, &path, (change, image), ("conflict", reason), outbox);
                 }
-                deploy::Effect::Cancelled { path, change, image } if self.is_served(&path) => {
-                    // It was to be healed, which isn't needed any more, or not here.
-                    let (result, reason) = ("already", None);
-                    let ending = Ending { change, image, result, reason, bytes_reused: 0, bytes_fetched: 0 };
-                    self.done(now, &path, ending, outbox);
-                }
                 deploy::Effect::Cancelled { path, change, image } => {
-                    let why = self.why_cancelled(&path);
-                    self.given_up(now, &path, (change, image), why, outbox);
+                    self.cancelled(now, &path, (change, image), outbox);
                 }
                 deploy::Effect::Failed { path, change, image, reason } => {
                     self.catch_up(now, catch_up::Input::Withdrawn { change, reason: reason.clone() }, outbox);
@@ -489,9 +480,7 @@ impl Engine for Node {
         let mut inner = Outbox::new();
         self.retentions.handle_timeout(now, &mut inner);
         self.retained(now, inner, outbox);
-        let mut inner = Outbox::new();
-        self.scrubs.handle_timeout(now, &mut inner);
-        self.scrubbed(now, inner, outbox);
+        self.scrubs_timeout(now, outbox);
         self.index_sweep_timeout(now, outbox);
         self.serve_waiting(now, outbox);
         self.cluster_timeout(now, outbox);

@@ -1,5 +1,6 @@
 //! What scrubs mean for heads: which directories are damaged, which are right again, which are deployed once more.
 
+use super::watch::Ending;
 use super::{Effect, Node, Note, Purpose, Row};
 use crate::engine::contract::{Engine, Outbox};
 use crate::engine::deploy;
@@ -7,11 +8,22 @@ use crate::engine::scrub::{self, Tree};
 use crate::model::disk_task::DiskResult;
 use crate::model::failure::Failure;
 use crate::model::fingerprint::FileIdentity;
+use crate::model::ids::{ChangeId, ImageId};
 use crate::model::limits;
 use crate::model::reuse::Damage;
 use crate::model::scrub::{Finding, Ticket, Verdict};
 use crate::model::time::Now;
 use crate::model::vpath::VPath;
+
+/// How a directory is that was deployed now: all of it was verified.
+const fn whole(now: Now) -> Verdict {
+    Verdict { at: now.stamp, damaged: 0, extras: 0 }
+}
+
+/// The row that says so.
+pub(super) fn deployed(now: Now, path: &VPath) -> Row {
+    Row::Scrubbed { path: path.clone(), verdict: whole(now), sound: None }
+}
 
 impl Node {
     /// Everything that is visible is known to `scrub` from now on.
@@ -36,9 +48,29 @@ impl Node {
         self.scrub(now, scrub::Input::Configured { directories, rate }, outbox);
     }
 
-    /// Whether what the head says is visible at a path which is configured.
-    pub(super) fn is_served(&self, path: &VPath) -> bool {
-        self.config.serves(path).is_some() && self.heads.is_committed(path)
+    /// A deployment was taken back before its end.
+    pub(super) fn cancelled(
+        &mut self,
+        now: Now,
+        path: &VPath,
+        (change, image): (ChangeId, ImageId),
+        outbox: &mut Outbox<Effect>,
+    ) {
+        if self.config.serves(path).is_some() && self.heads.is_committed(path) {
+            // It was to heal what is visible.
+            let (result, reason) = ("already", None);
+            let ending = Ending { change, image, result, reason, bytes_reused: 0, bytes_fetched: 0 };
+            self.done(now, path, ending, outbox);
+        } else {
+            let why = self.why_cancelled(path);
+            self.given_up(now, path, (change, image), why, outbox);
+        }
+    }
+
+    pub(super) fn scrubs_timeout(&mut self, now: Now, outbox: &mut Outbox<Effect>) {
+        let mut inner = Outbox::new();
+        self.scrubs.handle_timeout(now, &mut inner);
+        self.scrubbed(now, inner, outbox);
     }
 
     /// What is visible at a path may have changed, or not be visible any more; `deployed`: all of it has just been verified.
@@ -47,7 +79,7 @@ impl Node {
         let input = match self.heads.committed_at(&path) {
             Some(committed) => {
                 let known = self.scrubs.tree(&path).filter(|tree| tree.root == committed.root);
-                let fresh = deployed.then_some(Verdict { at: now.stamp, damaged: 0, extras: 0 });
+                let fresh = deployed.then(|| whole(now));
                 let verdict = fresh.or_else(|| known?.verdict);
                 let tree = Tree { image: committed.image, root: committed.root, verdict };
                 scrub::Input::Visible { path, tree }
@@ -119,7 +151,7 @@ impl Node {
                     self.verdict(now, path, root, (verdict, sound), outbox);
                 }
                 scrub::Effect::Failed { path, failure } => {
-                    outbox.push(Effect::Note(Note::NotScrubbed { path, failure }))
+                    outbox.push(Effect::Note(Note::NotScrubbed { path, failure }));
                 }
                 scrub::Effect::Released { path } => self.heal(now, &path, outbox),
                 scrub::Effect::Tell { ticket, news } => outbox.push(Effect::Tell { ticket, news }),

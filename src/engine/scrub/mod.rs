@@ -150,9 +150,9 @@ impl Scrubs {
         self.schedule(path, Some(Stamp(now.stamp.0.saturating_add(pause))));
     }
 
-    fn visible(&mut self, path: VPath, tree: Tree) {
+    fn visible(&mut self, path: &VPath, tree: Tree) {
         self.trees.insert(path.clone(), tree);
-        self.schedule(&path, None);
+        self.schedule(path, None);
     }
 
     fn gone(&mut self, path: &VPath) {
@@ -365,7 +365,7 @@ impl Engine for Scrubs {
     fn handle(&mut self, now: Now, input: Input, outbox: &mut Outbox<Effect>) {
         match input {
             Input::Configured { directories, rate } => self.configured(directories, rate),
-            Input::Visible { path, tree } => self.visible(path, tree),
+            Input::Visible { path, tree } => self.visible(&path, tree),
             Input::Gone { path } => self.gone(&path),
             Input::Doubted { path } => self.doubted(&path),
             Input::Command { ticket, path } => self.command(ticket, path.as_ref(), outbox),

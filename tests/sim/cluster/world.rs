@@ -325,6 +325,7 @@ impl World {
                 | Effect::RemoveIndexes { .. }
                 | Effect::LoadIndex { .. }
                 | Effect::CheckIndex { .. }
+                | Effect::Tell { .. }
                 | Effect::Serve { .. }) => {
                     let delay = Duration::from_micros(self.random.below(3_000));
                     // The database answers in the order of its questions, as one thread does.

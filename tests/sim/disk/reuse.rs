@@ -76,6 +76,7 @@ impl Machine {
             path: Clone::clone(path),
             image: row.image,
             root: row.root,
+            damaged: false,
         };
         let known: Vec<_> = snapshot.committed.iter().map(sibling).collect();
         let trees = siblings(&directory, &known);

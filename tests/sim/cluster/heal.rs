@@ -1,0 +1,124 @@
+//! Somebody changes files of committed directories: each machine finds it by itself and gets what is wrong from the others.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ciruela::driver::disk::fs::FileSystem as _;
+use ciruela::model::change::Verb;
+use ciruela::model::directory::NodeConfig;
+use ciruela::model::peer::ClusterKey;
+
+use super::client::Client;
+use super::machine::{BASE, Machine};
+use super::network::Conditions;
+use super::scenarios::{PATH, node_config, secret, seeds, upload};
+use super::world::{World, status};
+use crate::disk::memory_fs::Abilities;
+use crate::disk::power::Random;
+use crate::disk::trees::{Item, Sample, read_tree, vpath};
+
+const LIMIT: Duration = Duration::from_hours(2);
+
+fn config(append_only: bool) -> Arc<NodeConfig> {
+    let mut config = NodeConfig::clone(&node_config(append_only));
+    for directory in config.directories.values_mut() {
+        let directory = Arc::make_mut(directory);
+        directory.scrub_interval = Some(Duration::from_mins(30));
+        directory.heal = true;
+    }
+    Arc::new(config)
+}
+
+/// So many machines on which the sample is visible.
+fn deployed(seed: u64, machines: u8, sample: &Sample) -> World {
+    let mut random = Random::new(seed ^ 0x5c0b);
+    let conditions = Conditions { loss_permille: 0, breaks_permille: 0, ..Conditions::of_seed(&mut random) };
+    let machine = |number| {
+        let abilities = Abilities::renames(!seed.is_multiple_of(3));
+        let mut machine = Machine::new(number, config(seed.is_multiple_of(2)), abilities);
+        machine.key = Some(ClusterKey([9; 32]));
+        machine
+    };
+    let client = Client::new(sample.clone(), secret(), upload(Verb::Append), seed);
+    let mut world = World::new(seed, conditions, (1..=machines).map(machine).collect(), vec![client], vpath(PATH));
+    world.cluster = true;
+    let alive = |machine: &Machine| status(machine).is_some_and(|status| status.members.len() == usize::from(machines));
+    world.run_within(LIMIT, |world| world.machines.iter().all(alive));
+    world.start_client(0, Duration::ZERO);
+    world.run_within(LIMIT, |world| {
+        world.clients[0].summary.is_some() && world.machines.iter().all(|machine| is_whole(machine, sample))
+    });
+    world
+}
+
+fn is_whole(machine: &Machine, sample: &Sample) -> bool {
+    let paths = status(machine).map(|status| status.paths).unwrap_or_default();
+    read_tree(&machine.fs, Path::new(BASE), Path::new("image")) == sample.items
+        && paths.iter().all(|path| path.state == "done" && path.damaged.is_none())
+}
+
+/// Changes something there.
+fn spoil(machine: &Machine, sample: &Sample, random: &mut Random) {
+    let files = sample.items.iter().filter(|(_, item)| matches!(item, Item::File { bytes, .. } if !bytes.is_empty()));
+    let files: Vec<_> = files.map(|(name, _)| Path::new("image").join(name)).collect();
+    let file = &files[usize::try_from(random.below(files.len() as u64)).expect("small")];
+    let root = machine.fs.open_root(Path::new(BASE)).expect("there");
+    match random.below(4) {
+        0 => machine.fs.unlink(&root, file).expect("removed"),
+        1 => {
+            machine.fs.unlink(&root, file).expect("removed");
+            machine.fs.symlink(&root, "a".as_ref(), file).expect("made");
+        }
+        _ => machine.fs.edit(&Path::new(BASE).join(file), b"?"),
+    }
+    machine.fs.syncfs(&root).expect("synced");
+}
+
+fn healed_by_others(seed: u64) {
+    let sample = Sample::new(1);
+    let mut world = deployed(seed, 3, &sample);
+    let mut random = Random::new(seed ^ 0xbad);
+    for _ in 0..3 {
+        // One of them stays whole.
+        for machine in &world.machines[1..] {
+            spoil(machine, &sample, &mut random);
+        }
+        if random.below(2) == 0 {
+            world.doom(1, Duration::from_mins(29), random.below(100));
+        }
+        world.run_within(LIMIT, |world| {
+            world.machines.iter().all(|machine| status(machine).is_some() && is_whole(machine, &sample))
+        });
+    }
+}
+
+#[test]
+fn what_somebody_changed_comes_back_from_others() {
+    for seed in seeds(12) {
+        healed_by_others(seed);
+    }
+}
+
+#[test]
+fn alone_it_stays_as_it_is_and_says_so() {
+    for seed in seeds(4) {
+        let sample = Sample::new(1);
+        let mut world = deployed(seed, 1, &sample);
+        world.machines[0].fs.edit(&Path::new(BASE).join("image/a"), b"?");
+        let edited = read_tree(&world.machines[0].fs, Path::new(BASE), Path::new("image"));
+        let waits = |world: &World| {
+            let paths = status(&world.machines[0]).map(|status| status.paths).unwrap_or_default();
+            let path = paths.first().expect("there is one");
+            let says = path.damaged.as_deref().is_some_and(|damage| damage.starts_with("a was changed on this node"));
+            says && path.waiting.as_deref().is_some_and(|waiting| waiting.starts_with("no source"))
+        };
+        world.run_within(LIMIT, waits);
+        assert_eq!(read_tree(&world.machines[0].fs, Path::new(BASE), Path::new("image")), edited, "seed {seed}");
+        // Somebody puts it right.
+        let Some(Item::File { bytes, .. }) = sample.items.get("a") else { panic!("it is a file") };
+        world.machines[0].fs.edit(&Path::new(BASE).join("image/a"), bytes);
+        world.restart_after(0, Duration::from_mins(1));
+        world.run_within(LIMIT, |world| status(&world.machines[0]).is_some() && is_whole(&world.machines[0], &sample));
+    }
+}
