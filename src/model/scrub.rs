@@ -97,6 +97,11 @@ pub struct Part {
 }
 
 impl Part {
+    /// Whether there was no directory at all.
+    pub fn has_no_root(&self) -> bool {
+        self.findings.iter().any(|finding| &*finding.file == "." && matches!(finding.flaw, Flaw::Missing | Flaw::Kind))
+    }
+
     /// How many of the findings are damage.
     pub fn damaged(&self) -> u64 {
         self.findings.iter().filter(|finding| finding.flaw.is_damage()).count() as u64

@@ -215,6 +215,7 @@ impl<F: FileSystem + Clone> NodeLoop<F> {
 
     /// Hands news to whoever ordered a scrub, at his pace.
     fn news(&mut self, ticket: Ticket, news: Vec<News>) {
+        self.listeners.retain(|_, listener| !listener.is_closed());
         let last = matches!(news.last(), Some(News::Ended | News::Refused(_)));
         let listener = if last { self.listeners.remove(&ticket) } else { self.listeners.get(&ticket).cloned() };
         self.hands.answer_later(async move {

@@ -398,6 +398,7 @@ impl Node {
             let idle = !self.heads.is_committed(&path) && self.deploys.status(&path).is_none();
             if idle || before.directory_of(&path) != self.config.directory_of(&path) {
                 self.order(now, &path, outbox);
+                self.spread(now, &path, outbox);
             }
         }
         self.keeping_configured(now, outbox);

@@ -113,10 +113,13 @@ impl Node {
     /// Whether what is visible at a path is to be deployed again, since it is damaged: what the head says, after all of the
     /// damage is known.
     pub(super) fn heals(&self, path: &VPath) -> bool {
+        self.is_to_be_healed(path) && !self.scrubs.reads(path)
+    }
+
+    fn is_to_be_healed(&self, path: &VPath) -> bool {
         self.config.serves(path).is_some_and(|directory| directory.heal)
             && self.heads.is_damaged(path)
             && self.heads.is_committed(path)
-            && !self.scrubs.reads(path)
     }
 
     pub(super) fn scrub(&mut self, now: Now, input: scrub::Input, outbox: &mut Outbox<Effect>) {
@@ -129,7 +132,9 @@ impl Node {
         for effect in effects {
             match effect {
                 scrub::Effect::Disk { task, ordered } => {
-                    if !ordered && self.deploys.status(&task.path).is_some() {
+                    // What is to be healed may wait for long, and be put right by somebody meanwhile.
+                    let deploys = self.deploys.status(&task.path).is_some() && !self.is_to_be_healed(&task.path);
+                    if !ordered && deploys {
                         self.scrub(now, scrub::Input::Busy, outbox);
                     } else {
                         let job = self.job(Purpose::Scrub(task.path.clone()));
@@ -168,7 +173,11 @@ impl Node {
         outbox: &mut Outbox<Effect>,
     ) {
         // What is there may be what a deployment has just made visible, and not yet recorded.
-        let swapped = matches!(result, Ok(DiskResult::Scrubbed(None))) && self.deploys.status(path).is_some();
+        let other = match &result {
+            Ok(DiskResult::Scrubbed(part)) => part.as_ref().is_none_or(|part| part.has_no_root()),
+            Ok(_) | Err(_) => false,
+        };
+        let swapped = other && self.deploys.status(path).is_some();
         let input = if swapped { scrub::Input::Busy } else { scrub::Input::Disk { result } };
         self.scrub(now, input, outbox);
     }
