@@ -189,4 +189,10 @@ fn what_is_damaged_comes_back_from_another_node() {
     daemons[1].spawn();
     wait_for_status(&daemons[0], "/data/v1", whole);
     assert_eq!(tree(&daemons[0].data("data/v1")), expected);
+
+    // All of it is gone.
+    fs::remove_dir_all(daemons[0].data("data/v1")).expect("removed");
+    daemons[0].wait_for_line("the directory is damaged: . is gone");
+    wait_for_status(&daemons[0], "/data/v1", whole);
+    assert_eq!(tree(&daemons[0].data("data/v1")), expected);
 }

@@ -218,5 +218,37 @@ mod tests {
         db.write(&[Write::PutDamage(path("/d/1"), damage.clone())]).expect("written");
         assert_eq!(found(&db), [("/d/2".to_owned(), Some(200))]);
         assert_eq!(db.load().expect("readable").damaged[&path("/d/1")], damage);
+        // It is right again.
+        let tree = files(2, "c", print(8, 400)).tree;
+        db.write(&[Write::DeleteDamage(path("/d/1"), Some(PlaceRecord { tag: 2, tree }))]).expect("written");
+        assert_eq!(found(&db), [("/d/1".to_owned(), Some(400)), ("/d/2".to_owned(), Some(200))]);
+        assert!(db.load().expect("readable").damaged.is_empty());
+    }
+
+    #[test]
+    fn what_was_hashed_is_known_better() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let db = Db::open(folder.path()).expect("opens");
+        let hashed =
+            |content, fingerprint, right| Hashed { dev: 5, fingerprint, content: ContentKey([content; 16]), right };
+        assert_eq!(db.outdated(&[hashed(1, print(7, 1), true)]).expect("readable"), []);
+        db.write(&[Write::PutFiles(path("/d/1"), files(1, "a", print(7, 100)))]).expect("written");
+        let outdated = |file| db.outdated(&[file]).expect("readable");
+        for known in [
+            hashed(1, print(7, 100), true),
+            hashed(2, print(7, 200), true),
+            hashed(1, print(8, 200), true),
+            hashed(1, print(7, 200), false),
+        ] {
+            assert_eq!(outdated(known), [], "{known:?}");
+        }
+        let touch = Touch { dev: 5, before: print(7, 100), after: print(7, 200) };
+        assert_eq!(outdated(hashed(1, print(7, 200), true)), [touch]);
+        db.write(&[Write::Touch(vec![touch])]).expect("written");
+        assert_eq!(found(&db), [("/d/1".to_owned(), Some(200))]);
+        db.write(&[Write::Distrust(vec![(5, 7, ContentKey([2; 16])), (5, 8, ContentKey([1; 16]))])]).expect("written");
+        assert_eq!(found(&db), [("/d/1".to_owned(), Some(200))]);
+        db.write(&[Write::Distrust(vec![(5, 7, ContentKey([1; 16]))])]).expect("written");
+        assert_eq!(found(&db), [("/d/1".to_owned(), None)]);
     }
 }
