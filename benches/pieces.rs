@@ -51,6 +51,8 @@ fn engine(image: &Arc<Image>) -> (Fetches, Outbox<Effect>) {
         append_only: true,
         upload_keys: Vec::new(),
         legacy_signatures: false,
+        scrub_interval: None,
+        heal: false,
         retention: None,
     };
     let path = "/key/image".parse().expect("valid");

@@ -15,4 +15,5 @@ pub mod node;
 pub mod pace;
 pub mod report;
 pub mod retention;
+pub mod scrub;
 pub mod upload;

@@ -24,6 +24,10 @@ pub struct DirectoryConfig {
     pub upload_keys: Vec<Box<str>>,
     /// Also accept signatures over `[path, image, timestamp]` alone.
     pub legacy_signatures: bool,
+    /// How often its directories are read and compared with their images; `None`: never by themselves.
+    pub scrub_interval: Option<Duration>,
+    /// What is found damaged is deployed again.
+    pub heal: bool,
     /// The retention rules; `None`: nothing is ever removed.
     pub retention: Option<Retention>,
 }
@@ -84,4 +88,6 @@ pub struct Rates {
     pub upload: Option<u64>,
     /// Blocks that it fetches.
     pub download: Option<u64>,
+    /// What is read to compare directories with their images; `None`: the usual.
+    pub scrub: Option<u64>,
 }

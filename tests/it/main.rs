@@ -15,6 +15,7 @@ mod patience;
 mod peer;
 mod publisher;
 mod remote;
+mod scrub;
 mod server;
 mod status;
 mod sync;

@@ -123,6 +123,8 @@ mod tests {
             append_only: true,
             upload_keys: Vec::new(),
             legacy_signatures: false,
+            scrub_interval: None,
+            heal: false,
             retention: None,
         }
     }

@@ -317,12 +317,12 @@ impl Job {
     fn checked(&mut self, now: Now, found: Option<Target>, outbox: &mut Outbox<Effect>) {
         let ours = found.and_then(|target| self.order.committed.filter(|(_, root)| *root == target.identity));
         match ours {
-            Some((image, _)) if image == self.order.image => {
+            Some((image, _)) if image == self.order.image && !self.order.heal => {
                 self.report(0, 0, true, outbox);
                 // A crash may have come between recording and collecting.
                 self.enter(now, Step::Collect, outbox);
             }
-            Some((standing, _)) if self.order.directory.append_only => self.conflict(now, standing, outbox),
+            Some((standing, _)) if self.keeps(standing) => self.conflict(now, standing, outbox),
             Some(_) => self.enter(now, Step::Index { found: None }, outbox),
             None => self.enter(now, Step::Index { found }, outbox),
         }
@@ -332,7 +332,7 @@ impl Job {
     fn aim(&mut self, now: Now, committed: CommittedRecord, found: Option<Target>, outbox: &mut Outbox<Effect>) {
         let ours = found.and_then(|target| self.order.committed.filter(|(_, root)| *root == target.identity));
         match (found, ours) {
-            (Some(_), Some((standing, _))) if self.order.directory.append_only => self.conflict(now, standing, outbox),
+            (Some(_), Some((standing, _))) if self.keeps(standing) => self.conflict(now, standing, outbox),
             (Some(target), None) if !target.empty => {
                 let text =
                     "something appeared at the path during the deployment; move it away, then publish again".to_owned();
@@ -342,6 +342,11 @@ impl Job {
                 self.enter(now, Step::Intend { intent: IntentRecord { committed, exchange: found.is_some() } }, outbox);
             }
         }
+    }
+
+    /// Whether what is visible may not be replaced by this order.
+    fn keeps(&self, standing: ImageId) -> bool {
+        self.order.directory.append_only && standing != self.order.image
     }
 
     /// What is visible in an append-only directory stays, whatever won elsewhere.
@@ -383,6 +388,7 @@ impl Job {
             Step::Intend { intent } => self.enter(now, Step::Swap { intent }, outbox),
             Step::Record { committed } => {
                 self.order.committed = Some((committed.image, committed.root));
+                self.order.heal = false;
                 if committed.change != self.order.change {
                     // A crash interrupted the swap of an older change; the order itself is still to be done.
                     return self.enter(now, Step::Check, outbox);

@@ -42,6 +42,8 @@ pub struct Order {
     pub image: ImageId,
     /// What this node committed there before, if anything.
     pub committed: Option<(ImageId, FileIdentity)>,
+    /// What was committed is damaged: it is deployed again, also if it is this image.
+    pub heal: bool,
     /// A swap that a crash may have interrupted.
     pub intent: Option<IntentRecord>,
     /// Committed directories that may have blocks of the image.

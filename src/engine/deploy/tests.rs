@@ -31,6 +31,8 @@ fn order(n: u8, committed: Option<(ImageId, FileIdentity)>) -> Order {
         append_only: false,
         upload_keys: Vec::new(),
         legacy_signatures: false,
+        scrub_interval: None,
+        heal: false,
         retention: None,
     };
     let (change, image) = (ChangeId::new([n; 32]), ImageId::new([n; 32]));
@@ -40,6 +42,7 @@ fn order(n: u8, committed: Option<(ImageId, FileIdentity)>) -> Order {
         change,
         image,
         committed,
+        heal: false,
         intent: None,
         siblings: Arc::default(),
     }
@@ -141,6 +144,7 @@ impl World {
             }
             DiskAction::Collect => DiskResult::Done,
             DiskAction::Remove { .. } => DiskResult::Removed { gone: true },
+            DiskAction::Scrub { .. } => DiskResult::Scrubbed(None),
         }
     }
 
@@ -162,6 +166,7 @@ fn word(effect: &Effect) -> String {
             DiskAction::Swap { exchange } => format!("swap exchange={exchange}"),
             DiskAction::Collect => "collect".to_owned(),
             DiskAction::Remove { .. } => "remove".to_owned(),
+            DiskAction::Scrub { .. } => "scrub".to_owned(),
         },
         Effect::NeedIndex { .. } => "index".to_owned(),
         Effect::CancelIndex { .. } => "cancel index".to_owned(),

@@ -56,6 +56,8 @@ impl Case {
             append_only: true,
             upload_keys: Vec::new(),
             legacy_signatures: false,
+            scrub_interval: None,
+            heal: false,
             retention: None,
         };
         let have = BlockSet::none(image.block_count());

@@ -34,6 +34,8 @@ fn directory() -> Arc<DirectoryConfig> {
         append_only: true,
         upload_keys: Vec::new(),
         legacy_signatures: false,
+        scrub_interval: None,
+        heal: false,
         retention: None,
     })
 }

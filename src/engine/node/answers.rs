@@ -29,6 +29,7 @@ impl Node {
                 });
                 self.fetch(now, fetch::Input::Stored { path, run, result }, outbox);
             }
+            Some(Purpose::Scrub(path)) => self.scrub_done(now, &path, result, outbox),
             Some(Purpose::Remove(path)) => self.retention(now, retention::Input::Disk { path, result }, outbox),
             Some(
                 Purpose::Register(_)
@@ -36,7 +37,8 @@ impl Node {
                 | Purpose::Damage
                 | Purpose::Survey(_)
                 | Purpose::Mark(..)
-                | Purpose::Forget(_),
+                | Purpose::Forget(_)
+                | Purpose::Verdict,
             )
             | None => {}
         }
@@ -54,7 +56,9 @@ impl Node {
                 | Purpose::Incarnation(_)
                 | Purpose::Damage
                 | Purpose::Survey(_)
-                | Purpose::Remove(_),
+                | Purpose::Remove(_)
+                | Purpose::Scrub(_)
+                | Purpose::Verdict,
             )
             | None => {}
         }

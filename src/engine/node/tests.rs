@@ -41,6 +41,8 @@ fn node() -> Node {
         append_only: false,
         upload_keys: Vec::new(),
         legacy_signatures: false,
+        scrub_interval: None,
+        heal: false,
         retention: None,
     };
     let master = NamedKey { key: secret().public_key(), name: "master".into() };
@@ -261,6 +263,7 @@ fn snapshot(rows: Vec<Row>) -> Snapshot {
             Row::NoHead { path } => drop(snapshot.heads.remove(&path)),
             Row::Intent { path, record } => drop(snapshot.intents.insert(path, record)),
             Row::Incarnation(_) => {}
+            Row::Scrubbed { path, verdict, .. } => _ = snapshot.scrubbed.insert(path, verdict),
             Row::NotCommitted { path } => drop(snapshot.committed.remove(&path)),
             Row::Damaged { path, record } => _ = snapshot.damaged.insert(path, record),
             Row::Committed { path, record, .. } => {

@@ -26,6 +26,8 @@ fn config(recent_s: u64) -> Arc<DirectoryConfig> {
         append_only: true,
         upload_keys: Vec::new(),
         legacy_signatures: false,
+        scrub_interval: None,
+        heal: false,
         retention: Some(rules),
     })
 }
