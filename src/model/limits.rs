@@ -417,6 +417,8 @@ pub const SUSPICION_PER_DOUBLING: Duration = Duration::from_millis(1_200);
 pub const RETENTION_INTERVAL: Duration = Duration::from_hours(1);
 /// And after this time when something stood in the way.
 pub const RETENTION_RETRY_PAUSE: Duration = Duration::from_mins(1);
+/// Signed removals that use the disk at once, per node.
+pub const REMOVALS_ACTIVE_MAX: usize = 4;
 /// Bytes of a keep list.
 pub const KEEP_LIST_BYTES_MAX: usize = 8 << 20;
 /// Entries of a config's directory, and of those between it and the managed ones, which are looked at for links.

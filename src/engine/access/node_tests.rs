@@ -113,7 +113,7 @@ proptest! {
     fn wins_is_a_strict_total_order(append in any::<bool>(), keys in prop::array::uniform3((0_u64..3, 0_u8..3, any::<bool>()))) {
         let config = config();
         let directory = &config.directories[if append { "append" } else { "replace" }];
-        let [a, b, c] = keys.map(|(stamp, id, restores)| Rank { stamp: Stamp(stamp), id: ChangeId::new([id; 32]), restores });
+        let [a, b, c] = keys.map(|(stamp, id, overrides)| Rank { stamp: Stamp(stamp), id: ChangeId::new([id; 32]), overrides });
         prop_assert!(!wins(directory, a, a));
         prop_assert_eq!(a != b, wins(directory, a, b) != wins(directory, b, a));
         prop_assert!(!(wins(directory, a, b) && wins(directory, b, c)) || wins(directory, a, c));

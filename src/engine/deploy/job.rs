@@ -150,6 +150,8 @@ impl Job {
     /// Goes on to what is next as soon as the running step may be dropped.
     fn hurry(&mut self, outbox: &mut Outbox<Effect>) {
         match &self.state {
+            // On which side of the swap the crash was is to be told first.
+            State::Queued if self.order.intent.is_some() && matches!(self.next, Some(Next::End)) => {}
             State::Queued => self.take_next(outbox),
             State::Paused { step, .. } if step.abandonable() => {
                 self.take_next(outbox);
@@ -322,7 +324,7 @@ impl Job {
                 // A crash may have come between recording and collecting.
                 self.enter(now, Step::Collect, outbox);
             }
-            Some((standing, _)) if self.order.directory.append_only => self.conflict(now, standing, outbox),
+            Some((standing, _)) if self.keeps_others() => self.conflict(now, standing, outbox),
             Some(_) => self.enter(now, Step::Index { found: None }, outbox),
             None => self.enter(now, Step::Index { found }, outbox),
         }
@@ -332,7 +334,7 @@ impl Job {
     fn aim(&mut self, now: Now, committed: CommittedRecord, found: Option<Target>, outbox: &mut Outbox<Effect>) {
         let ours = found.and_then(|target| self.order.committed.filter(|(_, root)| *root == target.identity));
         match (found, ours) {
-            (Some(_), Some((standing, _))) if self.order.directory.append_only => self.conflict(now, standing, outbox),
+            (Some(_), Some((standing, _))) if self.keeps_others() => self.conflict(now, standing, outbox),
             (Some(target), None) if !target.empty => {
                 let text =
                     "something appeared at the path during the deployment; move it away, then publish again".to_owned();
@@ -342,6 +344,11 @@ impl Job {
                 self.enter(now, Step::Intend { intent: IntentRecord { committed, exchange: found.is_some() } }, outbox);
             }
         }
+    }
+
+    /// Whether another image that is visible stays.
+    fn keeps_others(&self) -> bool {
+        self.order.directory.append_only && !self.order.replaces
     }
 
     /// What is visible in an append-only directory stays, whatever won elsewhere.

@@ -31,6 +31,7 @@ fn order(number: u8, committed: Option<u8>) -> Order {
         committed: committed.map(|image| (ImageId::new([image; 32]), OURS)),
         intent: None,
         siblings: Arc::default(),
+        replaces: false,
     }
 }
 

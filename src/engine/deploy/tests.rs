@@ -42,6 +42,7 @@ fn order(n: u8, committed: Option<(ImageId, FileIdentity)>) -> Order {
         committed,
         intent: None,
         siblings: Arc::default(),
+        replaces: false,
     }
 }
 

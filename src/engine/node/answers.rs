@@ -2,7 +2,7 @@
 
 use super::{Effect, JobId, Node, Purpose};
 use crate::engine::contract::Outbox;
-use crate::engine::{deploy, fetch, retention};
+use crate::engine::{deploy, fetch, removal, retention};
 use crate::model::disk_task::DiskResult;
 use crate::model::failure::{Failure, FailureKind};
 use crate::model::retention::Active;
@@ -30,13 +30,15 @@ impl Node {
                 self.fetch(now, fetch::Input::Stored { path, run, result }, outbox);
             }
             Some(Purpose::Remove(path)) => self.retention(now, retention::Input::Disk { path, result }, outbox),
+            Some(Purpose::Delete(path)) => self.removal(now, removal::Input::Disk { path, result }, outbox),
             Some(
                 Purpose::Register(_)
                 | Purpose::Incarnation(_)
                 | Purpose::Damage
                 | Purpose::Survey(_)
                 | Purpose::Mark(..)
-                | Purpose::Forget(_),
+                | Purpose::Forget(_)
+                | Purpose::ForgetDeleted(_),
             )
             | None => {}
         }
@@ -48,13 +50,17 @@ impl Node {
             Some(Purpose::Register(done)) => self.registered(now, done, result, outbox),
             Some(Purpose::Incarnation(incarnation)) if result.is_ok() => self.incarnated(now, incarnation, outbox),
             Some(Purpose::Mark(path, change, cleaned)) => self.marked(now, path, (change, cleaned), result, outbox),
+            Some(Purpose::ForgetDeleted(path)) => {
+                self.removal(now, removal::Input::Forgotten { path, result }, outbox);
+            }
             Some(Purpose::Forget(path)) => self.retention(now, retention::Input::Forgotten { path, result }, outbox),
             Some(
                 Purpose::Store(..)
                 | Purpose::Incarnation(_)
                 | Purpose::Damage
                 | Purpose::Survey(_)
-                | Purpose::Remove(_),
+                | Purpose::Remove(_)
+                | Purpose::Delete(_),
             )
             | None => {}
         }

@@ -176,7 +176,7 @@ pub enum Row {
     Intent { path: VPath, record: IntentRecord },
     /// A swap has happened: this is visible.
     Committed { path: VPath, directory: Arc<DirectoryConfig>, record: CommittedRecord },
-    /// What was visible isn't any more.
+    /// What was visible isn't any more, nor is anything about to be.
     NotCommitted { path: VPath },
     /// Something is wrong with what is visible.
     Damaged { path: VPath, record: DamageRecord },

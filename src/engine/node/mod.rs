@@ -7,6 +7,7 @@ mod answers;
 mod catching_up;
 mod cluster;
 mod connections;
+mod deletes;
 mod heads;
 mod index_sweep;
 mod interface;
@@ -40,12 +41,13 @@ use self::register::Registration;
 pub use self::serve::Serving;
 use self::serve::Uploads;
 pub use self::status::{MemberStatus, NodeStatus, PathStatus};
-use self::watch::{Ending, Watch, conflict, superseded};
+use self::watch::{Ending, Watch, conflict};
 use super::catch_up::{self, CatchUp};
 use super::contract::{Engine, Outbox, earlier};
 use super::deploy::{self, Deploys};
 use super::fetch::{self, Fetches};
 use super::gossip;
+use super::removal::Removals;
 use super::retention::Retentions;
 use crate::format::wire::{Notice, Notification};
 use crate::model::directory::NodeConfig;
@@ -70,6 +72,8 @@ enum Purpose {
     Mark(VPath, ChangeId, bool),
     Remove(VPath),
     Forget(VPath),
+    Delete(VPath),
+    ForgetDeleted(VPath),
 }
 
 /// A node.
@@ -92,6 +96,9 @@ pub struct Node {
     unasked: Unasked,
     uploads: Uploads,
     retentions: Retentions,
+    removals: Removals,
+    /// Paths where a delete holds and is to be carried out as soon as nothing is under way there; whether something was.
+    deletes: BTreeMap<VPath, bool>,
     index_sweep: IndexSweep,
     /// The wall clock's time at the last input.
     stamp: Stamp,
@@ -128,6 +135,8 @@ impl Node {
             fetches: Fetches::new(seed(16).rotate_left(1)),
             watch: Watch::default(),
             retentions: Retentions::default(),
+            removals: Removals::default(),
+            deletes: BTreeMap::new(),
             index_sweep: IndexSweep::default(),
             stamp: Stamp::default(),
             index_waiters: BTreeMap::new(),
@@ -149,9 +158,11 @@ impl Node {
         for path in self.heads.paths() {
             self.order(now, &path, outbox);
             self.spread(now, &path, outbox);
+            self.carry_out_delete(now, &path, outbox);
         }
         self.keeping_configured(now, outbox);
         self.index_sweep.start(now);
+        self.begin_removals(now, outbox);
     }
 
     fn job(&mut self, purpose: Purpose) -> JobId {
@@ -215,11 +226,12 @@ impl Node {
                 deploy::Effect::Done { path, change, image, bytes_reused, bytes_fetched, already, found } => {
                     let result = if already { "already" } else { "done" };
                     self.heads.came_from(&path, *found);
-                    let ending = Ending { change, image, result, reason: None, bytes_reused, bytes_fetched };
-                    self.done(now, &path, ending, outbox);
+                    let ending =
+                        Ending { change, image: Some(image), result, reason: None, bytes_reused, bytes_fetched };
+                    self.done(now, &path, image, ending, outbox);
                 }
                 deploy::Effect::Superseded { path, change, image } => {
-                    let reason = self.config.serves(&path).map_or_else(String::new, |directory| superseded(directory));
+                    let reason = self.why_superseded(&path);
                     self.given_up(now, &path, (change, image), ("superseded", reason), outbox);
                 }
                 deploy::Effect::Conflict { path, change, image, standing } => {
@@ -245,8 +257,8 @@ impl Node {
     }
 
     /// A deployment has reached its end.
-    fn done(&mut self, now: Now, path: &VPath, ending: Ending<'_>, outbox: &mut Outbox<Effect>) {
-        let Ending { change, image, result, bytes_reused, bytes_fetched, .. } = ending;
+    fn done(&mut self, now: Now, path: &VPath, image: ImageId, ending: Ending<'_>, outbox: &mut Outbox<Effect>) {
+        let Ending { change, result, bytes_reused, bytes_fetched, .. } = ending;
         self.heads.committed(path, change);
         self.tell_all_pieces(image, outbox);
         self.spread_ended(path, image);
@@ -267,7 +279,8 @@ impl Node {
     ) {
         self.spread_ended(path, image);
         outbox.push(Effect::Note(Note::Ended { path: path.clone(), image, reason: reason.clone() }));
-        let ending = Ending { change, image, result, reason: Some(&reason), bytes_reused: 0, bytes_fetched: 0 };
+        let reason = Some(&*reason);
+        let ending = Ending { change, image: Some(image), result, reason, bytes_reused: 0, bytes_fetched: 0 };
         self.outcome(now, path, ending, outbox);
         self.keeping_changed(now, path, outbox);
     }
@@ -383,6 +396,9 @@ impl Node {
             if idle || before.directory_of(&path) != self.config.directory_of(&path) {
                 self.order(now, &path, outbox);
             }
+            if self.heads.is_deleted(&path) {
+                self.carry_out_delete(now, &path, outbox);
+            }
         }
         self.keeping_configured(now, outbox);
         self.deploy(now, deploy::Input::Retry, outbox);
@@ -426,6 +442,7 @@ impl Engine for Node {
             Input::Surveyed { job, result } => self.survey_done(now, job, result, outbox),
             Input::Configured(config) => self.configured(now, config, outbox),
         }
+        self.begin_removals(now, outbox);
         self.report_progress(now, outbox);
     }
 
@@ -441,6 +458,7 @@ impl Engine for Node {
             self.cluster.deadline(),
             self.uploads.deadline(),
             self.retentions.deadline(),
+            self.removals.deadline(),
             self.index_sweep.deadline(),
         ];
         all.into_iter().fold(None, earlier)
@@ -460,11 +478,15 @@ impl Engine for Node {
         let mut inner = Outbox::new();
         self.retentions.handle_timeout(now, &mut inner);
         self.retained(now, inner, outbox);
+        let mut inner = Outbox::new();
+        self.removals.handle_timeout(now, &mut inner);
+        self.removed(now, inner, outbox);
         self.index_sweep_timeout(now, outbox);
         self.serve_waiting(now, outbox);
         self.cluster_timeout(now, outbox);
         self.links_timeout(now, outbox);
         self.neighbours_timeout(now, outbox);
+        self.begin_removals(now, outbox);
         self.report_progress(now, outbox);
     }
 }
