@@ -22,17 +22,17 @@ use crate::model::key::{Scheme, Signature};
 
 /// A directory that was scanned.
 #[derive(Debug, Clone)]
-pub(super) struct Prepared {
+pub(in crate::client) struct Prepared {
     /// As it was named first.
-    pub(super) source: PathBuf,
+    pub(in crate::client) source: PathBuf,
     /// What is in it.
-    pub(super) image: ImageId,
+    pub(in crate::client) image: ImageId,
     /// How much.
-    pub(super) stats: ScanStats,
+    pub(in crate::client) stats: ScanStats,
     /// How long it took.
-    pub(super) took: Duration,
+    pub(in crate::client) took: Duration,
     /// Where it shall go.
-    pub(super) wishes: Vec<Wish>,
+    pub(in crate::client) wishes: Vec<Wish>,
 }
 
 /// All that was scanned.

@@ -51,7 +51,7 @@ pub(in crate::client) fn moment(stamp: Stamp) -> String {
 }
 
 /// "1 file", "2 files".
-pub(super) fn count(number: usize, noun: &str) -> String {
+pub(in crate::client) fn count(number: usize, noun: &str) -> String {
     if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
 }
 

@@ -5,6 +5,7 @@ mod checks;
 mod client;
 mod machine;
 pub(crate) mod network;
+mod removal;
 mod retention;
 mod scenarios;
 mod serve;
