@@ -3,7 +3,7 @@
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
-use super::{demo, diff, download, edit, index, ls, put_file, remove, status, sync, verify};
+use super::{demo, diff, download, edit, index, ls, plan, put_file, remove, status, sync, verify};
 
 /// Puts directories on every machine of a cluster: signed, whole, and fast.
 #[derive(Debug, Parser)]
@@ -21,6 +21,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     Sync(Box<sync::SyncArgs>),
+    Plan(Box<plan::PlanArgs>),
     Status(status::StatusArgs),
     Ls(ls::LsArgs),
     Download(download::DownloadArgs),

@@ -11,6 +11,7 @@ mod hostile;
 mod index;
 mod kills;
 mod peer;
+mod plan;
 mod publisher;
 mod remote;
 mod server;

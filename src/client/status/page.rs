@@ -14,8 +14,8 @@ const ID_CHARS: usize = 16;
 #[derive(Debug, Clone, Deserialize)]
 pub(in crate::client) struct StatusPage {
     pub(super) version: String,
-    pub(super) hostname: String,
-    pub(super) machine_id: String,
+    pub(in crate::client) hostname: String,
+    pub(in crate::client) machine_id: String,
     #[serde(default)]
     pub(super) uptime_seconds: Option<u64>,
     #[serde(default)]

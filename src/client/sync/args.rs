@@ -1,7 +1,7 @@
 //! The options of `ciruela sync`, and what they add up to.
 
 use std::collections::BTreeSet;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 use clap::Args;
@@ -46,7 +46,7 @@ pub struct SyncArgs {
     #[arg(long, value_name = "KIND", default_value_t)]
     hash: HashKind,
     #[command(flatten)]
-    pub(super) spread: SpreadArgs,
+    pub(in crate::client) spread: SpreadArgs,
 }
 
 /// What the command line asks for, checked.
@@ -77,7 +77,7 @@ pub(in crate::client) struct Wish {
 
 /// Why the command line can't be carried out.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum ArgsError {
+pub(in crate::client) enum ArgsError {
     /// Nothing to do.
     #[error("nothing to publish: give at least one --append, --append-weak or --replace SRC:DEST")]
     NoUpload,
@@ -90,8 +90,16 @@ pub(super) enum ArgsError {
 }
 
 impl SyncArgs {
+    /// `SRC:DEST` among the entry points is something to append.
+    pub(in crate::client) fn with_destinations(mut self) -> Result<Self, anyhow::Error> {
+        for text in self.spread.take_destinations() {
+            self.append.push(Destination::parse(OsStr::new(&text))?);
+        }
+        Ok(self)
+    }
+
     /// Checks what each option by itself can't. `port`: what stood before the subcommand.
-    pub(super) fn plan(self, port: Option<u16>) -> Result<Plan, ArgsError> {
+    pub(in crate::client) fn plan(self, port: Option<u16>) -> Result<Plan, ArgsError> {
         let wishes = wishes(self.append, self.append_weak, self.replace)?;
         Ok(Plan { spread: self.spread.checked(port)?, wishes, hash: self.hash })
     }

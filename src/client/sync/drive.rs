@@ -50,13 +50,24 @@ impl Drive {
     }
 
     /// Reads all directories; `None`: somebody pressed Ctrl-C meanwhile.
-    pub(super) fn scanned(&mut self, plan: Arc<Plan>) -> Option<Result<Scanned, anyhow::Error>> {
+    pub(in crate::client) fn scanned(&mut self, plan: Arc<Plan>) -> Option<Result<Scanned, anyhow::Error>> {
         let clock = self.clock;
         let runtime = self.runtime.as_ref()?;
         runtime.block_on(async {
             let scan = tokio::task::spawn_blocking(move || scan_all(&plan, clock));
             tokio::select! {
                 scanned = scan => Some(scanned.context("the scan broke off").flatten()),
+                () = self.interrupts.next() => None,
+            }
+        })
+    }
+
+    /// Does something else; `None`: somebody pressed Ctrl-C meanwhile.
+    pub(in crate::client) fn run<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
+        let runtime = self.runtime.as_ref()?;
+        runtime.block_on(async {
+            tokio::select! {
+                done = work => Some(done),
                 () = self.interrupts.next() => None,
             }
         })

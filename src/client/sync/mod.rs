@@ -25,7 +25,8 @@ pub(super) use self::drive::{Drive, Errand};
 use self::json::Json;
 use self::live::Live;
 use self::plain::Plain;
-use self::prepare::{Prepared, Scanned};
+use self::prepare::Prepared;
+pub(super) use self::prepare::{Scanned, sign_plans_with};
 pub(super) use self::spread::{Spread, SpreadArgs, duration};
 pub(super) use self::words::{count, moment};
 use super::keys::{self, KeysError, Loaded, Process};
@@ -114,7 +115,9 @@ pub(super) fn told(result: Result<u8, anyhow::Error>) -> u8 {
 
 /// Says for programs that the command line can't be read, if it seems to ask for that.
 pub fn bad_usage(usage: &clap::Error) {
-    if (super::words_name("sync") || super::words_name("remove")) && std::env::args_os().any(|word| word == "--json") {
+    if (super::words_name("sync") || super::words_name("plan") || super::words_name("remove"))
+        && std::env::args_os().any(|word| word == "--json")
+    {
         let text = usage.to_string();
         let reason = text.lines().next().unwrap_or_default();
         json::print_end(NOT_STARTED_STATUS, Some(reason.strip_prefix("error: ").unwrap_or(reason)));

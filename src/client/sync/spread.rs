@@ -94,6 +94,11 @@ pub(in crate::client) enum SpreadError {
 }
 
 impl SpreadArgs {
+    /// Entry points that are none: no name of a machine has a `:/`.
+    pub(in crate::client) fn take_destinations(&mut self) -> Vec<String> {
+        self.entry_points.extract_if(.., |text| text.contains(":/")).collect()
+    }
+
     /// Checks what each option by itself can't. `port`: what stood before the subcommand.
     pub(in crate::client) fn checked(self, port: Option<u16>) -> Result<Spread, SpreadError> {
         let clusters = clusters(self.multiple, self.entry_points, &self.more_entry_points)?;

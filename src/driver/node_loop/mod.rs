@@ -165,6 +165,7 @@ impl<F: FileSystem + Clone> NodeLoop<F> {
                 Effect::Datagram { to, data } => self.udp.send(to, &data),
                 Effect::Disk { job, task } => self.hands.disk(job, task),
                 Effect::Survey { job, directory } => self.hands.survey(job, directory),
+                Effect::Estimate { job, task } => self.hands.estimate(job, task),
                 Effect::Write { job, rows } => self.hands.write(job, rows),
                 Effect::ListIndexes => self.hands.list_indexes(),
                 Effect::RemoveIndexes { images } => self.hands.remove_indexes(images),

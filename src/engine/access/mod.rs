@@ -34,6 +34,9 @@ pub struct Decision {
     pub verified: SignedChange,
 }
 
+/// What a signature of a scheme covers.
+type Covered = fn(&Change, Scheme) -> Option<Vec<u8>>;
+
 /// Decides about a change. `cluster` is the node's own cluster name, if it has one.
 pub fn decide(
     signed: &SignedChange,
@@ -43,10 +46,24 @@ pub fn decide(
     now: Stamp,
 ) -> Decision {
     let mut verified = SignedChange { change: signed.change.clone(), signatures: Vec::new() };
-    let verdict = check(signed, config, cluster, now, &mut verified)
+    let verdict = check(signed, config, cluster, now, (&mut verified, change::signed_bytes))
         .and_then(|directory| against_head(&signed.change, directory, head))
         .unwrap_or_else(Verdict::Refused);
     Decision { verdict, verified }
+}
+
+/// What [`decide`] would say to a change, asked by somebody who may submit it: its signatures say that it is only a plan.
+pub fn decide_plan(
+    signed: &SignedChange,
+    config: &NodeConfig,
+    cluster: Option<&str>,
+    head: Option<Head<'_>>,
+    now: Stamp,
+) -> Verdict {
+    let mut verified = SignedChange { change: signed.change.clone(), signatures: Vec::new() };
+    check(signed, config, cluster, now, (&mut verified, change::signed_plan_bytes))
+        .and_then(|directory| against_head(&signed.change, directory, head))
+        .unwrap_or_else(Verdict::Refused)
 }
 
 /// Decides about a change which another node admitted: by [`wins`] alone, whatever it wanted to replace, so that all nodes
@@ -61,7 +78,7 @@ pub fn decide_from_node(
     now: Stamp,
 ) -> Decision {
     let mut verified = SignedChange { change: signed.change.clone(), signatures: Vec::new() };
-    let verdict = match check(signed, config, cluster, now, &mut verified) {
+    let verdict = match check(signed, config, cluster, now, (&mut verified, change::signed_bytes)) {
         Ok(directory) => against_admitted(&signed.change, directory, head),
         Err(refusal) => Verdict::Refused(refusal),
     };
@@ -90,7 +107,7 @@ fn check<'a>(
     config: &'a NodeConfig,
     cluster: Option<&str>,
     now: Stamp,
-    verified: &mut SignedChange,
+    (verified, message): (&mut SignedChange, Covered),
 ) -> Result<&'a DirectoryConfig, Refusal> {
     let change = &signed.change;
     well_formed(change)?;
@@ -103,7 +120,7 @@ fn check<'a>(
     if expected == 0 && change.deletes() {
         return Err(Refusal::Malformed("a directory with `num-levels: 0` is only replaced, never removed"));
     }
-    check_signatures(signed, config, directory, verified)?;
+    check_signatures(signed, config, directory, (verified, message))?;
     if let Some(meant) = change.cluster.as_deref().filter(|meant| Some(*meant) != cluster) {
         return Err(Refusal::WrongCluster { meant: meant.to_owned() });
     }
@@ -131,12 +148,12 @@ fn check_signatures(
     signed: &SignedChange,
     config: &NodeConfig,
     directory: &DirectoryConfig,
-    verified: &mut SignedChange,
+    (verified, covered): (&mut SignedChange, Covered),
 ) -> Result<(), Refusal> {
     let accepted = config.accepted_keys(directory);
     let mut legacy = false;
     for signature in signed.signatures.iter().take(limits::SIGNATURES_MAX) {
-        let Some(message) = change::signed_bytes(&signed.change, signature.scheme) else { continue };
+        let Some(message) = covered(&signed.change, signature.scheme) else { continue };
         let fits = |key: &PublicKey| signature::verify(key, &message, &signature.bytes);
         let candidates = accepted.iter().map(|named| named.key).take(limits::KEYS_PER_DIRECTORY_MAX);
         let Some(key) = candidates.filter(|key| signature.key.is_none_or(|claimed| claimed == *key)).find(fits) else {

@@ -231,6 +231,27 @@ fn what_is_there_can_be_removed_and_something_be_put_there_again() {
 }
 
 #[test]
+fn a_plan_is_no_change_and_a_change_no_plan() {
+    let plan = |change: Change| {
+        let message = change::signed_plan_bytes(&change, Scheme::V2).expect("it can be signed");
+        let signature = Signature { scheme: Scheme::V2, key: None, bytes: signature::sign(&secret(2), &message) };
+        SignedChange::new(change, vec![signature])
+    };
+    let would = |change: &SignedChange, head: Option<&SignedChange>| {
+        let head = head.map(|head| Head { change: head, id: change::id(&head.change), committed: true, gone: false });
+        let verdict = decide_plan(change, &config(), Some("prod"), head, NOW);
+        verdict.reject_word().unwrap_or(verdict.word())
+    };
+    let append = |n| change(Verb::Append, "/append/a", n, NOW.0);
+    assert_eq!(would(&plan(append(1)), None), "accept");
+    assert_eq!(would(&plan(append(2)), Some(&signed(append(1)))), "already_exists");
+    assert_eq!(word(&plan(append(1)), None), "signature_mismatch");
+    assert_eq!(would(&signed(append(1)), None), "signature_mismatch");
+    let legacy = signed_by(2, Scheme::Legacy, change(Verb::Append, "/legacy/a", 1, NOW.0));
+    assert_eq!(would(&legacy, None), "signature_mismatch");
+}
+
+#[test]
 fn equal_stamps_are_ordered_by_change_id() {
     let one = signed(change(Verb::Replace, "/replace/a", 1, NOW.0));
     let other = signed(change(Verb::Replace, "/replace/a", 2, NOW.0));

@@ -38,7 +38,8 @@ impl Node {
                 | Purpose::Survey(_)
                 | Purpose::Mark(..)
                 | Purpose::Forget(_)
-                | Purpose::ForgetDeleted(_),
+                | Purpose::ForgetDeleted(_)
+                | Purpose::Estimate(_),
             )
             | None => {}
         }
@@ -60,7 +61,8 @@ impl Node {
                 | Purpose::Damage
                 | Purpose::Survey(_)
                 | Purpose::Remove(_)
-                | Purpose::Delete(_),
+                | Purpose::Delete(_)
+                | Purpose::Estimate(_),
             )
             | None => {}
         }

@@ -259,6 +259,11 @@ impl Heads {
         Some(deploy::Order { path: path.clone(), directory, change, image, committed, intent, siblings, replaces })
     }
 
+    /// Visible directories that may have blocks of what goes to a path.
+    pub(super) fn siblings_of(&self, path: &VPath) -> Arc<[Sibling]> {
+        self.recent.siblings(path, self)
+    }
+
     /// The order whose swap a crash interrupted, where a delete holds now.
     pub(super) fn interrupted(&mut self, path: &VPath, directory: Arc<DirectoryConfig>) -> Option<deploy::Order> {
         let intent = self.intents.remove(path)?;

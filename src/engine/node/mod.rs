@@ -10,10 +10,12 @@ mod connections;
 mod deletes;
 mod heads;
 mod index_sweep;
+mod indexes;
 mod interface;
 mod keeping;
 mod links;
 mod neighbours;
+mod plans;
 mod proposals;
 mod register;
 mod serve;
@@ -36,6 +38,7 @@ use self::index_sweep::IndexSweep;
 pub use self::interface::{Effect, End, IndexProblem, Input, JobId, Note, Row, Setup, Snapshot};
 use self::links::Links;
 use self::neighbours::Neighbours;
+use self::plans::Plans;
 use self::proposals::Proposals;
 use self::register::Registration;
 pub use self::serve::Serving;
@@ -52,10 +55,8 @@ use super::retention::Retentions;
 use crate::format::wire::{Notice, Notification};
 use crate::model::directory::NodeConfig;
 use crate::model::disk_task::{DiskAction, DiskTask};
-use crate::model::failure::{Failure, FailureKind};
 use crate::model::ids::{ChangeId, ImageId};
-use crate::model::image::Image;
-use crate::model::peer::{Host, NodeId};
+use crate::model::peer::{ConnectionId, Host, NodeId};
 use crate::model::run::Run;
 use crate::model::time::{Now, Stamp, Time};
 use crate::model::vpath::VPath;
@@ -74,6 +75,7 @@ enum Purpose {
     Forget(VPath),
     Delete(VPath),
     ForgetDeleted(VPath),
+    Estimate(ConnectionId),
 }
 
 /// A node.
@@ -96,6 +98,7 @@ pub struct Node {
     unasked: Unasked,
     uploads: Uploads,
     retentions: Retentions,
+    plans: Plans,
     removals: Removals,
     /// Paths where a delete holds and is to be carried out as soon as nothing is under way there; whether something was.
     deletes: BTreeMap<VPath, bool>,
@@ -135,6 +138,7 @@ impl Node {
             fetches: Fetches::new(seed(16).rotate_left(1)),
             watch: Watch::default(),
             retentions: Retentions::default(),
+            plans: Plans::default(),
             removals: Removals::default(),
             deletes: BTreeMap::new(),
             index_sweep: IndexSweep::default(),
@@ -325,60 +329,6 @@ impl Node {
         }
     }
 
-    fn cancel_index(&mut self, now: Now, path: &VPath, image: ImageId, outbox: &mut Outbox<Effect>) {
-        let Some(waiters) = self.index_waiters.get_mut(&image) else { return };
-        waiters.remove(path);
-        if waiters.is_empty() {
-            self.index_waiters.remove(&image);
-            self.fetch(now, fetch::Input::DropIndex { image }, outbox);
-        }
-    }
-
-    fn index_loaded(&mut self, now: Now, image: ImageId, index: Option<Arc<Image>>, outbox: &mut Outbox<Effect>) {
-        match index {
-            Some(index) => self.index_known(now, image, &index, outbox),
-            None if self.index_waiters.contains_key(&image) => {
-                self.fetch(now, fetch::Input::WantIndex { image }, outbox);
-            }
-            None => {}
-        }
-    }
-
-    fn index_known(&mut self, now: Now, image: ImageId, index: &Arc<Image>, outbox: &mut Outbox<Effect>) {
-        for path in self.index_waiters.remove(&image).unwrap_or_default() {
-            self.deploy(now, deploy::Input::Index { path, id: image, image: index.clone() }, outbox);
-        }
-    }
-
-    fn index_checked(
-        &mut self,
-        now: Now,
-        image: ImageId,
-        result: Result<Arc<Image>, IndexProblem>,
-        outbox: &mut Outbox<Effect>,
-    ) {
-        let genuine = match &result {
-            Err(IndexProblem::Lie(reason)) => Err(reason.clone()),
-            Ok(_) | Err(IndexProblem::Unusable(_) | IndexProblem::NotStored(_)) => Ok(()),
-        };
-        self.fetch(now, fetch::Input::IndexChecked { image, genuine }, outbox);
-        match result {
-            Ok(index) => self.index_known(now, image, &index, outbox),
-            Err(IndexProblem::Lie(_)) => {}
-            Err(IndexProblem::Unusable(reason)) => {
-                for path in self.index_waiters.remove(&image).unwrap_or_default() {
-                    self.deploy(now, deploy::Input::Unusable { path, id: image, reason: reason.clone() }, outbox);
-                }
-            }
-            Err(IndexProblem::NotStored(text)) => {
-                for path in self.index_waiters.remove(&image).unwrap_or_default() {
-                    let failure = Failure { kind: FailureKind::Io, text: text.clone() };
-                    self.deploy(now, deploy::Input::FetchFailed { path, failure }, outbox);
-                }
-            }
-        }
-    }
-
     fn set_rates(&mut self, now: Now, outbox: &mut Outbox<Effect>) {
         self.uploads.pace.set(self.config.rates.upload);
         self.serve_waiting(now, outbox);
@@ -425,6 +375,7 @@ impl Engine for Node {
             Input::Message { connection, message } => self.message(now, connection, message, outbox),
             Input::Disconnected { connection } => {
                 let lost = self.connections.remove(connection);
+                self.plans.forget(connection);
                 self.unfollow(now, connection, outbox);
                 if let Some(lost) = lost {
                     self.link_lost(now, lost, outbox);
@@ -439,6 +390,7 @@ impl Engine for Node {
             Input::IndexesRemoved => self.indexes_removed(now, outbox),
             Input::Served { connection } => self.connections.served(connection),
             Input::Damaged(damage) => self.damaged(damage, outbox),
+            Input::Estimated { job, result } => self.estimated(job, result, outbox),
             Input::Surveyed { job, result } => self.survey_done(now, job, result, outbox),
             Input::Configured(config) => self.configured(now, config, outbox),
         }
@@ -459,6 +411,7 @@ impl Engine for Node {
             self.uploads.deadline(),
             self.retentions.deadline(),
             self.removals.deadline(),
+            self.plans.deadline(),
             self.index_sweep.deadline(),
         ];
         all.into_iter().fold(None, earlier)
@@ -481,6 +434,7 @@ impl Engine for Node {
         let mut inner = Outbox::new();
         self.removals.handle_timeout(now, &mut inner);
         self.removed(now, inner, outbox);
+        self.plans_timeout(now, outbox);
         self.index_sweep_timeout(now, outbox);
         self.serve_waiting(now, outbox);
         self.cluster_timeout(now, outbox);

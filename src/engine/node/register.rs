@@ -216,44 +216,48 @@ impl Node {
     }
 
     fn answer_client(&mut self, client: Submission, path: &VPath, verdict: &Verdict, outbox: &mut Outbox<Effect>) {
+        let answer = self.submit_answer(path, verdict);
+        let SubmitAnswer { reject_reason, hosts, .. } = answer.clone();
         let accepted = matches!(verdict, Verdict::Accept | Verdict::Have);
+        let response = match client.form {
+            Form::AppendDir => Response::AppendDir(ChangeAnswer { accepted, reject_reason, hosts }),
+            Form::ReplaceDir => Response::ReplaceDir(ChangeAnswer { accepted, reject_reason, hosts }),
+            Form::SubmitChange => Response::SubmitChange(answer),
+        };
+        self.respond(client.connection, client.request, response, outbox);
+    }
+
+    /// A verdict, and all that a client may want to know of it.
+    pub(super) fn submit_answer(&mut self, path: &VPath, verdict: &Verdict) -> SubmitAnswer {
         // Where else the directory is carried; so a client knows at once that there are others to wait for.
         let elsewhere = match verdict {
             Verdict::Accept | Verdict::Have | Verdict::Refused(Refusal::NoConfig { .. }) => self.elsewhere(path.key()),
             Verdict::Superseded(_) | Verdict::Refused(_) => Vec::new(),
         };
-        let reject_reason = verdict.reject_word().map(str::to_owned);
         let hosts = match verdict {
             // Who carries it instead.
             Verdict::Refused(Refusal::NoConfig { .. }) => self.cluster.hosts(&elsewhere),
             Verdict::Accept | Verdict::Have | Verdict::Superseded(_) | Verdict::Refused(_) => self.this_host(),
         };
-        let response = match client.form {
-            Form::AppendDir => Response::AppendDir(ChangeAnswer { accepted, reject_reason, hosts }),
-            Form::ReplaceDir => Response::ReplaceDir(ChangeAnswer { accepted, reject_reason, hosts }),
-            Form::SubmitChange => {
-                let (detail, accepted_keys, current, stamp) = self.detail(path, verdict);
-                Response::SubmitChange(SubmitAnswer {
-                    verdict: match verdict {
-                        Verdict::Accept => VerdictWord::Accept,
-                        Verdict::Have => VerdictWord::Have,
-                        Verdict::Superseded(_) => VerdictWord::Superseded,
-                        Verdict::Refused(_) => VerdictWord::Refused,
-                    },
-                    reject_reason,
-                    detail,
-                    accepted_keys,
-                    current,
-                    stamp,
-                    // What is on disk is looked at again each time: the outcome follows in any case.
-                    done: false,
-                    host: self.host.clone(),
-                    hosts,
-                    addresses: elsewhere,
-                })
-            }
-        };
-        self.respond(client.connection, client.request, response, outbox);
+        let (detail, accepted_keys, current, stamp) = self.detail(path, verdict);
+        SubmitAnswer {
+            verdict: match verdict {
+                Verdict::Accept => VerdictWord::Accept,
+                Verdict::Have => VerdictWord::Have,
+                Verdict::Superseded(_) => VerdictWord::Superseded,
+                Verdict::Refused(_) => VerdictWord::Refused,
+            },
+            reject_reason: verdict.reject_word().map(str::to_owned),
+            detail,
+            accepted_keys,
+            current,
+            stamp,
+            // What is on disk is looked at again each time: the outcome follows in any case.
+            done: false,
+            host: self.host.clone(),
+            hosts,
+            addresses: elsewhere,
+        }
     }
 
     /// What a person wants to know about a verdict: in words, whose keys, which image, of what time.

@@ -94,6 +94,7 @@ impl Uploads {
             | Response::GetIndexAt { .. }
             | Response::GetBlock { .. }
             | Response::GetBlocks { .. }
+            | Response::Plan(_)
             | Response::Node(_)
             | Response::GetIndexPart { .. } => {}
         }

@@ -4,6 +4,7 @@
 //! again, and everything unfinished submitted again: changes are idempotent. Scanning, signing, serving blocks and drawing
 //! belong to others.
 
+mod again;
 mod answers;
 mod follow;
 mod peer;
@@ -21,6 +22,7 @@ use std::time::Duration;
 use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng;
 
+pub use self::again::signed_again;
 use self::follow::Followed;
 use self::peer::Peer;
 pub use self::summary::{Ending, NodeResult, Summary, UploadResult};

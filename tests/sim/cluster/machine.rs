@@ -147,6 +147,7 @@ impl Machine {
                 Input::Written { job, result: running.db.write(&rows).map_err(|error| error.to_string()) }
             }
             Effect::Survey { job, directory } => Input::Surveyed { job, result: survey(&self.fs, &directory) },
+            Effect::Estimate { job, .. } => Input::Estimated { job, result: Err("not simulated".to_owned()) },
             Effect::LoadIndex { image } => Input::IndexLoaded { image, index: images(image) },
             Effect::ListIndexes => Input::IndexesListed { images: running.indexes.list().unwrap_or_default() },
             Effect::RemoveIndexes { images } => {
