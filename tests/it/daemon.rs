@@ -12,6 +12,8 @@ use assert_cmd::cargo::cargo_bin;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
+use crate::patience;
+
 /// Lines of a daemon's log that are kept for failures.
 const LOG_LINES_MAX: usize = 100_000;
 
@@ -131,7 +133,7 @@ impl Daemon {
     fn read_until(&self, part: &str) -> (Option<String>, Vec<String>) {
         let mut seen = Vec::new();
         let log = self.log.as_ref().expect("started");
-        while let Ok(line) = log.recv() {
+        while let Some(line) = patience::next(log, || seen.join("\n")) {
             if line.contains(part) {
                 return (Some(line), seen);
             }

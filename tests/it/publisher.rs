@@ -14,6 +14,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::daemon::Daemon;
+use crate::patience;
 
 /// Events of one run that are kept until they are looked at.
 const EVENTS_MAX: usize = 100_000;
@@ -118,13 +119,17 @@ pub(crate) fn addresses(daemons: &[&Daemon]) -> Vec<String> {
 impl Running {
     /// The next event for which `wanted` holds.
     pub(crate) fn wait_for(&mut self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
-        while let Ok(event) = self.lines.recv() {
+        while let Some(event) = self.next() {
             self.events.push(event.clone());
             if wanted(&event) {
                 return event;
             }
         }
         panic!("the client ended without {what}; it said:\n{}", pretty(&self.events));
+    }
+
+    fn next(&self) -> Option<Value> {
+        patience::next(&self.lines, || pretty(&self.events))
     }
 
     /// Whether it has ended, or said how all ended.
@@ -146,7 +151,9 @@ impl Running {
     }
 
     fn finish(&mut self) -> Ended {
-        self.events.extend(self.lines.iter());
+        while let Some(event) = self.next() {
+            self.events.push(event);
+        }
         let stderr = self.stderr.take().expect("once").join().expect("read");
         let status = self.child.take().expect("not ended").wait().expect("it is ours");
         Ended { status: status.code(), events: std::mem::take(&mut self.events), stderr }

@@ -9,6 +9,8 @@ use rustix::fs::{Mode, OFlags, open};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 
+use crate::patience;
+
 /// Pieces of output that wait to be looked at.
 const CHUNKS_MAX: usize = 100_000;
 
@@ -55,14 +57,15 @@ impl Terminal {
     /// Waits until the screen is so.
     pub(crate) fn wait_until(&mut self, wanted: impl Fn(&[String]) -> bool) {
         while !wanted(&self.lines()) {
-            let Ok(chunk) = self.output.recv() else { panic!("it ended with:\n{}", self.lines().join("\n")) };
+            let chunk = patience::next(&self.output, || self.lines().join("\n"));
+            let Some(chunk) = chunk else { panic!("it ended with:\n{}", self.lines().join("\n")) };
             self.screen.show(&chunk);
         }
     }
 
     /// Waits for its end; what then is on the screen.
     pub(crate) fn end(mut self) -> (ExitStatus, Vec<String>) {
-        while let Ok(chunk) = self.output.recv() {
+        while let Some(chunk) = patience::next(&self.output, || self.lines().join("\n")) {
             self.screen.show(&chunk);
         }
         let lines = self.lines();

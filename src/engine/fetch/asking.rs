@@ -8,8 +8,8 @@ use rand_chacha::ChaCha8Rng;
 use rand_core::Rng as _;
 
 use super::blocks::Job;
-use super::flow::Flow;
-use super::sources::{Has, Share, Source, Sources};
+use super::flow::{Flow, HELPING_QUESTIONS, PUBLISHER_QUESTIONS};
+use super::sources::{Has, Share, Shared, Source, Sources};
 use super::{Effect, Question};
 use crate::engine::contract::Outbox;
 use crate::engine::pace::Pace;
@@ -57,6 +57,10 @@ impl Job {
                     break;
                 }
             }
+            while self.may_ask(connection, source, round)
+                && let Some(run) = self.helping(connection)
+                && self.ask(connection, source.version, run, round)
+            {}
             if self.may_ask(connection, source, round)
                 && let Some(run) = self.foreign(round.now, connection)
                 && self.ask(connection, source.version, run, round)
@@ -107,33 +111,51 @@ impl Job {
 
     /// For a publisher: what no neighbour has.
     fn unheld(&self, connection: ConnectionId, round: &mut Round<'_>) -> Option<Run> {
-        let share = self.shares.get(&connection).map(|(_, pieces)| pieces);
+        let share = self.shares.get(&connection).map(|shared| &shared.own);
         let mine = |piece| share.is_none_or(|share| share.contains(piece));
         self.begun(|piece, job| mine(piece) && !job.rarity.has_holder(piece))
             .or_else(|| self.rarity.unheld(share, round.random).and_then(|piece| self.first_run(piece)))
     }
 
-    /// For a publisher that has nothing else to do: what no neighbour has, and others were to fetch.
+    /// For a publisher of whose share everything is asked for: what others were to fetch, and won't have asked for yet. They begin
+    /// with the first pieces, so these are the last ones.
+    fn helping(&self, connection: ConnectionId) -> Option<Run> {
+        let Shared { share, foreign, helped, .. } = self.shares.get(&connection)?;
+        self.flows.get(&connection).filter(|flow| flow.has_room_to_help(self.usual_run()))?;
+        let begun = self.begun(|piece, job| foreign.contains(piece) && !job.rarity.has_holder(piece));
+        if begun.is_some() {
+            return begun;
+        }
+        let asked_by_others = (PUBLISHER_QUESTIONS + HELPING_QUESTIONS) * u64::from(share.of.saturating_sub(1));
+        if u64::from(self.rarity.count_unheld(foreign)) <= asked_by_others {
+            return None;
+        }
+        let piece = self.rarity.last_unheld(helped).or_else(|| self.rarity.last_unheld(foreign))?;
+        self.first_run(piece)
+    }
+
+    /// For a publisher that has had nothing to do for a while: what no neighbour has, and others were to fetch.
     fn foreign(&self, now: Time, connection: ConnectionId) -> Option<Run> {
-        let (_, share) = self.shares.get(&connection)?;
+        let foreign = &self.shares.get(&connection)?.foreign;
         let at = self.flows.get(&connection).map_or(Some(now), Flow::foreign_at);
         at.filter(|at| *at <= now)?;
         self.begun(|piece, job| !job.rarity.has_holder(piece))
-            .or_else(|| self.rarity.unheld_of_others(share).and_then(|piece| self.first_run(piece)))
+            .or_else(|| self.rarity.last_unheld(foreign).and_then(|piece| self.first_run(piece)))
     }
 
     fn note_share(&mut self, connection: ConnectionId, share: Option<Share>) {
-        if self.shares.get(&connection).map(|(share, _)| *share) != share {
+        if self.shares.get(&connection).map(|shared| shared.share) != share {
             self.shares.remove(&connection);
             self.flows.entry(connection).or_default().share_changed();
             let count = self.pieces.count();
-            self.shares.extend(share.map(|share| (connection, (share, share.pieces(count)))));
+            self.shares.extend(share.map(|share| (connection, Shared::new(share, count))));
         }
     }
 
-    /// For a publisher that has nothing else to do: what neighbours have, but are too busy or too slow to give.
+    /// For a publisher that has nothing else to do: what neighbours have, but are too busy or too slow to give. As long as there is
+    /// what nobody has, others need the publisher for that.
     fn last_resort(&self, connection: ConnectionId) -> Option<Run> {
-        self.late(connection, &Has::All)
+        self.rarity.all_held().then(|| self.late(connection, &Has::All)).flatten()
     }
 
     /// The first pending run of a piece that was begun.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::flow::Flow;
 use super::meter::{Meter, Sent};
 use super::rarity::Rarity;
-use super::sources::{Share, Sources};
+use super::sources::{Share, Shared, Sources};
 use super::{Answer, Effect};
 use crate::engine::contract::Outbox;
 use crate::model::block_set::BlockSet;
@@ -45,7 +45,7 @@ pub(super) struct Job {
     storing: BTreeMap<Run, (ConnectionId, u64)>,
     pub(super) flows: BTreeMap<ConnectionId, Flow>,
     /// What publishers would like to be asked for.
-    pub(super) shares: BTreeMap<ConnectionId, (Share, PieceSet)>,
+    pub(super) shares: BTreeMap<ConnectionId, Shared>,
     /// Deliveries of all neighbours.
     pub(super) together: Meter,
     bytes_fetched: u64,

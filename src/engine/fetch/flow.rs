@@ -27,8 +27,10 @@ pub(super) struct Flow {
 const FIRST_QUESTIONS: u64 = 4;
 /// Questions to a publisher, unless that is more than it answers in the time below: its uplink should never be idle, and
 /// nobody else is kept waiting for what it is asked.
-const PUBLISHER_QUESTIONS: u64 = 24;
-const PUBLISHER_TIME: Duration = Duration::from_secs(2);
+pub(super) const PUBLISHER_QUESTIONS: u64 = 12;
+const PUBLISHER_TIME: Duration = Duration::from_secs(1);
+/// Of what others were to fetch, a publisher is asked for so many questions at a time: these don't know.
+pub(super) const HELPING_QUESTIONS: u64 = 4;
 /// A question is late when it takes so many times as long as usual.
 const PATIENCE: u32 = 4;
 /// A publisher is asked for what others were to fetch when it had nothing to do for so many times its usual delay.
@@ -85,6 +87,11 @@ impl Flow {
         }
         let time = self.meter.bytes_in(PUBLISHER_TIME).clamp(1, PUBLISHER_QUESTIONS * run);
         time.max(self.meter.product().saturating_mul(2))
+    }
+
+    /// Whether few questions are unanswered.
+    pub(super) fn has_room_to_help(&self, run: u64) -> bool {
+        self.bytes < HELPING_QUESTIONS * run
     }
 
     /// Whether every question was answered.

@@ -43,6 +43,18 @@ pub(super) struct Share {
     pub(super) of: u32,
 }
 
+/// The pieces of an image as a share divides them.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) share: Share,
+    /// In it.
+    pub(super) own: PieceSet,
+    /// In those of others.
+    pub(super) foreign: PieceSet,
+    /// Of these, the ones to fetch first when all of the own ones are asked for, so that those who help don't fetch the same.
+    pub(super) helped: PieceSet,
+}
+
 /// What a neighbour has of an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Has {
@@ -82,11 +94,16 @@ impl Has {
 }
 
 impl Share {
-    /// The pieces of a publisher's share, of an image of `count`: whose number, divided by `of`, leaves `index`.
-    pub(super) fn pieces(self, count: u32) -> PieceSet {
-        let mut pieces = PieceSet::none(count);
-        (self.index..count).step_by(self.of.max(1) as usize).for_each(|piece| _ = pieces.insert(piece));
-        pieces
+    /// Whether the piece is in it: its number, divided by `of`, leaves `index`.
+    fn contains(self, piece: u32) -> bool {
+        piece % self.of.max(1) == self.index
+    }
+
+    /// Whether a piece of somebody else's share is this one's to fetch, should it be done with its own first: each piece is that of one of the others.
+    fn helps_with(self, piece: u32) -> bool {
+        let of = self.of.max(1);
+        let (owner, round) = (piece % of, piece / of);
+        owner != self.index && (owner + 1 + round % (of - 1)) % of == self.index
     }
 
     /// How many shares of a node's pieces come before this one for a piece; 0: it is in this one. Their order differs from piece to
@@ -96,6 +113,23 @@ impl Share {
         let of = u64::from(self.of.max(1));
         let first = (scrambled * of) >> 32;
         u32::try_from((u64::from(self.index) + of - first) % of).unwrap_or(0)
+    }
+}
+
+impl Shared {
+    /// Of an image of `count` pieces.
+    pub(super) fn new(share: Share, count: u32) -> Self {
+        let those = |wanted: &dyn Fn(u32) -> bool| {
+            let mut pieces = PieceSet::none(count);
+            (0..count).filter(|piece| wanted(*piece)).for_each(|piece| _ = pieces.insert(piece));
+            pieces
+        };
+        Self {
+            share,
+            own: those(&|piece| share.contains(piece)),
+            foreign: those(&|piece| !share.contains(piece)),
+            helped: those(&|piece| share.helps_with(piece)),
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Neighbours: what they have, which piece they are asked for, and what happens when one is slow, wrong or gone.
 #![expect(clippy::wildcard_enum_match_arm, reason = "only one kind of effect is looked for at a time")]
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -248,6 +249,29 @@ fn what_others_were_to_fetch_is_asked_of_an_idle_client_after_a_while() {
     let share = Input::Share { connection: ConnectionId(CLIENT), image: IMAGE, index: 0, of: 1 };
     let pieces: Vec<_> = asked(&case.tell(share)).into_iter().map(|(_, piece)| piece).collect();
     assert_eq!(pieces, [1, 2, 4, 5, 7]);
+}
+
+#[test]
+fn who_is_done_with_its_share_helps_from_the_other_end() {
+    let mut case = Case::before(300);
+    case.client(0, 3);
+    let mut open = VecDeque::from(asked(&case.start()));
+    let mut pieces = Vec::new();
+    while let Some((source, piece)) = open.pop_front() {
+        case.now.time = case.now.time + Duration::from_millis(10);
+        pieces.push(piece);
+        open.extend(asked(&case.answer(source, run(piece))));
+    }
+    let (own, helped) = pieces.split_at(100);
+    assert!(own.iter().copied().eq((0..300).step_by(3)), "{own:?}");
+    // Of each of the other two its half, beginning with the last; then the rest, but not what they may have asked for already.
+    assert_eq!(helped[..3], [298, 295, 292].map(|piece| if piece % 2 == 0 { piece } else { piece + 1 }), "{helped:?}");
+    let left = 200 - helped.len();
+    assert_eq!(left, 32, "{helped:?}");
+    let shared = |index| sources::Shared::new(sources::Share { index, of: 3 }, 300).helped;
+    for piece in 0..300 {
+        assert_eq!((0..3).filter(|index| shared(*index).contains(piece)).count(), 1, "{piece}");
+    }
 }
 
 #[test]

@@ -9,6 +9,7 @@ use rustix::process::Signal;
 
 use crate::daemon::{Daemon, tree};
 use crate::e2e::wait_for_status;
+use crate::patience;
 use crate::publisher::{Publisher, to};
 use crate::trees::{mixed, plain};
 
@@ -222,8 +223,7 @@ fn members(daemon: &Daemon) -> Vec<serde_json::Value> {
 pub(super) fn wait_for_members(daemons: &[&Daemon], alive: usize) {
     let is_alive = |member: &&serde_json::Value| member["state"] == "alive";
     for daemon in daemons {
-        while members(daemon).iter().filter(is_alive).count() != alive {
-            std::thread::yield_now();
-        }
+        let all_there = || members(daemon).iter().filter(is_alive).count() == alive;
+        patience::until(|| all_there().then_some(()), || format!("{:#?}", members(daemon)));
     }
 }

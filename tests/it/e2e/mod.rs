@@ -9,6 +9,7 @@ mod states;
 use std::path::Path;
 
 use crate::daemon::{Daemon, tree};
+use crate::patience;
 use crate::publisher::{Publisher, addresses, to};
 use crate::trees::{mixed, plain, scanned};
 
@@ -41,12 +42,10 @@ pub(crate) fn wait_for_status(
     path: &str,
     wanted: impl Fn(&serde_json::Value) -> bool,
 ) -> serde_json::Value {
-    loop {
-        if let Some(entry) = status(daemon, path).filter(&wanted) {
-            return entry;
-        }
-        std::thread::yield_now();
-    }
+    patience::until(
+        || status(daemon, path).filter(&wanted),
+        || format!("{:#}", status(daemon, path).unwrap_or_default()),
+    )
 }
 
 #[test]
@@ -149,9 +148,8 @@ fn staged(daemon: &Daemon, base: &str) -> Vec<String> {
 
 /// Waits until nothing is under way.
 pub(crate) fn wait_until_done(daemon: &Daemon) {
-    while statuses(daemon).iter().any(|entry| entry["state"] != "done") {
-        std::thread::yield_now();
-    }
+    let open = || statuses(daemon).into_iter().find(|entry| entry["state"] != "done");
+    patience::until(|| open().is_none().then_some(()), || format!("{:#}", open().unwrap_or_default()));
 }
 
 #[test]

@@ -10,6 +10,7 @@ use ciruela::model::run::Run;
 use tokio_tungstenite::tungstenite::Message as Frame;
 
 use super::Setup;
+use crate::patience;
 use crate::peer::Peer;
 use crate::trees::noise;
 
@@ -112,9 +113,7 @@ fn two_thousand_idle_connections() {
     assert!(setup.peak_kb() < super::PEAK_KB_MAX);
     // When they are gone, there is room again. That the daemon sees it is only a matter of time.
     drop((idle, talkers, rest));
-    while !pages_are_served(&setup) {
-        std::thread::yield_now();
-    }
+    patience::until(|| pages_are_served(&setup).then_some(()), || "no pages are served".to_owned());
     setup.still_serves();
 }
 

@@ -8,6 +8,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::{User, at, cluster};
 use crate::cluster::join;
 use crate::daemon::{Daemon, tree};
+use crate::patience;
 use crate::publisher::{addresses, to};
 use crate::trees::{file, mixed, noise, plain, scanned};
 
@@ -76,9 +77,7 @@ fn ctrl_c_leaves_nothing_behind() {
     let mut command = user.command(&["download", &at(&daemons, "/data/x"), dest.to_str().expect("UTF-8")]);
     let mut child = command.spawn().expect("starts");
     let is_empty = || fs::read_dir(&folder).expect("readable").next().is_none();
-    while is_empty() {
-        std::thread::yield_now();
-    }
+    patience::until(|| (!is_empty()).then_some(()), || "an empty folder".to_owned());
     let id = i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("a process id");
     kill_process(id, Signal::INT).expect("it is ours");
     assert_eq!(child.wait().expect("it is ours").code(), Some(130));
@@ -233,9 +232,8 @@ fn others_are_found_by_one() {
     let source = user.folder("source");
     plain(&source, 1, 3, 10);
     user.publisher.run(&["--append", &to(&source, "/data/x")], &addresses(&[&daemons[1]])).expect(0);
-    while !daemons[0].get("/status.json").contains(&daemons[1].address.to_string()) {
-        std::thread::yield_now();
-    }
+    let (page, other) = (|| daemons[0].get("/status.json"), daemons[1].address.to_string());
+    patience::until(|| page().contains(&other).then_some(()), page);
     let dest = user.dest("dest");
     let place = at(&daemons[..1], "/data/x");
     user.run(&["download", &place, dest.to_str().expect("UTF-8")]).expect(0, &[]);

@@ -10,6 +10,8 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::*;
 
+use crate::patience;
+
 #[test]
 fn three_nodes_take_it() {
     let place = Place::new();
@@ -102,9 +104,7 @@ fn interrupted_while_indexing() {
     };
     for signal in [Signal::INT, Signal::TERM] {
         let child = place.start(&["--json"], &[&node]);
-        while !is_reading(child.id()) {
-            std::thread::yield_now();
-        }
+        patience::until(|| is_reading(child.id()).then_some(()), || "it reads something else".to_owned());
         let id = i32::try_from(child.id()).expect("a process id");
         kill_process(Pid::from_raw(id).expect("positive"), signal).expect("it is ours");
         let said = said(child.wait_with_output().expect("ends"));

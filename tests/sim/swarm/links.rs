@@ -1,7 +1,7 @@
 //! Links: each end sends one answer after the other at its own rate, and takes them in at another. Small messages take the
 //! delay alone, but overtake nothing on their own connection.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -44,6 +44,8 @@ pub(super) struct Port {
     /// Answers that wait to be sent.
     pub(super) queue: VecDeque<(usize, Question, Run)>,
     pub(super) sending: bool,
+    /// Bytes per second that a connection can carry, and until when it does.
+    pub(super) flows: BTreeMap<usize, (u64, Duration)>,
     /// Bytes of small messages that were sent since the last answer.
     small: u64,
     /// When all that is being received is there.
@@ -77,11 +79,36 @@ impl Link {
 
 impl Port {
     pub(super) fn new(up: u64, down: u64) -> Self {
-        Self { up, down, queue: VecDeque::new(), sending: false, small: 0, received: Duration::ZERO, sent: 0 }
+        Self {
+            up,
+            down,
+            queue: VecDeque::new(),
+            sending: false,
+            flows: BTreeMap::new(),
+            small: 0,
+            received: Duration::ZERO,
+            sent: 0,
+        }
     }
 
     pub(super) fn send_small(&mut self) {
         self.small += SMALL_BYTES;
+    }
+
+    /// The first answer whose connection is free; `Err`: when one will be, if any answer waits.
+    pub(super) fn next(&mut self, now: Duration) -> Result<(usize, Question, Run), Option<Duration>> {
+        let flows = &self.flows;
+        let until = |link: &usize| flows.get(link).map_or(Duration::ZERO, |(_, until)| *until);
+        let free = self.queue.iter().position(|(link, ..)| until(link) <= now);
+        let next = self.queue.iter().map(|(link, ..)| until(link)).min();
+        free.and_then(|at| self.queue.remove(at)).ok_or(next)
+    }
+
+    /// A connection is busy with an answer for as long as it takes at its own rate.
+    pub(super) fn carry(&mut self, link: usize, now: Duration, bytes: u64) {
+        if let Some((rate, until)) = self.flows.get_mut(&link) {
+            *until = now + takes(bytes, *rate);
+        }
     }
 
     /// Begins to send an answer now; says when it is sent.

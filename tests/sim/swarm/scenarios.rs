@@ -53,6 +53,17 @@ fn a_slow_client_sends_everything_once() {
     }
 }
 
+/// The client's connections share its link unfairly, and none can carry all of it.
+#[test]
+fn uneven_flows_hold_up_nobody() {
+    for (seed, nodes) in [(1, 3), (2, 8), (3, 30)] {
+        let setup = Setup { client_flows: &[60, 40, 25], ..Setup::new(seed, nodes) };
+        let record = show("uneven flows", &setup);
+        at_most("time", &setup, record.ratio(), 1.15);
+        at_most("what the client sent", &setup, record.client_ratio(), 1.1);
+    }
+}
+
 #[test]
 fn a_thousand_nodes() {
     if !long() {

@@ -23,6 +23,8 @@ pub(crate) struct Setup {
     /// Bytes per second which each node can send, and the same receive.
     pub(crate) rate: u64,
     pub(crate) client_rate: u64,
+    /// What the client's connections can each carry, in percent of its rate; all of it where none is given.
+    pub(crate) client_flows: &'static [u64],
     /// From one machine to another.
     pub(crate) delay: Duration,
     /// Of ten thousand messages, how many come [`STALL`] later (something was lost and sent again), with all that follow on
@@ -51,6 +53,7 @@ impl Setup {
             entries: 3,
             rate: 125_000_000,
             client_rate: 125_000_000,
+            client_flows: &[],
             delay: Duration::from_micros(200),
             stalls: 0,
             breaks: 0,

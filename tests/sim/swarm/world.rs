@@ -268,6 +268,11 @@ impl World {
         for end in [a, b] {
             match end {
                 End::Client => {
+                    let (percents, rate) = (self.setup.client_flows, self.setup.client_rate);
+                    let flows = &mut self.port(end).flows;
+                    if let Some(percent) = percents.get(flows.len()) {
+                        flows.insert(link, (rate * percent / 100, Duration::ZERO));
+                    }
                     self.say(link, end, Message::Offer);
                 }
                 End::Node(node) => {
@@ -350,7 +355,15 @@ impl World {
         if self.port(from).sending {
             return;
         }
-        let Some((link, question, run)) = self.port(from).queue.pop_front() else { return };
+        let now = self.now;
+        let (link, question, run) = match self.port(from).next(now) {
+            Ok(next) => next,
+            Err(None) => return,
+            Err(Some(at)) => {
+                self.port(from).sending = true;
+                return self.at(at, Event::Sent(from));
+            }
+        };
         if !self.links[link].alive {
             return self.send_next(from);
         }
@@ -360,7 +373,8 @@ impl World {
         }
         let bytes = run.bytes(&self.image).expect("in the image");
         let data = self.data(from, bytes);
-        let (now, delay) = (self.now, self.setup.delay);
+        let delay = self.setup.delay;
+        self.port(from).carry(link, now, bytes as u64);
         let sent = self.port(from).send(now, bytes as u64);
         self.at(sent, Event::Sent(from));
         let to = self.links[link].ends[1 - self.links[link].side(from)];
