@@ -69,11 +69,11 @@ impl Asking {
         loop {
             match self.events.recv().await {
                 Some(ws::Event::Message { message: Message::Response { id, response }, .. }) if id == asked => {
-                    return match response {
-                        Response::Plan(answer) => Ok(answer),
-                        Response::Error(text) => Err(text),
-                        other => Err(format!("it answered another question: {:?}", other.request_type())),
-                    };
+                    if let Response::Plan(answer) = response {
+                        return Ok(*answer);
+                    }
+                    let other = "it answered another question".to_owned();
+                    return Err(if let Response::Error(text) = response { text } else { other });
                 }
                 Some(ws::Event::Message { message: Message::Request { id, request }, .. }) => {
                     let response = self.serve(&request);

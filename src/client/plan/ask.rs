@@ -31,13 +31,16 @@ pub(super) struct Asked {
     pub(super) homeless: Vec<usize>,
 }
 
+/// One for each wish; `None`: the machine doesn't carry that directory.
+pub(super) type Answers = Vec<Option<Result<PlanAnswer, String>>>;
+
 /// A machine.
 pub(super) struct Node {
     pub(super) cluster: usize,
     pub(super) address: SocketAddr,
     pub(super) hostname: Option<String>,
-    /// Who it is, and what it answers to each wish (`None`: it doesn't carry that directory); or why it can't be asked.
-    pub(super) result: Result<(Host, Vec<Option<Result<PlanAnswer, String>>>), String>,
+    /// Who it is, and what it answers; or why it can't be asked.
+    pub(super) result: Result<(Host, Answers), String>,
 }
 
 /// Asks the machines of all clusters, a few at a time.
@@ -134,7 +137,7 @@ async fn ask(
     changes: &[SignedChange],
     indexes: Indexes,
     sign: Sign,
-) -> Result<(Host, Vec<Option<Result<PlanAnswer, String>>>), String> {
+) -> Result<(Host, Answers), String> {
     let mut asking = Asking::open(address, indexes).await?;
     let mut answers = Vec::new();
     for (change, carries) in changes.iter().zip(carries) {

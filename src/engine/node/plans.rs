@@ -70,12 +70,12 @@ impl Node {
         let answer = self.submit_answer(&path, &verdict);
         let directory = self.config.serves(&path).filter(|_| verdict == Verdict::Accept).cloned();
         let (Some(directory), Some(image)) = (directory, signed.change.image) else {
-            let plan = PlanAnswer { answer, estimate: None, problem: None };
+            let plan = Box::new(PlanAnswer { answer, estimate: None, problem: None });
             return self.respond(connection, request, Response::Plan(plan), outbox);
         };
         if self.plans.open.len() >= limits::PLANS_MAX || self.plans.open.contains_key(&connection) {
             let problem = Some("too many plans are asked for at once here; try again later".to_owned());
-            let plan = PlanAnswer { answer, estimate: None, problem };
+            let plan = Box::new(PlanAnswer { answer, estimate: None, problem });
             return self.respond(connection, request, Response::Plan(plan), outbox);
         }
         let until = now.time + limits::PLAN_DURATION_MAX;
@@ -101,7 +101,16 @@ impl Node {
                 return self.estimate(connection, outbox);
             }
             Response::Error(text) => format!("you gave no index: {text}"),
-            _ => "you gave no index".to_owned(),
+            Response::GetIndexPart { .. }
+            | Response::AppendDir(_)
+            | Response::ReplaceDir(_)
+            | Response::GetIndex { .. }
+            | Response::GetIndexAt { .. }
+            | Response::GetBlock { .. }
+            | Response::GetBlocks { .. }
+            | Response::SubmitChange(_)
+            | Response::Plan(_)
+            | Response::Node(_) => "you gave no index".to_owned(),
         };
         self.plan_ended(connection, Err(problem), outbox);
     }
@@ -130,7 +139,8 @@ impl Node {
             Ok(estimate) => (Some(estimate), None),
             Err(problem) => (None, Some(problem)),
         };
-        self.respond(connection, request, Response::Plan(PlanAnswer { answer, estimate, problem }), outbox);
+        let plan = Box::new(PlanAnswer { answer, estimate, problem });
+        self.respond(connection, request, Response::Plan(plan), outbox);
     }
 
     pub(super) fn plans_timeout(&mut self, now: Now, outbox: &mut Outbox<Effect>) {

@@ -215,7 +215,7 @@ pub enum Response {
     /// v2.
     SubmitChange(SubmitAnswer),
     /// v2.
-    Plan(PlanAnswer),
+    Plan(Box<PlanAnswer>),
     /// v2: the blocks, one after the other.
     GetBlocks { data: Bytes },
     /// v2: the part, and the length of the whole index.

@@ -174,7 +174,7 @@ fn response() -> impl Strategy<Value = Response> {
         data().prop_map(|data| Response::GetBlock { data: Some(data) }),
         (submitted, option::of((option::of(estimate()), option::of(".{0,20}")))).prop_map(
             |(answer, plan)| match plan {
-                Some((estimate, problem)) => Response::Plan(PlanAnswer { answer, estimate, problem }),
+                Some((estimate, problem)) => Response::Plan(Box::new(PlanAnswer { answer, estimate, problem })),
                 None => Response::SubmitChange(answer),
             }
         ),

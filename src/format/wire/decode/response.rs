@@ -41,7 +41,7 @@ pub(super) fn decode(request_type: RequestType, frame: &Bytes, reader: &mut Read
             Ok(Response::GetIndexAt { data: content.data, hosts: found.unwrap_or_default() })
         }
         RequestType::SubmitChange => submit_answer(reader).map(Response::SubmitChange),
-        RequestType::Plan => plan_answer(reader).map(Response::Plan),
+        RequestType::Plan => Ok(Response::Plan(Box::new(plan_answer(reader)?))),
         RequestType::GetBlocks => Ok(Response::GetBlocks { data: need(content(frame, reader)?.data, "data")? }),
         RequestType::GetIndexPart => {
             let content = content(frame, reader)?;
