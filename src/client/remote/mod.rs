@@ -55,7 +55,7 @@ pub struct ReadArgs {
     pub port: Option<u16>,
 }
 
-fn image_id(text: &str) -> Result<ImageId, String> {
+pub(super) fn image_id(text: &str) -> Result<ImageId, String> {
     text.parse().map_err(|_| "an image's id has 64 hexadecimal digits, as `ciruela ls` shows them".to_owned())
 }
 

@@ -14,8 +14,8 @@ const ID_CHARS: usize = 16;
 #[derive(Debug, Clone, Deserialize)]
 pub(in crate::client) struct StatusPage {
     pub(super) version: String,
-    pub(super) hostname: String,
-    pub(super) machine_id: String,
+    pub(in crate::client) hostname: String,
+    pub(in crate::client) machine_id: String,
     #[serde(default)]
     pub(super) uptime_seconds: Option<u64>,
     #[serde(default)]
@@ -82,7 +82,7 @@ impl StatusPage {
 impl PathEntry {
     /// What should be there is; an old tree may still be removed.
     pub(super) fn is_done(&self) -> bool {
-        matches!(self.state.as_str(), "done" | "cleaned" | "not kept")
+        matches!(self.state.as_str(), "done" | "removed" | "cleaned" | "not kept")
             || (self.state == "collect" && self.visible == self.image)
     }
 

@@ -150,6 +150,8 @@ impl Job {
     /// Goes on to what is next as soon as the running step may be dropped.
     fn hurry(&mut self, outbox: &mut Outbox<Effect>) {
         match &self.state {
+            // On which side of the swap the crash was is to be told first.
+            State::Queued if self.order.intent.is_some() && matches!(self.next, Some(Next::End)) => {}
             State::Queued => self.take_next(outbox),
             State::Paused { step, .. } if step.abandonable() => {
                 self.take_next(outbox);
@@ -346,7 +348,7 @@ impl Job {
 
     /// Whether what is visible may not be replaced by this order.
     fn keeps(&self, standing: ImageId) -> bool {
-        self.order.directory.append_only && standing != self.order.image
+        self.order.directory.append_only && !self.order.replaces && standing != self.order.image
     }
 
     /// What is visible in an append-only directory stays, whatever won elsewhere.

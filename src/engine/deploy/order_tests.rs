@@ -37,6 +37,7 @@ fn order(number: u8, committed: Option<u8>) -> Order {
         heal: false,
         intent: None,
         siblings: Arc::default(),
+        replaces: false,
     }
 }
 

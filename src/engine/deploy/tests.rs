@@ -45,6 +45,7 @@ fn order(n: u8, committed: Option<(ImageId, FileIdentity)>) -> Order {
         heal: false,
         intent: None,
         siblings: Arc::default(),
+        replaces: false,
     }
 }
 

@@ -10,7 +10,7 @@ use crate::engine::deploy::{self, Found};
 use crate::engine::retention::rules::Candidate;
 use crate::format::change;
 use crate::format::record::{CommittedRecord, DamageRecord, HeadRecord, IntentRecord};
-use crate::model::change::{Rank, SignedChange};
+use crate::model::change::{Rank, SignedChange, Verb};
 use crate::model::directory::DirectoryConfig;
 use crate::model::fingerprint::FileIdentity;
 use crate::model::ids::{ChangeId, ImageId};
@@ -68,7 +68,11 @@ impl From<CommittedRecord> for Committed {
 impl Head {
     fn rank(&self) -> Rank {
         let change = &self.record.change.change;
-        Rank { stamp: change.stamp, id: self.id, restores: change.restores() }
+        Rank { stamp: change.stamp, id: self.id, overrides: change.overrides() }
+    }
+
+    fn deletes(&self) -> bool {
+        self.record.change.change.deletes()
     }
 }
 
@@ -107,6 +111,11 @@ impl Heads {
 
     pub(super) fn change(&self, path: &VPath) -> Option<(ChangeId, &SignedChange)> {
         self.heads.get(path).map(|head| (head.id, &head.record.change))
+    }
+
+    /// Whether a delete holds at the path.
+    pub(super) fn is_deleted(&self, path: &VPath) -> bool {
+        self.heads.get(path).is_some_and(Head::deletes)
     }
 
     /// The visible image, if this node committed it.
@@ -194,7 +203,7 @@ impl Heads {
     /// What decides of siblings of a path that were not cleaned, this one included.
     pub(super) fn siblings(&self, path: &VPath) -> impl Iterator<Item = Rank> + use<'_> {
         let parent = path.parent().unwrap_or_else(|| path.clone());
-        let heads = below(&self.heads, parent.as_str()).filter(|(_, head)| !head.record.cleaned);
+        let heads = below(&self.heads, parent.as_str()).filter(|(_, head)| !head.record.cleaned && !head.deletes());
         let levels = path.levels();
         heads.filter(move |(other, _)| other.levels() == levels).map(|(_, head)| head.rank())
     }
@@ -207,7 +216,7 @@ impl Heads {
     /// Visible directories of a config: path and what decides, root, whether the head says that it was cleaned.
     pub(super) fn present(&self, directory: &str) -> impl Iterator<Item = (Candidate, FileIdentity, bool)> + use<'_> {
         below(&self.committed, &format!("/{directory}")).filter_map(|(path, committed)| {
-            let head = self.heads.get(path)?;
+            let head = self.heads.get(path).filter(|head| !head.deletes())?;
             let candidate = Candidate { path: path.clone(), rank: head.rank() };
             Some((candidate, committed.root, head.record.cleaned))
         })
@@ -252,7 +261,34 @@ impl Heads {
         let itself = itself.map(|(image, root)| Sibling { path: path.clone(), image, root, damaged: true });
         let siblings = if heal { itself.into_iter().chain(siblings.iter().cloned()).collect() } else { siblings };
         let intent = self.intents.remove(path);
-        Some(deploy::Order { path: path.clone(), directory, change, image, committed, heal, intent, siblings })
+        let replaces = head.record.change.change.verb == Verb::Replace;
+        Some(deploy::Order {
+            path: path.clone(),
+            directory,
+            change,
+            image,
+            committed,
+            heal,
+            intent,
+            siblings,
+            replaces,
+        })
+    }
+
+    /// Visible directories that may have blocks of what goes to a path.
+    pub(super) fn siblings_of(&self, path: &VPath) -> Arc<[Sibling]> {
+        self.recent.siblings(path, self)
+    }
+
+    /// The order whose swap a crash interrupted, where a delete holds now.
+    pub(super) fn interrupted(&mut self, path: &VPath, directory: Arc<DirectoryConfig>) -> Option<deploy::Order> {
+        let intent = self.intents.remove(path)?;
+        let CommittedRecord { change, image, .. } = intent.committed;
+        let committed = self.committed.get(path).map(|committed| (committed.image, committed.root));
+        let (path, siblings) = (path.clone(), Arc::default());
+        let replaces = intent.exchange;
+        let (intent, heal) = (Some(intent), false);
+        Some(deploy::Order { path, directory, change, image, committed, heal, intent, siblings, replaces })
     }
 
     /// Notes that something is wrong with a visible directory; `None` if that is known, or isn't about what is there now.
@@ -334,6 +370,8 @@ impl Heads {
             Some(visible) if !committed => visible.clone(),
             _ => Box::new(HeadRecord { before: None, ..(**old).clone() }),
         });
+        // A delete is never taken back, so nothing before it is kept.
+        let before = before.filter(|_| !change.change.deletes());
         let record = HeadRecord { change, admitted, before, cleaned: false };
         self.heads.insert(path.clone(), Head { record, id, writes, displaced });
     }

@@ -15,7 +15,7 @@ use crate::model::disk_task::{DiskResult, Sealed, Target};
 use crate::model::fingerprint::FileIdentity;
 use crate::model::hash_kind::HashKind;
 use crate::model::ids::MachineId;
-use crate::model::image::ImageBuilder;
+use crate::model::image::{Image, ImageBuilder};
 use crate::model::key::{NamedKey, Scheme, Signature};
 use crate::model::limits;
 use crate::model::peer::{ConnectionId, ProtocolVersion};

@@ -38,7 +38,7 @@ fn path(n: u64) -> VPath {
 
 /// Published in that second.
 fn present(n: u64) -> Present {
-    let rank = Rank { stamp: now(n).stamp, id: ChangeId::new([1; 32]), restores: false };
+    let rank = Rank { stamp: now(n).stamp, id: ChangeId::new([1; 32]), overrides: false };
     Present { candidate: Candidate { path: path(n), rank }, root: ROOT, marked: false, busy: false }
 }
 

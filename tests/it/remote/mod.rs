@@ -1,7 +1,8 @@
-//! Reading from daemons, and changing single files there: `download`, `ls`, `diff`, `put-file`, `edit`.
+//! Reading from daemons, and changing single files there: `download`, `ls`, `diff`, `put-file`, `edit`; and removing.
 
 mod changing;
 mod reading;
+mod removing;
 
 use std::ffi::OsStr;
 use std::fs;
