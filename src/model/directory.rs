@@ -24,6 +24,8 @@ pub struct DirectoryConfig {
     pub upload_keys: Vec<Box<str>>,
     /// Also accept signatures over `[path, image, timestamp]` alone.
     pub legacy_signatures: bool,
+    /// Of each directory that is replaced, the tree that was visible before is set aside until the next one is.
+    pub keep_previous: bool,
     /// The retention rules; `None`: nothing is ever removed.
     pub retention: Option<Retention>,
 }

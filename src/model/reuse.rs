@@ -46,6 +46,8 @@ pub struct Sibling {
     pub image: ImageId,
     /// Its root.
     pub root: FileIdentity,
+    /// It isn't visible any more, but set aside.
+    pub previous: bool,
 }
 
 /// This node made an inode's status change, but not its content (or has just hashed that).

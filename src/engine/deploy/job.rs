@@ -8,7 +8,7 @@ use super::{Effect, Found, Order, Status, task};
 use crate::engine::contract::Outbox;
 use crate::format::record::{CommittedRecord, IntentRecord};
 use crate::model::block_set::BlockSet;
-use crate::model::disk_task::{DiskAction, DiskResult, Sealed, Side, Target};
+use crate::model::disk_task::{DiskAction, DiskResult, Previous, Sealed, Side, Target};
 use crate::model::failure::{Failure, FailureKind};
 use crate::model::ids::ImageId;
 use crate::model::image::Image;
@@ -96,7 +96,7 @@ impl Job {
         let Order { change, image, .. } = self.order;
         let bytes_done = if self.is_complete() { self.bytes_total } else { self.found.bytes() };
         let found = self.found.clone();
-        let reported = matches!(self.state, State::Running(Step::Collect));
+        let reported = matches!(self.state, State::Running(Step::Collect { .. }));
         Status { change, image, step, reported, waiting, failure, bytes_total: self.bytes_total, bytes_done, found }
     }
 
@@ -173,7 +173,7 @@ impl Job {
         }
         match &self.state {
             // It was reported, to whoever listened then.
-            State::Running(Step::Collect) => self.report(0, 0, true, outbox),
+            State::Running(Step::Collect { .. }) => self.report(0, 0, true, outbox),
             State::Paused { .. } => self.retry(now, outbox),
             State::Queued | State::Running(_) | State::Ended => {}
         }
@@ -223,7 +223,8 @@ impl Job {
                 let (image, siblings) = (image.clone(), self.order.siblings.clone());
                 task(&self.order, DiskAction::Stage { id, image, siblings })
             }
-            Step::Discard { .. } | Step::Collect => task(&self.order, DiskAction::Collect),
+            Step::Discard { .. } => task(&self.order, DiskAction::Collect { previous: Previous::Untouched }),
+            Step::Collect { previous } => task(&self.order, DiskAction::Collect { previous: *previous }),
             Step::Fetch { .. } => return self.poison(now, "a fetch needs to know what is staged", outbox),
             Step::Seal { image, linked, .. } => {
                 task(&self.order, DiskAction::Seal { image: image.clone(), linked: linked.clone() })
@@ -290,7 +291,7 @@ impl Job {
             (Step::Swap { intent }, DiskResult::Done) => {
                 self.enter(now, Step::Record { committed: intent.committed }, outbox);
             }
-            (Step::Collect, DiskResult::Done) => self.finish(now, outbox),
+            (Step::Collect { .. }, DiskResult::Done) => self.finish(now, outbox),
             (step, _) => self.poison(now, step.name(), outbox),
         }
     }
@@ -322,7 +323,8 @@ impl Job {
             Some((image, _)) if image == self.order.image => {
                 self.report(0, 0, true, outbox);
                 // A crash may have come between recording and collecting.
-                self.enter(now, Step::Collect, outbox);
+                let previous = self.order.previous.map_or(Previous::Untouched, Previous::Kept);
+                self.enter(now, Step::Collect { previous }, outbox);
             }
             Some((standing, _)) if self.keeps_others() => self.conflict(now, standing, outbox),
             Some(_) => self.enter(now, Step::Index { found: None }, outbox),
@@ -340,7 +342,9 @@ impl Job {
                     "something appeared at the path during the deployment; move it away, then publish again".to_owned();
                 self.failed(now, Failure { kind: FailureKind::Occupied, text }, outbox);
             }
-            (found, _) => {
+            (found, ours) => {
+                let previous = ours.and_then(|_| self.order.committed).filter(|_| self.order.directory.keep_previous);
+                let committed = CommittedRecord { previous, ..committed };
                 self.enter(now, Step::Intend { intent: IntentRecord { committed, exchange: found.is_some() } }, outbox);
             }
         }
@@ -395,7 +399,8 @@ impl Job {
                     return self.enter(now, Step::Check, outbox);
                 }
                 self.report(committed.bytes_reused, committed.bytes_fetched, false, outbox);
-                self.enter(now, Step::Collect, outbox);
+                let previous = committed.previous.map_or(Previous::Dropped, |(_, root)| Previous::Kept(root));
+                self.enter(now, Step::Collect { previous }, outbox);
             }
             Step::Recover(_)
             | Step::Check
@@ -407,7 +412,7 @@ impl Job {
             | Step::Seal { .. }
             | Step::Aim { .. }
             | Step::Swap { .. }
-            | Step::Collect => self.poison(now, "write", outbox),
+            | Step::Collect { .. } => self.poison(now, "write", outbox),
         }
     }
 
@@ -416,7 +421,7 @@ impl Job {
         let State::Running(step) = &self.state else { return };
         let step = match step.clone() {
             // Reported already; what is left will be swept at the next start.
-            Step::Collect => {
+            Step::Collect { .. } => {
                 outbox.push(Effect::Paused { path: self.order.path.clone(), failure });
                 return self.finish(now, outbox);
             }
@@ -478,6 +483,7 @@ impl Job {
             bytes_reused: self.bytes_total.saturating_sub(fetched),
             bytes_fetched: fetched,
             fingerprints: sealed.fingerprints,
+            previous: None,
         }
     }
 

@@ -48,6 +48,8 @@ pub struct Order {
     pub siblings: Arc<[Sibling]>,
     /// Whether it may take the place of another image also in an append-only directory.
     pub replaces: bool,
+    /// Root of what was visible before and is to be kept.
+    pub previous: Option<FileIdentity>,
 }
 
 /// What can happen.

@@ -56,12 +56,14 @@ pub(super) struct Committed {
     pub(super) root: FileIdentity,
     pub(super) bytes_reused: u64,
     pub(super) bytes_fetched: u64,
+    /// What was visible before and is set aside.
+    pub(super) previous: Option<(ImageId, FileIdentity)>,
 }
 
 impl From<CommittedRecord> for Committed {
     fn from(record: CommittedRecord) -> Self {
-        let CommittedRecord { change, image, root, bytes_reused, bytes_fetched, .. } = record;
-        Self { change, image, root, bytes_reused, bytes_fetched }
+        let CommittedRecord { change, image, root, bytes_reused, bytes_fetched, previous, .. } = record;
+        Self { change, image, root, bytes_reused, bytes_fetched, previous }
     }
 }
 
@@ -232,7 +234,8 @@ impl Heads {
         });
         let there = [&self.committed, &self.hidden, &self.committing].into_iter().flat_map(BTreeMap::values);
         let swaps = self.intents.values().map(|intent| intent.committed.image);
-        heads.chain(there.map(|committed| committed.image)).chain(swaps)
+        let images = |committed: &Committed| [Some(committed.image), committed.previous.map(|(image, _)| image)];
+        heads.chain(there.flat_map(images).flatten()).chain(swaps)
     }
 
     /// Whether the head's image is visible.
@@ -253,15 +256,34 @@ impl Heads {
         let committed = self.committed.get(path).map(|committed| (committed.image, committed.root));
         let change = head.id;
         let needed = committed.is_none_or(|(standing, _)| standing != image);
-        let siblings = if needed { self.recent.siblings(path, self) } else { Arc::default() };
+        let siblings = if needed { self.siblings_of(path) } else { Arc::default() };
+        let previous = self.previous(path).map(|(_, root)| root);
         let intent = self.intents.remove(path);
         let replaces = head.record.change.change.verb == Verb::Replace;
-        Some(deploy::Order { path: path.clone(), directory, change, image, committed, intent, siblings, replaces })
+        Some(deploy::Order {
+            path: path.clone(),
+            directory,
+            change,
+            image,
+            committed,
+            intent,
+            siblings,
+            replaces,
+            previous,
+        })
     }
 
-    /// Visible directories that may have blocks of what goes to a path.
+    /// What was visible at a path before what is now, if it is set aside.
+    pub(super) fn previous(&self, path: &VPath) -> Option<(ImageId, FileIdentity)> {
+        self.committed.get(path)?.previous
+    }
+
+    /// Directories that may have blocks of what goes to a path.
     pub(super) fn siblings_of(&self, path: &VPath) -> Arc<[Sibling]> {
-        self.recent.siblings(path, self)
+        let siblings = self.recent.siblings(path, self);
+        let Some((image, root)) = self.previous(path) else { return siblings };
+        let previous = Sibling { path: path.clone(), image, root, previous: true };
+        std::iter::once(previous).chain(siblings.iter().cloned()).collect()
     }
 
     /// The order whose swap a crash interrupted, where a delete holds now.
@@ -271,7 +293,17 @@ impl Heads {
         let committed = self.committed.get(path).map(|committed| (committed.image, committed.root));
         let (path, siblings) = (path.clone(), Arc::default());
         let replaces = intent.exchange;
-        Some(deploy::Order { path, directory, change, image, committed, intent: Some(intent), siblings, replaces })
+        Some(deploy::Order {
+            path,
+            directory,
+            change,
+            image,
+            committed,
+            intent: Some(intent),
+            siblings,
+            replaces,
+            previous: None,
+        })
     }
 
     /// Notes that something is wrong with a visible directory; `None` if that is known, or isn't about what is there now.
@@ -361,7 +393,7 @@ impl Heads {
 impl Usable for Heads {
     fn sibling(&self, path: &VPath) -> Option<Sibling> {
         let Committed { image, root, .. } = *self.committed.get(path).filter(|_| !self.damaged.contains_key(path))?;
-        Some(Sibling { path: path.clone(), image, root })
+        Some(Sibling { path: path.clone(), image, root, previous: false })
     }
 
     fn neighbours(&self, path: &VPath) -> Vec<&VPath> {

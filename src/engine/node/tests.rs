@@ -41,6 +41,7 @@ fn node() -> Node {
         append_only: false,
         upload_keys: Vec::new(),
         legacy_signatures: false,
+        keep_previous: false,
         retention: None,
     };
     let master = NamedKey { key: secret().public_key(), name: "master".into() };
@@ -113,7 +114,9 @@ fn settle(node: &mut Node, effects: Vec<Effect>, index: &Result<Arc<Image>, Inde
                 Input::Written { job, result: Ok(()) }
             }
             Effect::LoadIndex { image } => Input::IndexChecked { image, result: index.clone() },
-            Effect::Disk { task, .. } if slow_to_collect && matches!(task.action, DiskAction::Collect) => continue,
+            Effect::Disk { task, .. } if slow_to_collect && matches!(task.action, DiskAction::Collect { .. }) => {
+                continue;
+            }
             Effect::Disk { job, task } => {
                 let result = match task.action {
                     DiskAction::Look => {

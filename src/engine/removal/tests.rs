@@ -23,6 +23,7 @@ fn begin(n: usize, root: Option<FileIdentity>) -> Input {
         append_only: true,
         upload_keys: Vec::new(),
         legacy_signatures: false,
+        keep_previous: false,
         retention: None,
     };
     Input::Begin { path: path(n), directory: Arc::new(directory), root }
@@ -40,7 +41,7 @@ fn tell(removals: &mut Removals, now: Now, input: Input) -> Vec<String> {
 
 fn words(outbox: Outbox<Effect>) -> Vec<String> {
     let word = |effect| match effect {
-        Effect::Disk(DiskTask { path, action: DiskAction::Collect, .. }) => format!("collect {path}"),
+        Effect::Disk(DiskTask { path, action: DiskAction::Collect { .. }, .. }) => format!("collect {path}"),
         Effect::Disk(DiskTask { path, action: DiskAction::Remove { only_rest: false, .. }, .. }) => {
             format!("remove {path}")
         }

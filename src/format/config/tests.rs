@@ -31,6 +31,7 @@ fn minimal() {
             append_only: true,
             upload_keys: vec![],
             legacy_signatures: false,
+            keep_previous: false,
             retention: None,
         }
     );
@@ -73,6 +74,7 @@ upload-keys:
 - ci
 - 2024
 legacy-signatures: yes
+keep-previous: true
 auto-clean: true
 keep-min-directories: 3
 keep-max-directories: 40
@@ -82,6 +84,7 @@ keep-list-file: ./keep.txt
     let config = parse(text).expect("valid");
     assert_eq!(config.directory, PathBuf::from("/work/dir/site"));
     assert_eq!((config.num_levels, config.append_only, config.legacy_signatures), (0, false, true));
+    assert!(config.keep_previous && !with("").expect("valid").keep_previous);
     assert_eq!(config.upload_keys, ["ci".into(), "bob".into(), "2024".into()] as [Box<str>; 3]);
     assert_eq!(
         config.retention,
