@@ -52,6 +52,8 @@ fn engine(image: &Arc<Image>) -> (Fetches, Outbox<Effect>) {
         upload_keys: Vec::new(),
         legacy_signatures: false,
         keep_previous: false,
+        scrub_interval: None,
+        heal: false,
         retention: None,
     };
     let path = "/key/image".parse().expect("valid");

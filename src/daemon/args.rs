@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::model::ids::MachineId;
 use crate::model::limits;
+use crate::model::vpath::VPath;
 
 /// The ciruela daemon: keeps the directories of this host as their signed changes say.
 ///
@@ -19,7 +20,7 @@ pub struct Args {
     #[arg(short = 'c', long, default_value = "/etc/ciruela", value_name = "DIR", global = true)]
     pub config_base_dir: PathBuf,
     /// Folder for the state database and cached indexes
-    #[arg(long, default_value = "/var/lib/ciruela", value_name = "DIR")]
+    #[arg(long, default_value = "/var/lib/ciruela", value_name = "DIR", global = true)]
     pub db_dir: PathBuf,
     /// Address to listen on
     #[arg(long, default_value = "0.0.0.0", value_name = "ADDRESS")]
@@ -69,5 +70,17 @@ pub enum Command {
         /// The file to make [default: `cluster.key` in the configuration folder]
         #[arg(value_name = "FILE")]
         file: Option<PathBuf>,
+    },
+    /// Compare directories of this host with their images, file by file; the running daemon does it
+    ///
+    /// Prints each file that is damaged, missing, or not in the image. Exit status: 0 nothing is damaged, 1 something is,
+    /// 2 wrong usage, 3 the daemon can't be reached or can't say.
+    Scrub {
+        /// Virtual path of a directory, or of all below it [default: all directories]
+        #[arg(value_name = "PATH")]
+        path: Option<VPath>,
+        /// One JSON object per line
+        #[arg(long)]
+        json: bool,
     },
 }

@@ -2,9 +2,11 @@
 
 pub mod args;
 pub mod configuration;
+mod control;
 mod identity;
 mod new_cluster_key;
 mod pages;
+mod scrub;
 mod serve;
 pub mod status;
 
@@ -16,6 +18,7 @@ use clap::Parser as _;
 use tracing_subscriber::EnvFilter;
 
 use self::args::{Args, Command, LogFormat};
+use crate::model::vpath::VPath;
 
 /// The daemon's whole run: reads the command line, ends with the process's status.
 pub fn main() -> ExitCode {
@@ -27,6 +30,9 @@ pub fn run(args: &Args) -> ExitCode {
     match &args.command {
         Some(Command::CheckConfig) => check_config(args),
         Some(Command::NewClusterKey { file }) => new_cluster_key(args, file.as_deref()),
+        Some(Command::Scrub { path, json }) => {
+            ExitCode::from(scrub::scrub(&args.db_dir, path.as_ref().map(VPath::as_str), *json))
+        }
         None => {
             start_logging(args.log_format);
             match serve::serve(args) {

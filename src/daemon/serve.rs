@@ -12,6 +12,7 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use super::args::Args;
 use super::configuration;
+use super::control;
 use super::identity;
 use super::pages::Pages;
 use super::status::Metrics;
@@ -28,6 +29,7 @@ use crate::engine::node::{Node, Note, Setup, Snapshot};
 use crate::model::directory::NodeConfig;
 use crate::model::limits;
 use crate::model::peer::{ClusterKey, Host};
+use crate::model::scrub::Verdict;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Requests to the loop from pages and signals that may wait.
@@ -50,8 +52,8 @@ pub(super) fn serve(args: &Args) -> anyhow::Result<()> {
     // A row that can't be read may be about any path: then nothing that is staged is garbage for sure.
     let needed = snapshot.heads.keys().chain(snapshot.intents.keys()).map(staging_name).collect();
     let claims = Claims::new(snapshot.bad_rows.is_empty().then_some(needed));
-    let db::Snapshot { heads, intents, committed, damaged, .. } = snapshot;
-    let snapshot = Snapshot { heads, intents, committed, damaged };
+    let db::Snapshot { heads, intents, committed, damaged, scrubbed, .. } = snapshot;
+    let snapshot = Snapshot { heads, intents, committed, damaged, scrubbed };
     tracing::info!(version = VERSION, host = %host.hostname, machine_id = %host.machine_id, heads = snapshot.heads.len(), "starting");
     if config.directories.is_empty() {
         let folder = args.config_base_dir.join("configs");
@@ -148,6 +150,16 @@ async fn run(
     let (configure, configured) = watch::channel(config);
     tokio::spawn(peers::follow(configured, answer));
     let pages = Arc::new(Pages { control: control.clone(), metrics, version: VERSION, clock: Clock::new() });
+    match control::listen(&args.db_dir) {
+        Ok(listener) => _ = tokio::spawn(control::serve(listener, control.clone())),
+        Err(error) => {
+            let socket = control::socket(&args.db_dir);
+            tracing::warn!(
+                "`ciruela-server scrub` won't reach this daemon: can't listen at {}: {error}",
+                socket.display()
+            );
+        }
+    }
     let stopped = Arc::new(Notify::new());
     let shutdown = stopped.clone();
     let options = ServerOptions { max_connections: args.max_connections as usize };
@@ -253,6 +265,17 @@ fn log(note: &Note) {
         Note::Damaged { path, file, what } => {
             tracing::warn!(%path, %file, "the directory is damaged: {file} {what}; nothing of it is used for others");
         }
+        Note::Flaw { path, file, what, extra } => tracing::warn!(%path, %file, extra, "found: {file} {what}"),
+        Note::Scrubbed { path, verdict: Verdict { damaged: 0, extras: 0, .. }, bytes } => {
+            tracing::debug!(%path, bytes, "compared with its image: clean");
+        }
+        Note::Scrubbed { path, verdict: Verdict { damaged, extras, .. }, bytes } => {
+            tracing::warn!(%path, bytes, damaged, extras, "compared with its image");
+        }
+        Note::NotScrubbed { path, failure } => {
+            tracing::warn!(%path, kind = failure.kind.name(), "can't be compared with its image: {}", failure.text);
+        }
+        Note::Sound { path } => tracing::info!(%path, "the directory was damaged, and is right again"),
         Note::Removed { path, reason } => tracing::info!(%path, "removed: {reason}"),
         Note::NotRemoved { directory, failure } => {
             tracing::warn!(%directory, kind = failure.kind.name(), "retention: {}", failure.text);

@@ -12,6 +12,7 @@ use crate::engine::node::{MemberStatus, NodeStatus, Note, PathStatus};
 use crate::engine::retention;
 use crate::format::heads::{HeadHash, HeadsSum};
 use crate::model::ids::hex;
+use crate::model::scrub::Verdict;
 
 /// What `GET /` answers.
 pub fn text(status: &NodeStatus, version: &str) -> String {
@@ -71,6 +72,7 @@ pub fn json(status: &NodeStatus, version: &str, uptime: Duration) -> String {
         "directories": status.directories,
         "heads": heads(status),
         "retention": retention(status),
+        "scrubbing": status.scrubbing.as_ref().map(|(path, bytes)| json!({ "path": path.as_str(), "bytes": bytes })),
         "paths": paths,
         "members": status.members.iter().map(member_json).collect::<Vec<_>>(),
     });
@@ -120,6 +122,8 @@ fn path_json(path: &PathStatus) -> Value {
         "files_rehashed": path.found.rehashed,
         "sources": sources(&path.found),
         "damaged": path.damaged,
+        "scrubbed_ms": path.verdict.map(|verdict| verdict.at.0),
+        "extras": path.verdict.map_or(0, |verdict| verdict.extras),
     })
 }
 
@@ -168,6 +172,9 @@ impl Metrics {
         describe_gauge!("ciruela_members", "Nodes of the cluster, this one included, by state");
         describe_counter!("ciruela_datagrams_dropped_total", "Datagrams that were not taken, by reason");
         describe_gauge!("ciruela_paths", "Paths, by state");
+        describe_counter!("ciruela_scrubs_total", "Directories compared with their images, by result");
+        describe_counter!("ciruela_scrubbed_bytes_total", "Bytes read for that");
+        describe_gauge!("ciruela_extra_entries", "Entries of visible directories that their images don't have");
         describe_gauge!("ciruela_damaged_directories", "Visible directories that aren't what they should be");
         Ok(Self {
             handle,
@@ -196,10 +203,22 @@ impl Metrics {
             Note::CaughtUp { pulled, pushed, .. } => {
                 counter!("ciruela_caught_up_changes_total").increment(pulled + pushed);
             }
+            Note::Scrubbed { verdict, bytes, .. } => {
+                let result = match verdict {
+                    Verdict { damaged: 0, extras: 0, .. } => "clean",
+                    Verdict { damaged: 0, .. } => "extras",
+                    Verdict { .. } => "damaged",
+                };
+                counter!("ciruela_scrubs_total", "result" => result).increment(1);
+                counter!("ciruela_scrubbed_bytes_total").increment(*bytes);
+            }
             Note::Removed { .. } => counter!("ciruela_removed_directories_total").increment(1),
             Note::Done { already: true, .. }
             | Note::NotRemoved { .. }
             | Note::Damaged { .. }
+            | Note::Flaw { .. }
+            | Note::NotScrubbed { .. }
+            | Note::Sound { .. }
             | Note::Learned { .. }
             | Note::CatchUpBroken { .. }
             | Note::NodeUp { .. }
@@ -224,6 +243,8 @@ impl Metrics {
         }
         let damaged = status.paths.iter().filter(|path| path.damaged.is_some()).count();
         gauge!("ciruela_damaged_directories").set(damaged as f64);
+        let extras: u64 = status.paths.iter().filter_map(|path| path.verdict).map(|verdict| verdict.extras).sum();
+        gauge!("ciruela_extra_entries").set(extras as f64);
         for state in ["alive", "down", "left"] {
             let count = status.members.iter().filter(|member| member.state == state).count();
             gauge!("ciruela_members", "state" => state).set(count as f64);

@@ -18,9 +18,12 @@ use std::sync::{Mutex, PoisonError};
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition, TableError};
 
 pub use self::files::{CommittedFile, CommittedFiles};
-use crate::format::record::{CommittedRecord, DamageRecord, HeadRecord, IntentRecord, RecordError};
+use crate::format::record::{
+    CommittedRecord, DamageRecord, HeadRecord, IntentRecord, PlaceRecord, RecordError, decode_scrubbed, encode_scrubbed,
+};
 use crate::model::limits::DATABASE_CACHE_BYTES_MAX;
-use crate::model::reuse::{ContentKey, Source, Touch};
+use crate::model::reuse::{ContentKey, Hashed, Source, Touch};
+use crate::model::scrub::Verdict;
 use crate::model::vpath::VPath;
 
 type Rows = TableDefinition<'static, &'static str, &'static [u8]>;
@@ -30,6 +33,7 @@ const HEADS: Rows = TableDefinition::new("heads");
 const INTENTS: Rows = TableDefinition::new("intents");
 const COMMITTED: Rows = TableDefinition::new("committed");
 const DAMAGED: Rows = TableDefinition::new("damaged");
+const SCRUBBED: Rows = TableDefinition::new("scrubbed");
 
 const FORMAT_KEY: &str = "format";
 const INCARNATION_KEY: &str = "incarnation";
@@ -79,6 +83,12 @@ pub enum Write {
     PutFiles(VPath, CommittedFiles),
     /// Something is wrong with what is at a path: its files aren't used any more.
     PutDamage(VPath, DamageRecord),
+    /// Nothing is wrong with what is at a path: its files are used again, if they still are where they were.
+    DeleteDamage(VPath, Option<PlaceRecord>),
+    /// What is at a path was compared with its image.
+    PutScrubbed(VPath, Verdict),
+    /// Inodes, by device and number, don't have this content, whatever their status says.
+    Distrust(Vec<(u64, u64, ContentKey)>),
     /// This node has changed the status of inodes.
     Touch(Vec<Touch>),
     /// Nothing should be at the path, as far as we know.
@@ -100,6 +110,8 @@ pub struct Snapshot {
     pub committed: BTreeMap<VPath, CommittedRecord>,
     /// What is wrong with it.
     pub damaged: BTreeMap<VPath, DamageRecord>,
+    /// When it was compared with its image.
+    pub scrubbed: BTreeMap<VPath, Verdict>,
     /// Rows that can't be understood; they stay in the database.
     pub bad_rows: Vec<BadRow>,
 }
@@ -209,6 +221,14 @@ impl Db {
         })
     }
 
+    /// Of files with a right content those of which something else is recorded, and what should be.
+    pub fn outdated(&self, hashed: &[Hashed]) -> Result<Vec<Touch>, DbError> {
+        self.with(|database| {
+            let transaction = database.begin_read().map_err(storage("read"))?;
+            files::outdated(&transaction, hashed).map_err(storage("read"))
+        })
+    }
+
     /// Opens it anew if the last one who used it failed, and closes it if this one does.
     fn with<T>(&self, work: impl FnOnce(&Database) -> Result<T, DbError>) -> Result<T, DbError> {
         let mut opened = self.database.lock().unwrap_or_else(PoisonError::into_inner);
@@ -233,6 +253,7 @@ fn load(database: &Database) -> Result<Snapshot, DbError> {
     snapshot.intents = rows(&transaction, INTENTS, "intents", IntentRecord::decode, bad)?;
     snapshot.committed = rows(&transaction, COMMITTED, "committed", CommittedRecord::decode, bad)?;
     snapshot.damaged = rows(&transaction, DAMAGED, "damaged", DamageRecord::decode, bad)?;
+    snapshot.scrubbed = rows(&transaction, SCRUBBED, "scrubbed", decode_scrubbed, bad)?;
     Ok(snapshot)
 }
 
@@ -244,6 +265,7 @@ fn write(database: &Database, batch: &[Write]) -> Result<(), DbError> {
         let mut intents = transaction.open_table(INTENTS).map_err(storage("write"))?;
         let mut committed = transaction.open_table(COMMITTED).map_err(storage("write"))?;
         let mut damaged = transaction.open_table(DAMAGED).map_err(storage("write"))?;
+        let mut scrubbed = transaction.open_table(SCRUBBED).map_err(storage("write"))?;
         let mut meta = transaction.open_table(META).map_err(storage("write"))?;
         for write in batch {
             match write {
@@ -259,12 +281,23 @@ fn write(database: &Database, batch: &[Write]) -> Result<(), DbError> {
                     damaged.insert(path.as_str(), &*row.encode()).map_err(&fail)?;
                     files::forget(&transaction, path).map_err(storage("write"))?;
                 }
+                Write::DeleteDamage(path, place) => {
+                    damaged.remove(path.as_str()).map_err(&fail)?;
+                    if let Some(place) = place {
+                        files::put_place(&transaction, path, place).map_err(storage("write"))?;
+                    }
+                }
+                Write::PutScrubbed(path, verdict) => {
+                    scrubbed.insert(path.as_str(), &*encode_scrubbed(verdict)).map_err(&fail)?;
+                }
+                Write::Distrust(inodes) => files::distrust(&transaction, inodes).map_err(storage("write"))?,
                 Write::Touch(touches) => files::touch(&transaction, touches).map_err(storage("write"))?,
                 Write::PutIncarnation(number) => _ = meta.insert(INCARNATION_KEY, number).map_err(&fail)?,
                 Write::DeleteHead(path) => _ = heads.remove(path.as_str()).map_err(&fail)?,
                 Write::DeleteIntent(path) => _ = intents.remove(path.as_str()).map_err(&fail)?,
                 Write::DeleteCommitted(path) => {
                     committed.remove(path.as_str()).map_err(&fail)?;
+                    scrubbed.remove(path.as_str()).map_err(&fail)?;
                     damaged.remove(path.as_str()).map_err(&fail)?;
                     files::forget(&transaction, path).map_err(storage("write"))?;
                 }

@@ -5,11 +5,14 @@ use std::sync::Arc;
 use super::db::{CommittedFile, CommittedFiles, Db, Write};
 use super::disk::place::Place;
 use super::disk::reuse::Library;
-use crate::format::record::{CommittedRecord, content_key};
+use crate::engine::node::Sound;
+use crate::format::record::{CommittedRecord, PlaceRecord, content_key};
 use crate::model::directory::DirectoryConfig;
-use crate::model::ids::ImageId;
+use crate::model::fingerprint::FileIdentity;
+use crate::model::ids::{ChangeId, ImageId};
 use crate::model::image::{FileRef, Image};
-use crate::model::reuse::{ContentKey, Source, Touch, TreePlace};
+use crate::model::reuse::{ContentKey, Hashed, Source, Touch, TreePlace};
+use crate::model::scrub::Verdict;
 use crate::model::vpath::VPath;
 
 /// The database, and where indexes come from.
@@ -31,6 +34,20 @@ impl Library for DbLibrary<'_> {
 
     fn image(&self, id: ImageId) -> Option<Arc<Image>> {
         (self.images)(id)
+    }
+
+    fn hashed(&self, files: &[Hashed]) {
+        let wrong = files.iter().filter(|file| !file.right).map(|file| (file.dev, file.fingerprint.ino, file.content));
+        let wrong: Vec<_> = wrong.collect();
+        if !wrong.is_empty()
+            && let Err(error) = self.db.write(&[Write::Distrust(wrong)])
+        {
+            tracing::warn!("what is known of damaged files isn't forgotten: {error}");
+        }
+        match self.db.outdated(files) {
+            Ok(touches) => self.touched(touches),
+            Err(error) => tracing::warn!("files that were hashed will be hashed again: {error}"),
+        }
     }
 
     fn touched(&self, touches: Vec<Touch>) {
@@ -56,6 +73,28 @@ pub fn committed(
     writes
 }
 
+/// What to write when a tree was compared with its image; `sound`: nothing is wrong with it, whatever was known.
+pub fn scrubbed(path: VPath, verdict: Verdict, sound: Option<Sound>) -> Vec<Write> {
+    let sound = sound.map(|Sound { directory, change, root }| {
+        let place = Place::new(&directory, &path).ok();
+        let place = place.map(|place| PlaceRecord { tag: tag(change), tree: tree(&place, root) });
+        Write::DeleteDamage(path.clone(), place)
+    });
+    let mut writes: Vec<_> = sound.into_iter().collect();
+    writes.push(Write::PutScrubbed(path, verdict));
+    writes
+}
+
+/// Tells what a change brought from what was or will be at the same path.
+fn tag(change: ChangeId) -> u64 {
+    let (first, _) = change.as_bytes().as_chunks::<8>();
+    first.first().map_or(0, |first| u64::from_le_bytes(*first))
+}
+
+fn tree(place: &Place, root: FileIdentity) -> TreePlace {
+    TreePlace { base: place.base().to_owned(), target: place.target().to_owned(), root }
+}
+
 /// `None`: the row doesn't fit the image.
 fn committed_files(
     directory: &DirectoryConfig,
@@ -64,8 +103,7 @@ fn committed_files(
     image: &Image,
 ) -> Option<CommittedFiles> {
     let place = Place::new(directory, path).ok()?;
-    let tree = TreePlace { base: place.base().to_owned(), target: place.target().to_owned(), root: record.root };
-    let tag = u64::from_le_bytes(record.change.as_bytes()[..8].try_into().ok()?);
+    let (tag, tree) = (tag(record.change), tree(&place, record.root));
     let files = image.files().zip(&record.fingerprints).filter(|(file, _)| file.size > 0);
     let files = files.map(|(file, fingerprint)| CommittedFile {
         content: content_key(image, &file),

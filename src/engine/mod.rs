@@ -16,4 +16,5 @@ pub mod pace;
 pub mod removal;
 pub mod report;
 pub mod retention;
+pub mod scrub;
 pub mod upload;

@@ -10,7 +10,9 @@ use cbor4ii::core::utils::SliceReader;
 use serde::{Deserialize, Serialize};
 use serde_bytes::{ByteBuf, Bytes};
 
-pub use self::files::{DamageRecord, InodeRecord, PlaceRecord, SourceRecord, SourcesRecord, content_key};
+pub use self::files::{
+    DamageRecord, InodeRecord, PlaceRecord, SourceRecord, SourcesRecord, content_key, decode_scrubbed, encode_scrubbed,
+};
 use crate::model::change::{Change, SignedChange, Verb};
 use crate::model::fingerprint::{FileIdentity, Fingerprint};
 use crate::model::ids::{ChangeId, ImageId};

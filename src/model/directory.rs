@@ -26,6 +26,10 @@ pub struct DirectoryConfig {
     pub legacy_signatures: bool,
     /// Of each directory that is replaced, the tree that was visible before is set aside until the next one is.
     pub keep_previous: bool,
+    /// How often its directories are read and compared with their images; `None`: never by themselves.
+    pub scrub_interval: Option<Duration>,
+    /// What is found damaged is deployed again.
+    pub heal: bool,
     /// The retention rules; `None`: nothing is ever removed.
     pub retention: Option<Retention>,
 }
@@ -86,4 +90,6 @@ pub struct Rates {
     pub upload: Option<u64>,
     /// Blocks that it fetches.
     pub download: Option<u64>,
+    /// What is read to compare directories with their images; `None`: the usual.
+    pub scrub: Option<u64>,
 }

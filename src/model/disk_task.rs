@@ -11,6 +11,7 @@ use super::ids::ImageId;
 use super::image::Image;
 use super::reuse::{Reused, Sibling};
 use super::run::Run;
+use super::scrub::{Cursor, Part};
 use super::vpath::VPath;
 
 /// One piece of work on the staged or visible tree of one path.
@@ -47,6 +48,9 @@ pub enum DiskAction {
     /// Remove the visible tree, if it has this root, and what is staged; `only_rest`: unless the tree is there.
     /// Answer: [`DiskResult::Removed`].
     Remove { root: FileIdentity, only_rest: bool },
+    /// Compare a part of the visible tree, if it has this root, with the image, reading all of its files.
+    /// Answer: [`DiskResult::Scrubbed`].
+    Scrub { id: ImageId, root: FileIdentity, from: Cursor },
 }
 
 /// What becomes of the tree that was visible before.
@@ -77,6 +81,8 @@ pub enum DiskResult {
     Sealed(Sealed),
     /// The tree is gone, or it is there and was left alone.
     Removed { gone: bool },
+    /// That part is compared; `None`: another directory is there.
+    Scrubbed(Option<Box<Part>>),
     /// Done.
     Done,
 }

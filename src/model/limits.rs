@@ -450,3 +450,34 @@ pub const FILES_LOOKED_UP_MAX: usize = 1_024;
 pub const SIBLINGS_MAX: usize = 4;
 /// Directories and nodes of which is told how much of a deployment came from there.
 pub const SOURCES_TOLD_MAX: usize = 16;
+
+/// Bytes per second that a scrub reads by itself, unless `scrub-rate` says otherwise.
+pub const SCRUB_RATE: u64 = 20_000_000;
+/// An entry of a directory counts as so many bytes, for that.
+pub const SCRUB_ENTRY_BYTES: u64 = 4_096;
+/// Shortest `scrub-interval`.
+pub const SCRUB_INTERVAL_MIN: Duration = Duration::from_secs(1);
+/// Longest `scrub-interval`: ten years.
+pub const SCRUB_INTERVAL_MAX: Duration = Duration::from_hours(10 * 365 * 24);
+/// Bytes which one step of a scrub reads: then others get their turn on the disk.
+pub const SCRUB_STEP_BYTES_MAX: u64 = 8 << 20;
+/// Entries which it looks at.
+pub const SCRUB_STEP_ENTRIES_MAX: u64 = 1_000;
+/// Entries of one directory that its image doesn't have which are named.
+pub const SCRUB_EXTRAS_LISTED_MAX: usize = 1_000;
+/// Findings of one scrub of one directory that are logged.
+pub const SCRUB_FINDINGS_LOGGED_MAX: u64 = 20;
+/// A scrub that found a deployment under way, or failed, is tried again after this time, or after its interval if that is shorter.
+pub const SCRUB_RETRY_PAUSE: Duration = Duration::from_mins(10);
+/// The wall clock, by which scrubs are due, is looked at at least so often.
+pub const SCRUB_LOOK_INTERVAL: Duration = Duration::from_hours(1);
+/// Commands to scrub that are carried out at the same time, by turns.
+pub const SCRUB_COMMANDS_MAX: usize = 4;
+/// Connections to the daemon's control socket.
+pub const CONTROL_CONNECTIONS_MAX: usize = 8;
+/// Bytes of a request on it.
+pub const CONTROL_REQUEST_BYTES_MAX: usize = 16 << 10;
+/// Who connects to it must have sent its request, and read each line of the answer, within this time.
+pub const CONTROL_TIMEOUT: Duration = Duration::from_mins(1);
+/// Steps of an answer that wait to be written to it.
+pub const CONTROL_NEWS_QUEUED_MAX: usize = 16;

@@ -22,6 +22,7 @@ pub mod piece;
 pub mod retention;
 pub mod reuse;
 pub mod run;
+pub mod scrub;
 pub mod time;
 pub mod verdict;
 pub mod vpath;

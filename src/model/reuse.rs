@@ -48,6 +48,21 @@ pub struct Sibling {
     pub root: FileIdentity,
     /// It isn't visible any more, but set aside.
     pub previous: bool,
+    /// Something of it is known to be wrong: each block shows by itself whether it is right.
+    pub damaged: bool,
+}
+
+/// A file of a committed directory was hashed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hashed {
+    /// The device that its directory was recorded with.
+    pub dev: u64,
+    /// What it is, all the time that it was read.
+    pub fingerprint: Fingerprint,
+    /// The content which it should have.
+    pub content: ContentKey,
+    /// Whether it has.
+    pub right: bool,
 }
 
 /// This node made an inode's status change, but not its content (or has just hashed that).

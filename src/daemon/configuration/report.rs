@@ -95,6 +95,12 @@ fn render_directory(text: &mut String, config: &NodeConfig, directory: &Director
         let (min, max) = (retention.keep_min_directories, retention.keep_max_directories);
         writeln!(text, "  keeps {min} to {max} directories, and those of the last {recent}")?;
     }
+    let heal = if directory.heal { "what is damaged is deployed again" } else { "damage is told" };
+    if let Some(interval) = directory.scrub_interval {
+        writeln!(text, "  is compared with its images every {}, {heal}", humantime::format_duration(interval))?;
+    } else if directory.heal {
+        writeln!(text, "  {heal}")?;
+    }
     for key in config.accepted_keys(directory) {
         writeln!(text, "  accepts {} {}", fingerprint(&key.key), key.name)?;
     }

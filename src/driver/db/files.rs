@@ -6,7 +6,7 @@ use redb::{ReadTransaction, ReadableTable, TableDefinition, TableError, WriteTra
 
 use crate::format::record::{InodeRecord, PlaceRecord, SourceRecord, SourcesRecord};
 use crate::model::fingerprint::Fingerprint;
-use crate::model::reuse::{ContentKey, Source, Touch, TreePlace};
+use crate::model::reuse::{ContentKey, Hashed, Source, Touch, TreePlace};
 use crate::model::vpath::VPath;
 
 const PLACES: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("places");
@@ -43,8 +43,7 @@ type Result<T> = std::result::Result<T, redb::Error>;
 /// Makes the tree's files known.
 pub(super) fn put(transaction: &WriteTransaction, path: &VPath, committed: &CommittedFiles) -> Result<()> {
     let CommittedFiles { tag, tree, files } = committed;
-    let place = PlaceRecord { tag: *tag, tree: tree.clone() };
-    transaction.open_table(PLACES)?.insert(path.as_str(), &*place.encode())?;
+    put_place(transaction, path, &PlaceRecord { tag: *tag, tree: tree.clone() })?;
     put_sources(transaction, path, committed)?;
     let mut inodes = transaction.open_table(INODES)?;
     // In the order of their keys, which are near each other.
@@ -84,6 +83,12 @@ fn put_sources(transaction: &WriteTransaction, path: &VPath, committed: &Committ
     Ok(())
 }
 
+/// Files of the tree are used again.
+pub(super) fn put_place(transaction: &WriteTransaction, path: &VPath, place: &PlaceRecord) -> Result<()> {
+    transaction.open_table(PLACES)?.insert(path.as_str(), &*place.encode())?;
+    Ok(())
+}
+
 /// Files of the tree aren't used any more.
 pub(super) fn forget(transaction: &WriteTransaction, path: &VPath) -> Result<()> {
     transaction.open_table(PLACES)?.remove(path.as_str())?;
@@ -101,6 +106,34 @@ pub(super) fn touch(transaction: &WriteTransaction, touches: &[Touch]) -> Result
         }
     }
     Ok(())
+}
+
+/// Inodes that don't have a content which they are recorded with.
+pub(super) fn distrust(transaction: &WriteTransaction, wrong: &[(u64, u64, ContentKey)]) -> Result<()> {
+    let mut inodes = transaction.open_table(INODES)?;
+    for (dev, ino, content) in wrong {
+        let known = inodes.get((*dev, *ino))?.and_then(|row| InodeRecord::decode(*ino, row.value()).ok());
+        if known.is_some_and(|known| known.content == *content) {
+            inodes.remove((*dev, *ino))?;
+        }
+    }
+    Ok(())
+}
+
+/// Of files with a right content those that are recorded with another status: what to take back with [`touch`].
+pub(super) fn outdated(transaction: &ReadTransaction, hashed: &[Hashed]) -> Result<Vec<Touch>> {
+    let inodes = match transaction.open_table(INODES) {
+        Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+        other => other?,
+    };
+    let mut touches = Vec::new();
+    for Hashed { dev, fingerprint: after, content, .. } in hashed.iter().filter(|file| file.right) {
+        let row = inodes.get((*dev, after.ino))?;
+        let known = row.and_then(|row| InodeRecord::decode(after.ino, row.value()).ok());
+        let known = known.filter(|known| known.content == *content && known.fingerprint != *after);
+        touches.extend(known.map(|known| Touch { dev: *dev, before: known.fingerprint, after: *after }));
+    }
+    Ok(touches)
 }
 
 /// For each content where it may be, the newest first.
@@ -185,5 +218,37 @@ mod tests {
         db.write(&[Write::PutDamage(path("/d/1"), damage.clone())]).expect("written");
         assert_eq!(found(&db), [("/d/2".to_owned(), Some(200))]);
         assert_eq!(db.load().expect("readable").damaged[&path("/d/1")], damage);
+        // It is right again.
+        let tree = files(2, "c", print(8, 400)).tree;
+        db.write(&[Write::DeleteDamage(path("/d/1"), Some(PlaceRecord { tag: 2, tree }))]).expect("written");
+        assert_eq!(found(&db), [("/d/1".to_owned(), Some(400)), ("/d/2".to_owned(), Some(200))]);
+        assert!(db.load().expect("readable").damaged.is_empty());
+    }
+
+    #[test]
+    fn what_was_hashed_is_known_better() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let db = Db::open(folder.path()).expect("opens");
+        let hashed =
+            |content, fingerprint, right| Hashed { dev: 5, fingerprint, content: ContentKey([content; 16]), right };
+        assert_eq!(db.outdated(&[hashed(1, print(7, 1), true)]).expect("readable"), []);
+        db.write(&[Write::PutFiles(path("/d/1"), files(1, "a", print(7, 100)))]).expect("written");
+        let outdated = |file| db.outdated(&[file]).expect("readable");
+        for known in [
+            hashed(1, print(7, 100), true),
+            hashed(2, print(7, 200), true),
+            hashed(1, print(8, 200), true),
+            hashed(1, print(7, 200), false),
+        ] {
+            assert_eq!(outdated(known), [], "{known:?}");
+        }
+        let touch = Touch { dev: 5, before: print(7, 100), after: print(7, 200) };
+        assert_eq!(outdated(hashed(1, print(7, 200), true)), [touch]);
+        db.write(&[Write::Touch(vec![touch])]).expect("written");
+        assert_eq!(found(&db), [("/d/1".to_owned(), Some(200))]);
+        db.write(&[Write::Distrust(vec![(5, 7, ContentKey([2; 16])), (5, 8, ContentKey([1; 16]))])]).expect("written");
+        assert_eq!(found(&db), [("/d/1".to_owned(), Some(200))]);
+        db.write(&[Write::Distrust(vec![(5, 7, ContentKey([1; 16]))])]).expect("written");
+        assert_eq!(found(&db), [("/d/1".to_owned(), None)]);
     }
 }

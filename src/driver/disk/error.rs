@@ -67,7 +67,7 @@ pub(super) fn found_below(kind: FailureKind, base: &Path, path: &Path, what: &st
 }
 
 /// The system's words without Rust's "(os error N)", which says nothing to people.
-fn words(error: &io::Error) -> String {
+pub(super) fn words(error: &io::Error) -> String {
     let text = error.to_string();
     text.split_once(" (os error").map_or(text.clone(), |(words, _)| words.to_owned())
 }

@@ -16,6 +16,7 @@ pub mod real;
 pub mod recover;
 pub mod remove;
 pub mod reuse;
+pub mod scrub;
 pub mod stage;
 pub mod store;
 pub mod survey;

@@ -131,6 +131,8 @@ mod tests {
             upload_keys: Vec::new(),
             legacy_signatures: false,
             keep_previous: false,
+            scrub_interval: None,
+            heal: false,
             retention: None,
         }
     }

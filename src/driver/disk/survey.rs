@@ -153,6 +153,8 @@ mod tests {
             upload_keys: Vec::new(),
             legacy_signatures: false,
             keep_previous: false,
+            scrub_interval: None,
+            heal: false,
             retention: Some(rules),
         }
     }

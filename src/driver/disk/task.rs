@@ -5,9 +5,9 @@ use super::fs::FileSystem;
 use super::place::Place;
 use super::reuse::Library;
 use super::stage::Staged;
-use super::{collect, commit, read, recover, remove, reuse, stage, store};
+use super::{collect, commit, read, recover, remove, reuse, scrub, stage, store};
 use crate::model::disk_task::{DiskAction, DiskResult, DiskTask, Previous};
-use crate::model::failure::Failure;
+use crate::model::failure::{Failure, FailureKind};
 use crate::model::reuse::Touch;
 
 /// Carries out one task. Tasks of one path must follow each other, but that its `Store`s may overlap.
@@ -42,6 +42,14 @@ pub fn perform<F: FileSystem>(fs: &F, library: &dyn Library, task: &DiskTask) ->
             let result = remove::remove(fs, &place, *root, *only_rest, &mut touches);
             library.touched(touches);
             DiskResult::Removed { gone: result? }
+        }
+        DiskAction::Scrub { id, root, from } => {
+            let unknown = || Failure { kind: FailureKind::Io, text: format!("no index of image {id} is here") };
+            let image = library.image(*id).ok_or_else(unknown)?;
+            DiskResult::Scrubbed(scrub::scrub(fs, &place, &image, *root, *from)?.map(|(part, files)| {
+                library.hashed(&files);
+                Box::new(part)
+            }))
         }
     })
 }

@@ -22,7 +22,7 @@ use crate::driver::disk::survey::survey;
 use crate::driver::disk::task::perform;
 use crate::driver::frames::FramePool;
 use crate::driver::index_store::{IndexStore, IndexStoreError};
-use crate::driver::library::{DbLibrary, committed};
+use crate::driver::library::{DbLibrary, committed, scrubbed};
 use crate::driver::pool::{Full, Job, Pool};
 use crate::driver::ws::ConnectionHandle;
 use crate::engine::node::{IndexProblem, Input, JobId, Row};
@@ -230,8 +230,13 @@ impl<F: FileSystem + Clone> Hands<F> {
 
     /// Answers for a thread that could not be asked, without waiting for the loop which calls this.
     fn refuse(&self, input: Input) {
+        self.answer_later(std::future::ready(input));
+    }
+
+    /// Answers when that is there.
+    pub(super) fn answer_later(&self, input: impl Future<Output = Input> + Send + 'static) {
         let answers = self.shared.answers.clone();
-        tokio::spawn(async move { _ = answers.send(input).await });
+        tokio::spawn(async move { _ = answers.send(input.await).await });
     }
 }
 
@@ -255,7 +260,7 @@ impl<F: FileSystem + Clone> Shared<F> {
     }
 
     fn perform(&self, task: &DiskTask) -> Result<DiskResult, Failure> {
-        if !matches!(task.action, DiskAction::Look | DiskAction::Adopt { .. }) {
+        if !matches!(task.action, DiskAction::Look | DiskAction::Adopt { .. } | DiskAction::Scrub { .. }) {
             let place = Place::new(&task.directory, &task.path)?;
             tell(place.base(), self.claims.ensure(&self.fs, &place)?);
         }
@@ -360,6 +365,7 @@ fn writes(row: Row, images: &dyn Fn(ImageId) -> Option<Arc<Image>>) -> Vec<Write
         Row::Intent { path, record } => vec![Write::PutIntent(path, record)],
         Row::Incarnation(number) => vec![Write::PutIncarnation(number)],
         Row::Damaged { path, record } => vec![Write::PutDamage(path, record)],
+        Row::Scrubbed { path, verdict, sound } => scrubbed(path, verdict, sound),
         Row::NotCommitted { path } => vec![Write::DeleteCommitted(path.clone()), Write::DeleteIntent(path)],
         Row::Committed { path, directory, record } => committed(&directory, path, record, images),
     }

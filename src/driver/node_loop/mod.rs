@@ -24,6 +24,8 @@ use crate::engine::node::{Effect, End, Input, Node, NodeStatus, Note};
 use crate::format::wire::Message;
 use crate::model::directory::NodeConfig;
 use crate::model::peer::ConnectionId;
+use crate::model::scrub::{News, Ticket};
+use crate::model::vpath::VPath;
 
 /// Events of connections that wait for the loop; each may hold a frame of 1 MiB.
 pub const EVENTS_QUEUED_MAX: usize = 32;
@@ -35,6 +37,8 @@ const ANSWERS_QUEUED_MAX: usize = 1_024;
 pub enum Control {
     /// The configuration was read again.
     Configure(Arc<NodeConfig>),
+    /// Compare the directories at and below a path with their images, all if there is none; what is found is sent there.
+    Scrub(Option<VPath>, mpsc::Sender<News>),
     /// How it stands.
     Status(oneshot::Sender<NodeStatus>),
     /// End, after what is being written.
@@ -53,6 +57,9 @@ pub struct NodeLoop<F: FileSystem + Clone> {
     udp: Datagrams,
     datagrams: mpsc::Receiver<Received>,
     connections: BTreeMap<ConnectionId, Link>,
+    /// Who is told what a scrub finds.
+    listeners: BTreeMap<Ticket, mpsc::Sender<News>>,
+    tickets: u64,
     note: Box<dyn Fn(&Note) + Send>,
     outbox: Outbox<Effect>,
 }
@@ -91,8 +98,22 @@ impl<F: FileSystem + Clone> NodeLoop<F> {
         note: Box<dyn Fn(&Note) + Send>,
     ) -> Self {
         let Ears { answers, events, control, datagrams } = ears;
-        let (connections, outbox) = (BTreeMap::new(), Outbox::new());
-        Self { node, clock, hands, answers, events, control, dialer, udp, datagrams, connections, note, outbox }
+        Self {
+            node,
+            clock,
+            hands,
+            answers,
+            events,
+            control,
+            dialer,
+            udp,
+            datagrams,
+            connections: BTreeMap::new(),
+            listeners: BTreeMap::new(),
+            tickets: 0,
+            note,
+            outbox: Outbox::new(),
+        }
     }
 
     /// Runs until it is told to stop.
@@ -113,6 +134,12 @@ impl<F: FileSystem + Clone> NodeLoop<F> {
                     Some(Control::Configure(config)) => {
                         self.hands.claim(&config);
                         self.tell(Input::Configured(config));
+                    }
+                    Some(Control::Scrub(path, news)) => {
+                        self.tickets += 1;
+                        let ticket = Ticket(self.tickets);
+                        self.listeners.insert(ticket, news);
+                        self.tell(Input::Scrub { ticket, path });
                     }
                     Some(Control::Status(reply)) => _ = reply.send(self.node.status()),
                     Some(Control::Stop) | None => {
@@ -164,6 +191,7 @@ impl<F: FileSystem + Clone> NodeLoop<F> {
                 Effect::Connect { address } => self.dialer.dial(address),
                 Effect::Datagram { to, data } => self.udp.send(to, &data),
                 Effect::Disk { job, task } => self.hands.disk(job, task),
+                Effect::Tell { ticket, news } => self.news(ticket, news),
                 Effect::Survey { job, directory } => self.hands.survey(job, directory),
                 Effect::Estimate { job, task } => self.hands.estimate(job, task),
                 Effect::Write { job, rows } => self.hands.write(job, rows),
@@ -184,6 +212,20 @@ impl<F: FileSystem + Clone> NodeLoop<F> {
                 Effect::Note(note) => (self.note)(&note),
             }
         }
+    }
+
+    /// Hands news to whoever ordered a scrub, at his pace.
+    fn news(&mut self, ticket: Ticket, news: Vec<News>) {
+        self.listeners.retain(|_, listener| !listener.is_closed());
+        let last = matches!(news.last(), Some(News::Ended | News::Refused(_)));
+        let listener = if last { self.listeners.remove(&ticket) } else { self.listeners.get(&ticket).cloned() };
+        self.hands.answer_later(async move {
+            let mut alive = listener.is_some();
+            for (listener, news) in listener.iter().cycle().zip(news) {
+                alive = alive && listener.send(news).await.is_ok();
+            }
+            Input::Told { ticket, alive }
+        });
     }
 
     fn close(&self, connection: ConnectionId, reason: String) {

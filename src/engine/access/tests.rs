@@ -22,6 +22,8 @@ fn directory(name: &str, num_levels: usize, append_only: bool, legacy_signatures
         upload_keys: vec!["ci".into()],
         legacy_signatures,
         keep_previous: false,
+        scrub_interval: None,
+        heal: false,
         retention: None,
     }
 }

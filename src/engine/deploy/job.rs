@@ -1,5 +1,7 @@
 //! The state machine of one path.
 
+mod trouble;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +14,6 @@ use crate::model::disk_task::{DiskAction, DiskResult, Previous, Sealed, Side, Ta
 use crate::model::failure::{Failure, FailureKind};
 use crate::model::ids::ImageId;
 use crate::model::image::Image;
-use crate::model::limits;
 use crate::model::reuse::Reused;
 use crate::model::time::{Now, Time};
 
@@ -320,13 +321,13 @@ impl Job {
     fn checked(&mut self, now: Now, found: Option<Target>, outbox: &mut Outbox<Effect>) {
         let ours = found.and_then(|target| self.order.committed.filter(|(_, root)| *root == target.identity));
         match ours {
-            Some((image, _)) if image == self.order.image => {
+            Some((image, _)) if image == self.order.image && !self.order.heal => {
                 self.report(0, 0, true, outbox);
                 // A crash may have come between recording and collecting.
-                let previous = self.order.previous.map_or(Previous::Untouched, Previous::Kept);
+                let previous = self.order.previous.map_or(Previous::Untouched, |(_, root)| Previous::Kept(root));
                 self.enter(now, Step::Collect { previous }, outbox);
             }
-            Some((standing, _)) if self.keeps_others() => self.conflict(now, standing, outbox),
+            Some((standing, _)) if self.keeps(standing) => self.conflict(now, standing, outbox),
             Some(_) => self.enter(now, Step::Index { found: None }, outbox),
             None => self.enter(now, Step::Index { found }, outbox),
         }
@@ -336,23 +337,25 @@ impl Job {
     fn aim(&mut self, now: Now, committed: CommittedRecord, found: Option<Target>, outbox: &mut Outbox<Effect>) {
         let ours = found.and_then(|target| self.order.committed.filter(|(_, root)| *root == target.identity));
         match (found, ours) {
-            (Some(_), Some((standing, _))) if self.keeps_others() => self.conflict(now, standing, outbox),
+            (Some(_), Some((standing, _))) if self.keeps(standing) => self.conflict(now, standing, outbox),
             (Some(target), None) if !target.empty => {
                 let text =
                     "something appeared at the path during the deployment; move it away, then publish again".to_owned();
                 self.failed(now, Failure { kind: FailureKind::Occupied, text }, outbox);
             }
             (found, ours) => {
-                let previous = ours.and_then(|_| self.order.committed).filter(|_| self.order.directory.keep_previous);
+                // A tree that is healed is no other one.
+                let other = ours.filter(|(standing, _)| *standing != self.order.image);
+                let previous = other.or(self.order.previous).filter(|_| self.order.directory.keep_previous);
                 let committed = CommittedRecord { previous, ..committed };
                 self.enter(now, Step::Intend { intent: IntentRecord { committed, exchange: found.is_some() } }, outbox);
             }
         }
     }
 
-    /// Whether another image that is visible stays.
-    fn keeps_others(&self) -> bool {
-        self.order.directory.append_only && !self.order.replaces
+    /// Whether what is visible may not be replaced by this order.
+    fn keeps(&self, standing: ImageId) -> bool {
+        self.order.directory.append_only && !self.order.replaces && standing != self.order.image
     }
 
     /// What is visible in an append-only directory stays, whatever won elsewhere.
@@ -394,6 +397,7 @@ impl Job {
             Step::Intend { intent } => self.enter(now, Step::Swap { intent }, outbox),
             Step::Record { committed } => {
                 self.order.committed = Some((committed.image, committed.root));
+                self.order.heal = false;
                 if committed.change != self.order.change {
                     // A crash interrupted the swap of an older change; the order itself is still to be done.
                     return self.enter(now, Step::Check, outbox);
@@ -414,55 +418,6 @@ impl Job {
             | Step::Swap { .. }
             | Step::Collect { .. } => self.poison(now, "write", outbox),
         }
-    }
-
-    /// Remembers the failure and what to begin with when the pause is over.
-    pub(super) fn failed(&mut self, now: Now, failure: Failure, outbox: &mut Outbox<Effect>) {
-        let State::Running(step) = &self.state else { return };
-        let step = match step.clone() {
-            // Reported already; what is left will be swept at the next start.
-            Step::Collect { .. } => {
-                outbox.push(Effect::Paused { path: self.order.path.clone(), failure });
-                return self.finish(now, outbox);
-            }
-            Step::Fetch { image, .. } | Step::Seal { image, .. } | Step::Stage { image }
-                if failure.kind == FailureKind::Poisoned =>
-            {
-                Step::Discard { image }
-            }
-            Step::Fetch { image, .. } | Step::Seal { image, .. } => Step::Stage { image },
-            Step::Adopt { .. } | Step::Aim { .. } | Step::Intend { .. } => Step::Check,
-            Step::Swap { intent } => Step::Recover(intent),
-            step @ (Step::Recover(_)
-            | Step::Check
-            | Step::Index { .. }
-            | Step::Stage { .. }
-            | Step::Discard { .. }
-            | Step::Record { .. }) => step,
-        };
-        if self.next.is_some() && step.abandonable() {
-            return self.take_next(outbox);
-        }
-        self.pause = (self.pause * 2).clamp(limits::RETRY_PAUSE_MIN, limits::RETRY_PAUSE_MAX);
-        outbox.push(Effect::Paused { path: self.order.path.clone(), failure: failure.clone() });
-        self.state = State::Paused { step, until: now.time + self.pause, failure };
-    }
-
-    /// Begins the failed step again.
-    pub(super) fn retry(&mut self, now: Now, outbox: &mut Outbox<Effect>) {
-        if let State::Paused { step, .. } = &self.state {
-            let step = step.clone();
-            self.enter(now, step, outbox);
-        }
-    }
-
-    /// An answer that doesn't fit its question: a bug, kept from doing harm by starting over after a pause.
-    fn poison(&mut self, now: Now, step: &str, outbox: &mut Outbox<Effect>) {
-        let failure =
-            Failure { kind: FailureKind::Io, text: format!("internal error: unexpected answer in step {step}") };
-        self.pause = limits::RETRY_PAUSE_MAX;
-        outbox.push(Effect::Paused { path: self.order.path.clone(), failure: failure.clone() });
-        self.state = State::Paused { step: Step::Check, until: now.time + self.pause, failure };
     }
 
     /// Ends the order; a newer one takes over.

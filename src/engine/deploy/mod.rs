@@ -42,14 +42,16 @@ pub struct Order {
     pub image: ImageId,
     /// What this node committed there before, if anything.
     pub committed: Option<(ImageId, FileIdentity)>,
+    /// What was committed is damaged: it is deployed again, also if it is this image.
+    pub heal: bool,
     /// A swap that a crash may have interrupted.
     pub intent: Option<IntentRecord>,
     /// Committed directories that may have blocks of the image.
     pub siblings: Arc<[Sibling]>,
     /// Whether it may take the place of another image also in an append-only directory.
     pub replaces: bool,
-    /// Root of what was visible before and is to be kept.
-    pub previous: Option<FileIdentity>,
+    /// What was visible before and is kept: its image and root.
+    pub previous: Option<(ImageId, FileIdentity)>,
 }
 
 /// What can happen.

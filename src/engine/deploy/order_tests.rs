@@ -3,8 +3,11 @@
 use std::collections::VecDeque;
 
 use super::*;
-use crate::model::disk_task::Target;
+use crate::model::disk_task::{Sealed, Target};
 use crate::model::failure::FailureKind;
+use crate::model::hash_kind::HashKind;
+use crate::model::image::ImageBuilder;
+use crate::model::reuse::Reused;
 
 fn path() -> VPath {
     "/key/name".parse().expect("valid")
@@ -22,6 +25,8 @@ fn order(number: u8, committed: Option<u8>) -> Order {
         upload_keys: Vec::new(),
         legacy_signatures: false,
         keep_previous: false,
+        scrub_interval: None,
+        heal: false,
         retention: None,
     };
     Order {
@@ -30,6 +35,7 @@ fn order(number: u8, committed: Option<u8>) -> Order {
         change: ChangeId::new([number; 32]),
         image: ImageId::new([number; 32]),
         committed: committed.map(|image| (ImageId::new([image; 32]), OURS)),
+        heal: false,
         intent: None,
         siblings: Arc::default(),
         replaces: false,
@@ -171,4 +177,44 @@ fn what_is_visible_in_an_append_only_directory_stays() {
     tell(&mut deploys, Input::Order(append_only(same_image)));
     let effects = tell(&mut deploys, ours());
     assert!(matches!(&effects[..], [Effect::Done { already: true, .. }, _]), "{effects:?}");
+}
+
+/// A directory that is damaged is staged anew and swapped in, also where nothing is ever replaced by another image.
+#[test]
+fn healing() {
+    for append_only in [false, true] {
+        let order = |heal| {
+            let order = order(1, Some(1));
+            let directory = DirectoryConfig { append_only, ..DirectoryConfig::clone(&order.directory) };
+            Order { heal, directory: Arc::new(directory), ..order }
+        };
+        let mut deploys = Deploys::default();
+        let path = order(true).path;
+        let (_, root) = order(true).committed.expect("it is there");
+        let there = || Ok(DiskResult::Target(Some(Target { identity: root, empty: false })));
+        let look = |deploys: &mut Deploys| tell(deploys, Input::Disk { path: path.clone(), result: there() });
+        tell(&mut deploys, Input::Order(order(false)));
+        let effects = look(&mut deploys);
+        assert!(effects.iter().any(|effect| matches!(effect, Effect::Done { already: true, .. })), "{effects:?}");
+        let mut deploys = Deploys::default();
+        tell(&mut deploys, Input::Order(order(true)));
+        let effects = look(&mut deploys);
+        assert!(matches!(effects[..], [Effect::NeedIndex { .. }]), "{effects:?}");
+        let id = order(true).image;
+        let mut builder = ImageBuilder::new(HashKind::default());
+        builder.directory("").expect("root");
+        let image = Arc::new(builder.finish().expect("complete"));
+        tell(&mut deploys, Input::Index { path: path.clone(), id, image });
+        let staged =
+            DiskResult::Staged { have: BlockSet::none(0), kept_bytes: 0, reused: Box::new(Reused::nothing(0)) };
+        tell(&mut deploys, Input::Disk { path: path.clone(), result: Ok(staged) });
+        tell(&mut deploys, Input::Fetched { path: path.clone(), bytes: 0, from: Vec::new() });
+        let sealed = Sealed { root: FileIdentity { dev: 1, ino: 99 }, fingerprints: Vec::new() };
+        tell(&mut deploys, Input::Disk { path: path.clone(), result: Ok(DiskResult::Sealed(sealed)) });
+        let effects = look(&mut deploys);
+        assert!(
+            matches!(&effects[..], [Effect::PutIntent { intent, .. }] if intent.exchange),
+            "append_only={append_only}: {effects:?}"
+        );
+    }
 }

@@ -32,6 +32,8 @@ fn order(n: u8, committed: Option<(ImageId, FileIdentity)>) -> Order {
         upload_keys: Vec::new(),
         legacy_signatures: false,
         keep_previous: false,
+        scrub_interval: None,
+        heal: false,
         retention: None,
     };
     let (change, image) = (ChangeId::new([n; 32]), ImageId::new([n; 32]));
@@ -41,6 +43,7 @@ fn order(n: u8, committed: Option<(ImageId, FileIdentity)>) -> Order {
         change,
         image,
         committed,
+        heal: false,
         intent: None,
         siblings: Arc::default(),
         replaces: false,
@@ -144,6 +147,7 @@ impl World {
             }
             DiskAction::Collect { .. } => DiskResult::Done,
             DiskAction::Remove { .. } => DiskResult::Removed { gone: true },
+            DiskAction::Scrub { .. } => DiskResult::Scrubbed(None),
         }
     }
 
@@ -165,6 +169,7 @@ fn word(effect: &Effect) -> String {
             DiskAction::Swap { exchange } => format!("swap exchange={exchange}"),
             DiskAction::Collect { .. } => "collect".to_owned(),
             DiskAction::Remove { .. } => "remove".to_owned(),
+            DiskAction::Scrub { .. } => "scrub".to_owned(),
         },
         Effect::NeedIndex { .. } => "index".to_owned(),
         Effect::CancelIndex { .. } => "cancel index".to_owned(),

@@ -57,6 +57,8 @@ impl Case {
             upload_keys: Vec::new(),
             legacy_signatures: false,
             keep_previous: false,
+            scrub_interval: None,
+            heal: false,
             retention: None,
         };
         let have = BlockSet::none(image.block_count());

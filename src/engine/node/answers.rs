@@ -29,6 +29,7 @@ impl Node {
                 });
                 self.fetch(now, fetch::Input::Stored { path, run, result }, outbox);
             }
+            Some(Purpose::Scrub(path)) => self.scrub_done(now, &path, result, outbox),
             Some(Purpose::Remove(path)) => self.retention(now, retention::Input::Disk { path, result }, outbox),
             Some(Purpose::Delete(path)) => self.removal(now, removal::Input::Disk { path, result }, outbox),
             Some(
@@ -39,7 +40,8 @@ impl Node {
                 | Purpose::Mark(..)
                 | Purpose::Forget(_)
                 | Purpose::ForgetDeleted(_)
-                | Purpose::Estimate(_),
+                | Purpose::Estimate(_)
+                | Purpose::Verdict,
             )
             | None => {}
         }
@@ -62,7 +64,9 @@ impl Node {
                 | Purpose::Survey(_)
                 | Purpose::Remove(_)
                 | Purpose::Delete(_)
-                | Purpose::Estimate(_),
+                | Purpose::Estimate(_)
+                | Purpose::Scrub(_)
+                | Purpose::Verdict,
             )
             | None => {}
         }

@@ -48,6 +48,7 @@ impl Node {
                 continue;
             }
             self.heads.hide(&path);
+            self.scrubs_changed(now, &path, false, outbox);
             self.removal(now, removal::Input::Begin { path: path.clone(), directory, root }, outbox);
             self.watch.touch(&path);
         }
@@ -72,6 +73,7 @@ impl Node {
                 }
                 removal::Effect::Ended { path, result } => {
                     self.heads.hidden_ended(&path, result.is_ok());
+                    self.scrubs_changed(now, &path, false, outbox);
                     match result {
                         Ok(()) => {
                             let reason = "a signed change removes it".to_owned();

@@ -250,14 +250,21 @@ impl Heads {
         self.heads.get(path).map(|head| access::Head { change: &head.record.change, id: head.id, committed, gone })
     }
 
-    pub(super) fn order(&mut self, path: &VPath, directory: Arc<DirectoryConfig>) -> Option<deploy::Order> {
+    /// What is to be deployed at a path; `heal`: also if it is visible and damaged.
+    pub(super) fn order(&mut self, path: &VPath, directory: Arc<DirectoryConfig>, heal: bool) -> Option<deploy::Order> {
         let head = self.heads.get(path)?;
         let image = head.record.change.change.image?;
         let committed = self.committed.get(path).map(|committed| (committed.image, committed.root));
         let change = head.id;
         let needed = committed.is_none_or(|(standing, _)| standing != image);
-        let siblings = if needed { self.siblings_of(path) } else { Arc::default() };
-        let previous = self.previous(path).map(|(_, root)| root);
+        let heal = heal && !needed && self.is_damaged(path);
+        let siblings = if needed || heal { self.siblings_of(path) } else { Arc::default() };
+        // What is right of the damaged one itself.
+        let itself = committed.filter(|_| heal);
+        let itself =
+            itself.map(|(image, root)| Sibling { path: path.clone(), image, root, damaged: true, previous: false });
+        let siblings = if heal { itself.into_iter().chain(siblings.iter().cloned()).collect() } else { siblings };
+        let previous = self.previous(path);
         let intent = self.intents.remove(path);
         let replaces = head.record.change.change.verb == Verb::Replace;
         Some(deploy::Order {
@@ -266,6 +273,7 @@ impl Heads {
             change,
             image,
             committed,
+            heal,
             intent,
             siblings,
             replaces,
@@ -282,7 +290,7 @@ impl Heads {
     pub(super) fn siblings_of(&self, path: &VPath) -> Arc<[Sibling]> {
         let siblings = self.recent.siblings(path, self);
         let Some((image, root)) = self.previous(path) else { return siblings };
-        let previous = Sibling { path: path.clone(), image, root, previous: true };
+        let previous = Sibling { path: path.clone(), image, root, damaged: true, previous: true };
         std::iter::once(previous).chain(siblings.iter().cloned()).collect()
     }
 
@@ -299,6 +307,7 @@ impl Heads {
             change,
             image,
             committed,
+            heal: false,
             intent: Some(intent),
             siblings,
             replaces,
@@ -330,6 +339,22 @@ impl Heads {
     pub(super) fn origin(&self, path: &VPath) -> Option<&Found> {
         let (change, found) = self.origins.get(path)?;
         self.committed.get(path).filter(|committed| committed.change == *change).map(|_| found)
+    }
+
+    /// Whether something is wrong with the visible directory.
+    pub(super) fn is_damaged(&self, path: &VPath) -> bool {
+        self.damaged.contains_key(path)
+    }
+
+    /// Nothing is wrong with what is visible after all; gives by which change it is visible, if something was known to be.
+    pub(super) fn sound(&mut self, path: &VPath, root: FileIdentity) -> Option<ChangeId> {
+        let committed = self.committed.get(path).filter(|committed| committed.root == root)?;
+        self.damaged.remove(path).map(|_| committed.change)
+    }
+
+    /// All that is visible.
+    pub(super) fn all_visible(&self) -> impl Iterator<Item = (&VPath, Committed)> {
+        self.committed.iter().map(|(path, committed)| (path, *committed))
     }
 
     /// What is wrong with the visible directory.
@@ -393,7 +418,7 @@ impl Heads {
 impl Usable for Heads {
     fn sibling(&self, path: &VPath) -> Option<Sibling> {
         let Committed { image, root, .. } = *self.committed.get(path).filter(|_| !self.damaged.contains_key(path))?;
-        Some(Sibling { path: path.clone(), image, root, previous: false })
+        Some(Sibling { path: path.clone(), image, root, damaged: false, previous: false })
     }
 
     fn neighbours(&self, path: &VPath) -> Vec<&VPath> {

@@ -13,11 +13,13 @@ use crate::model::directory::{DirectoryConfig, NodeConfig};
 use crate::model::disk_task::{DiskResult, DiskTask};
 use crate::model::estimate::{Estimate, EstimateTask};
 use crate::model::failure::Failure;
-use crate::model::ids::ImageId;
+use crate::model::fingerprint::FileIdentity;
+use crate::model::ids::{ChangeId, ImageId};
 use crate::model::image::Image;
 use crate::model::peer::{ClusterKey, ConnectionId, Host, ProtocolVersion};
 use crate::model::retention::Active;
 use crate::model::reuse::Damage;
+use crate::model::scrub::{News, Ticket, Verdict};
 use crate::model::vpath::VPath;
 
 /// Ties an answer to the effect that asked for it.
@@ -61,6 +63,10 @@ pub enum Input {
     Served { connection: ConnectionId },
     /// A visible directory isn't what it should be.
     Damaged(Damage),
+    /// Compare the directories at and below a path with their images; `None`: all.
+    Scrub { ticket: Ticket, path: Option<VPath> },
+    /// Answer to [`Effect::Tell`]; not `alive`: nobody listens any more.
+    Told { ticket: Ticket, alive: bool },
     /// The configuration was read (again).
     Configured(Arc<NodeConfig>),
 }
@@ -103,6 +109,8 @@ pub enum Effect {
     Close { connection: ConnectionId, reason: String },
     /// Connect to a node.
     Connect { address: SocketAddr },
+    /// Tell whoever gave a command to scrub.
+    Tell { ticket: Ticket, news: Vec<News> },
     /// Send a datagram, which may be lost. No answer.
     Datagram { to: SocketAddr, data: Bytes },
     /// Work on the trees.
@@ -140,6 +148,14 @@ pub enum Note {
     Paused { path: VPath, failure: Failure },
     /// A visible directory isn't what it should be.
     Damaged { path: VPath, file: Box<str>, what: Box<str> },
+    /// A scrub has found this; `extra`: something that the image doesn't have, which is no damage.
+    Flaw { path: VPath, file: Box<str>, what: Box<str>, extra: bool },
+    /// A directory was compared with its image, from the first byte to the last.
+    Scrubbed { path: VPath, verdict: Verdict, bytes: u64 },
+    /// It could not be.
+    NotScrubbed { path: VPath, failure: Failure },
+    /// A directory that was damaged is what it should be.
+    Sound { path: VPath },
     /// A directory was removed, since the rules don't keep it.
     Removed { path: VPath, reason: String },
     /// Directories of a config aren't removed as they should be.
@@ -185,8 +201,21 @@ pub enum Row {
     NotCommitted { path: VPath },
     /// Something is wrong with what is visible.
     Damaged { path: VPath, record: DamageRecord },
+    /// What is visible was compared with its image.
+    Scrubbed { path: VPath, verdict: Verdict, sound: Option<Sound> },
     /// The node has taken a higher incarnation.
     Incarnation(u64),
+}
+
+/// A directory in which something was wrong, and nothing is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sound {
+    /// The config that says where it lies.
+    pub directory: Arc<DirectoryConfig>,
+    /// By which change it is visible.
+    pub change: ChangeId,
+    /// Its root.
+    pub root: FileIdentity,
 }
 
 /// What makes a node.
@@ -223,4 +252,6 @@ pub struct Snapshot {
     pub committed: BTreeMap<VPath, CommittedRecord>,
     /// What is wrong with them.
     pub damaged: BTreeMap<VPath, DamageRecord>,
+    /// How they were when they were compared with their images.
+    pub scrubbed: BTreeMap<VPath, Verdict>,
 }

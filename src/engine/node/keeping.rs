@@ -133,6 +133,7 @@ impl Node {
                 retention::Effect::Mark { path, change, cleaned } => self.mark(now, path, change, cleaned, outbox),
                 retention::Effect::Disk(task) => {
                     self.heads.hide(&task.path);
+                    self.scrubs_changed(now, &task.path, false, outbox);
                     let job = self.job(Purpose::Remove(task.path.clone()));
                     outbox.push(Effect::Disk { job, task });
                 }
@@ -142,6 +143,7 @@ impl Node {
                 }
                 retention::Effect::Ended { path, gone, reason } => {
                     self.heads.hidden_ended(&path, gone);
+                    self.scrubs_changed(now, &path, false, outbox);
                     if gone {
                         outbox.push(Effect::Note(Note::Removed { path: path.clone(), reason }));
                     }
@@ -207,7 +209,9 @@ impl Node {
     /// wouldn't be kept doesn't any more.
     fn review(&mut self, now: Now, directory: &str, outbox: &mut Outbox<Effect>) {
         let heads = self.heads.uncleaned(directory).map(|one| one.path);
-        let open: Vec<_> = heads.filter(|path| self.heads.committed_at(path).is_none()).collect();
+        // Damaged ones may be on their way again.
+        let open = heads.filter(|path| self.heads.committed_at(path).is_none() || self.heals(path));
+        let open: Vec<_> = open.collect();
         if open.is_empty() {
             return;
         }

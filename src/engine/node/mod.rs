@@ -18,6 +18,7 @@ mod neighbours;
 mod plans;
 mod proposals;
 mod register;
+mod scrubbing;
 mod serve;
 mod siblings;
 mod status;
@@ -35,7 +36,7 @@ use self::cluster::Cluster;
 use self::connections::{Connections, notify};
 use self::heads::Heads;
 use self::index_sweep::IndexSweep;
-pub use self::interface::{Effect, End, IndexProblem, Input, JobId, Note, Row, Setup, Snapshot};
+pub use self::interface::{Effect, End, IndexProblem, Input, JobId, Note, Row, Setup, Snapshot, Sound};
 use self::links::Links;
 use self::neighbours::Neighbours;
 use self::plans::Plans;
@@ -52,12 +53,14 @@ use super::fetch::{self, Fetches};
 use super::gossip;
 use super::removal::Removals;
 use super::retention::Retentions;
+use super::scrub::{self, Scrubs};
 use crate::format::wire::{Notice, Notification};
 use crate::model::directory::NodeConfig;
 use crate::model::disk_task::{DiskAction, DiskTask};
 use crate::model::ids::{ChangeId, ImageId};
 use crate::model::peer::{ConnectionId, Host, NodeId};
 use crate::model::run::Run;
+use crate::model::scrub::Verdict;
 use crate::model::time::{Now, Stamp, Time};
 use crate::model::vpath::VPath;
 
@@ -76,6 +79,8 @@ enum Purpose {
     Delete(VPath),
     ForgetDeleted(VPath),
     Estimate(ConnectionId),
+    Scrub(VPath),
+    Verdict,
 }
 
 /// A node.
@@ -102,6 +107,9 @@ pub struct Node {
     removals: Removals,
     /// Paths where a delete holds and is to be carried out as soon as nothing is under way there; whether something was.
     deletes: BTreeMap<VPath, bool>,
+    scrubs: Scrubs,
+    /// What the database knew of earlier scrubs, until the start.
+    verdicts: BTreeMap<VPath, Verdict>,
     index_sweep: IndexSweep,
     /// The wall clock's time at the last input.
     stamp: Stamp,
@@ -117,6 +125,8 @@ impl Node {
         let Setup { host, cluster, version, address, incarnation, key, random, config, snapshot } = setup;
         let me = NodeId { address, machine_id: host.machine_id, incarnation };
         let seed = |at: usize| u64::from_le_bytes(random[at..at + 8].try_into().expect("eight bytes"));
+        let mut snapshot = snapshot;
+        let verdicts = std::mem::take(&mut snapshot.scrubbed);
         let heads = Heads::new(snapshot);
         let session = random[..16].try_into().expect("sixteen bytes");
         let info = cluster::info(&host, version, &config);
@@ -141,6 +151,8 @@ impl Node {
             plans: Plans::default(),
             removals: Removals::default(),
             deletes: BTreeMap::new(),
+            scrubs: Scrubs::default(),
+            verdicts,
             index_sweep: IndexSweep::default(),
             stamp: Stamp::default(),
             index_waiters: BTreeMap::new(),
@@ -165,6 +177,7 @@ impl Node {
             self.carry_out_delete(now, &path, outbox);
         }
         self.keeping_configured(now, outbox);
+        self.scrubs_start(now, outbox);
         self.index_sweep.start(now);
         self.begin_removals(now, outbox);
     }
@@ -179,7 +192,8 @@ impl Node {
     /// Orders the deployment of the head at a path, if its directory is configured.
     fn order(&mut self, now: Now, path: &VPath, outbox: &mut Outbox<Effect>) {
         let Some(directory) = self.config.serves(path).filter(|_| !self.is_held_back(path)) else { return };
-        let Some(order) = self.heads.order(path, directory.clone()) else { return };
+        let heal = self.heals(path);
+        let Some(order) = self.heads.order(path, directory.clone(), heal) else { return };
         self.deploy(now, deploy::Input::Order(order), outbox);
     }
 
@@ -224,9 +238,11 @@ impl Node {
                 deploy::Effect::PutCommitted { path, directory, committed: record } => {
                     let job = self.job(Purpose::Deploy(path.clone()));
                     self.heads.committing(&path, record.clone());
-                    outbox.push(Effect::Write { job, rows: vec![Row::Committed { path, directory, record }] });
+                    let scrubbed = scrubbing::deployed(now, &path);
+                    let rows = vec![Row::Committed { path, directory, record }, scrubbed];
+                    outbox.push(Effect::Write { job, rows });
                 }
-                deploy::Effect::Damaged(damage) => self.damaged(damage, outbox),
+                deploy::Effect::Damaged(damage) => self.found_damaged(now, damage, outbox),
                 deploy::Effect::Done { path, change, image, bytes_reused, bytes_fetched, already, found } => {
                     let result = if already { "already" } else { "done" };
                     self.heads.came_from(&path, *found);
@@ -243,8 +259,7 @@ impl Node {
                     self.given_up(now, &path, (change, image), ("conflict", reason), outbox);
                 }
                 deploy::Effect::Cancelled { path, change, image } => {
-                    let why = self.why_cancelled(&path);
-                    self.given_up(now, &path, (change, image), why, outbox);
+                    self.cancelled(now, &path, (change, image), outbox);
                 }
                 deploy::Effect::Failed { path, change, image, reason } => {
                     self.catch_up(now, catch_up::Input::Withdrawn { change, reason: reason.clone() }, outbox);
@@ -264,6 +279,7 @@ impl Node {
     fn done(&mut self, now: Now, path: &VPath, image: ImageId, ending: Ending<'_>, outbox: &mut Outbox<Effect>) {
         let Ending { change, result, bytes_reused, bytes_fetched, .. } = ending;
         self.heads.committed(path, change);
+        self.scrubs_changed(now, path, result == "done", outbox);
         self.tell_all_pieces(image, outbox);
         self.spread_ended(path, image);
         let already = result == "already";
@@ -345,12 +361,14 @@ impl Node {
             let idle = !self.heads.is_committed(&path) && self.deploys.status(&path).is_none();
             if idle || before.directory_of(&path) != self.config.directory_of(&path) {
                 self.order(now, &path, outbox);
+                self.spread(now, &path, outbox);
             }
             if self.heads.is_deleted(&path) {
                 self.carry_out_delete(now, &path, outbox);
             }
         }
         self.keeping_configured(now, outbox);
+        self.scrubs_configured(now, outbox);
         self.deploy(now, deploy::Input::Retry, outbox);
         self.set_rates(now, outbox);
         self.tell_info(now, Some(&before), outbox);
@@ -389,8 +407,10 @@ impl Engine for Node {
             Input::IndexesListed { images } => self.indexes_listed(now, &images, outbox),
             Input::IndexesRemoved => self.indexes_removed(now, outbox),
             Input::Served { connection } => self.connections.served(connection),
-            Input::Damaged(damage) => self.damaged(damage, outbox),
             Input::Estimated { job, result } => self.estimated(job, result, outbox),
+            Input::Damaged(damage) => self.found_damaged(now, damage, outbox),
+            Input::Scrub { ticket, path } => self.scrub_command(now, ticket, path, outbox),
+            Input::Told { ticket, alive } => self.scrub(now, scrub::Input::Told { ticket, alive }, outbox),
             Input::Surveyed { job, result } => self.survey_done(now, job, result, outbox),
             Input::Configured(config) => self.configured(now, config, outbox),
         }
@@ -412,6 +432,7 @@ impl Engine for Node {
             self.retentions.deadline(),
             self.removals.deadline(),
             self.plans.deadline(),
+            self.scrubs.deadline(),
             self.index_sweep.deadline(),
         ];
         all.into_iter().fold(None, earlier)
@@ -435,6 +456,7 @@ impl Engine for Node {
         self.removals.handle_timeout(now, &mut inner);
         self.removed(now, inner, outbox);
         self.plans_timeout(now, outbox);
+        self.scrubs_timeout(now, outbox);
         self.index_sweep_timeout(now, outbox);
         self.serve_waiting(now, outbox);
         self.cluster_timeout(now, outbox);

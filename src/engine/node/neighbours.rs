@@ -80,7 +80,8 @@ impl Neighbours {
 impl Node {
     /// The head at this path is to be deployed: others should know of it and take part.
     pub(super) fn spread(&mut self, now: Now, path: &VPath, outbox: &mut Outbox<Effect>) {
-        if self.config.serves(path).is_none() || self.heads.is_committed(path) || self.is_held_back(path) {
+        let needed = !self.heads.is_committed(path) || self.heals(path);
+        if self.config.serves(path).is_none() || !needed || self.is_held_back(path) {
             return;
         }
         let Some(image) = self.heads.change(path).and_then(|(_, signed)| signed.change.image) else { return };

@@ -9,6 +9,7 @@ use crate::engine::gossip::Dropped;
 use crate::engine::retention;
 use crate::model::ids::{ChangeId, ImageId};
 use crate::model::peer::{Host, NodeId, NodeInfo};
+use crate::model::scrub::Verdict;
 use crate::model::time::Stamp;
 use crate::model::vpath::VPath;
 
@@ -31,6 +32,8 @@ pub struct NodeStatus {
     pub datagrams_dropped: Dropped,
     /// How each config stands that cleans.
     pub retention: Vec<(String, retention::Status)>,
+    /// Which directory is being compared with its image, and how many bytes of it were read.
+    pub scrubbing: Option<(VPath, u64)>,
 }
 
 /// A node as this one knows it.
@@ -71,6 +74,8 @@ pub struct PathStatus {
     pub bytes_total: u64,
     /// What is wrong with what is visible.
     pub damaged: Option<String>,
+    /// How it was when it was compared with its image, or deployed.
+    pub verdict: Option<Verdict>,
     /// Bytes that were fetched, so far or for what is visible.
     pub bytes_fetched: u64,
     /// Where the others came from, and those.
@@ -98,6 +103,7 @@ impl Node {
             directories_left_out: self.cluster.gossip.directories_left_out(),
             datagrams_dropped: self.cluster.gossip.dropped(),
             retention: retention.collect(),
+            scrubbing: self.scrubs.current().map(|(path, bytes)| (path.clone(), bytes)),
         }
     }
 
@@ -160,6 +166,7 @@ impl Node {
             bytes_total: deploy.as_ref().map_or(0, |status| status.bytes_total),
             bytes_fetched,
             found,
+            verdict: self.scrubs.tree(path).and_then(|tree| tree.verdict),
             damaged: self.heads.damage_of(path).map(|damage| format!("{} {}", damage.file, damage.what)),
         })
     }

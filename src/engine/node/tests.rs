@@ -42,6 +42,8 @@ fn node() -> Node {
         upload_keys: Vec::new(),
         legacy_signatures: false,
         keep_previous: false,
+        scrub_interval: None,
+        heal: false,
         retention: None,
     };
     let master = NamedKey { key: secret().public_key(), name: "master".into() };
@@ -264,6 +266,7 @@ fn snapshot(rows: Vec<Row>) -> Snapshot {
             Row::NoHead { path } => drop(snapshot.heads.remove(&path)),
             Row::Intent { path, record } => drop(snapshot.intents.insert(path, record)),
             Row::Incarnation(_) => {}
+            Row::Scrubbed { path, verdict, .. } => _ = snapshot.scrubbed.insert(path, verdict),
             Row::NotCommitted { path } => drop(snapshot.committed.remove(&path)),
             Row::Damaged { path, record } => _ = snapshot.damaged.insert(path, record),
             Row::Committed { path, record, .. } => {

@@ -24,6 +24,8 @@ fn begin(n: usize, root: Option<FileIdentity>) -> Input {
         upload_keys: Vec::new(),
         legacy_signatures: false,
         keep_previous: false,
+        scrub_interval: None,
+        heal: false,
         retention: None,
     };
     Input::Begin { path: path(n), directory: Arc::new(directory), root }

@@ -27,6 +27,8 @@ fn config(recent_s: u64) -> Arc<DirectoryConfig> {
         upload_keys: Vec::new(),
         legacy_signatures: false,
         keep_previous: false,
+        scrub_interval: None,
+        heal: false,
         retention: Some(rules),
     })
 }

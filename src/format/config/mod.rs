@@ -88,13 +88,14 @@ const COUNT: &str = "a whole number, 0 or above";
 const PATH: &str = "a path";
 const LEVELS: &str = "a number from 0 to 16: how many components follow the name in a virtual path";
 const NAMES: &str = "a list of key names, as in `[ci, bob]` for keys/ci.key and keys/bob.key";
+const INTERVAL: &str = "a duration from one second to ten years, as in `30 days`, or 0 for never";
 const DURATION: &str = "a duration, as in `2 days` or `36h`";
 
 const fn scalar(name: &'static str, expected: &'static str) -> Known {
     Known { name, shape: Shape::Scalar, expected }
 }
 
-const DIRECTORY_FIELDS: [Known; 11] = [
+const DIRECTORY_FIELDS: [Known; 13] = [
     scalar("directory", PATH),
     scalar("num-levels", LEVELS),
     scalar("append-only", BOOL),
@@ -106,11 +107,14 @@ const DIRECTORY_FIELDS: [Known; 11] = [
     scalar("keep-max-directories", COUNT),
     scalar("keep-recent", DURATION),
     scalar("keep-list-file", PATH),
+    scalar("scrub-interval", INTERVAL),
+    scalar("heal", BOOL),
 ];
 
 const RATE: &str = "bytes per second, as in `20 MB` or `500 KB`, at least 64 KB";
 
-const DAEMON_FIELDS: [Known; 2] = [scalar("max-upload-rate", RATE), scalar("max-download-rate", RATE)];
+const DAEMON_FIELDS: [Known; 3] =
+    [scalar("max-upload-rate", RATE), scalar("max-download-rate", RATE), scalar("scrub-rate", RATE)];
 
 const DAY: Duration = Duration::from_hours(24);
 
@@ -130,6 +134,8 @@ pub fn parse_directory(name: &str, text: &str, cwd: &Path) -> Result<(DirectoryC
     let (upload_keys, key_lines) = fields.names("upload-keys").into_iter().unzip();
     let legacy_signatures = fields.get("legacy-signatures", boolean).unwrap_or(false);
     let keep_previous = fields.get("keep-previous", boolean).unwrap_or(false);
+    let scrub_interval = fields.get("scrub-interval", interval).flatten();
+    let heal = fields.get("heal", boolean).unwrap_or(false);
     let auto_clean = fields.get("auto-clean", boolean).unwrap_or(false);
     let retention = Retention {
         keep_min_directories: fields.get("keep-min-directories", count).unwrap_or(2),
@@ -156,6 +162,8 @@ pub fn parse_directory(name: &str, text: &str, cwd: &Path) -> Result<(DirectoryC
                 upload_keys,
                 legacy_signatures,
                 keep_previous,
+                scrub_interval,
+                heal,
                 retention: auto_clean.then_some(retention),
             };
             Ok((config, lines))
@@ -168,7 +176,11 @@ pub fn parse_directory(name: &str, text: &str, cwd: &Path) -> Result<(DirectoryC
 pub fn parse_daemon(text: &str) -> Result<Rates, Vec<ConfigError>> {
     let (fields, errors) = yaml::read_mapping(text, &DAEMON_FIELDS);
     let mut fields = Fields { fields, errors };
-    let rates = Rates { upload: fields.get("max-upload-rate", rate), download: fields.get("max-download-rate", rate) };
+    let rates = Rates {
+        upload: fields.get("max-upload-rate", rate),
+        download: fields.get("max-download-rate", rate),
+        scrub: fields.get("scrub-rate", rate),
+    };
     if fields.errors.is_empty() { Ok(rates) } else { Err(sorted(fields.errors)) }
 }
 
@@ -345,6 +357,19 @@ fn count(text: &str) -> Result<usize, Option<Problem>> {
 
 fn duration(text: &str) -> Result<Duration, Option<Problem>> {
     humantime::parse_duration(text).map_err(|_| None)
+}
+
+/// `0` is never.
+fn interval(text: &str) -> Result<Option<Duration>, Option<Problem>> {
+    let interval = duration(text)?;
+    let good = (limits::SCRUB_INTERVAL_MIN..=limits::SCRUB_INTERVAL_MAX).contains(&interval);
+    if interval.is_zero() {
+        Ok(None)
+    } else if good {
+        Ok(Some(interval))
+    } else {
+        Err(None)
+    }
 }
 
 /// An absolute path without `.` and `..`: directories are compared with each other by their components.

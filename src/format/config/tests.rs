@@ -32,6 +32,8 @@ fn minimal() {
             upload_keys: vec![],
             legacy_signatures: false,
             keep_previous: false,
+            scrub_interval: None,
+            heal: false,
             retention: None,
         }
     );
@@ -117,9 +119,24 @@ fn errors_show_no_control_characters() {
 }
 
 #[test]
+fn scrubs() {
+    let read =
+        |line: &str| with(line).map(|config| (config.scrub_interval.map(|interval| interval.as_secs()), config.heal));
+    assert_eq!(read("scrub-interval: 30 days"), Ok((Some(30 * 24 * 3_600), false)));
+    assert_eq!(read("scrub-interval: 1s\nheal: true"), Ok((Some(1), true)));
+    assert_eq!(read("scrub-interval: 0s"), Ok((None, false)));
+    for bad in ["10ms", "11 years", "often", "-1s", ""] {
+        let errors = read(&format!("scrub-interval: {bad}")).expect_err("bad");
+        assert!(errors[0].starts_with("line 4: `scrub-interval` takes a duration from one second"), "{errors:?}");
+    }
+    let rates = parse_daemon("scrub-rate: 5 MB").expect("valid");
+    assert_eq!(rates, Rates { scrub: Some(5_000_000), ..Rates::default() });
+}
+
+#[test]
 fn rates() {
     let read = |text: &str| parse_daemon(text).map_err(|errors| errors[0].to_string());
-    let rates = |upload, download| Ok(Rates { upload, download });
+    let rates = |upload, download| Ok(Rates { upload, download, scrub: None });
     assert_eq!(read(""), rates(None, None));
     assert_eq!(read("max-upload-rate: 20 MB\n"), rates(Some(20_000_000), None));
     assert_eq!(read("max-upload-rate: 1_000_000\nmax-download-rate: 500KB/s"), rates(Some(1_000_000), Some(500_000)));

@@ -11,6 +11,8 @@ use crate::model::fingerprint::{FileIdentity, Fingerprint};
 use crate::model::image::{FileRef, Image};
 use crate::model::limits;
 use crate::model::reuse::{ContentKey, TreePlace};
+use crate::model::scrub::Verdict;
+use crate::model::time::Stamp;
 use crate::model::vpath::VPath;
 
 /// Where the tree of a path lies.
@@ -160,6 +162,21 @@ impl DamageRecord {
     }
 }
 
+/// Milliseconds, damaged, extras.
+type ScrubbedRow = (u64, u64, u64);
+
+/// The bytes of the row that says how a directory was found.
+pub fn encode_scrubbed(verdict: &Verdict) -> Vec<u8> {
+    let row: ScrubbedRow = (verdict.at.0, verdict.damaged, verdict.extras);
+    encode(&row, 32)
+}
+
+/// The inverse of [`encode_scrubbed`].
+pub fn decode_scrubbed(bytes: &[u8]) -> Result<Verdict, RecordError> {
+    let (at, damaged, extras) = decode::<ScrubbedRow>(bytes)?;
+    Ok(Verdict { at: Stamp(at), damaged, extras })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -185,6 +202,8 @@ mod tests {
         assert_eq!(InodeRecord::decode(3, &[0; 39]), Err(RecordError::Bad("inode")));
         let damage = DamageRecord { root, file: "f".into(), what: "w".into() };
         assert_eq!(DamageRecord::decode(&damage.encode()), Ok(damage));
+        let verdict = Verdict { at: Stamp(u64::MAX), damaged: 1, extras: 2 };
+        assert_eq!(decode_scrubbed(&encode_scrubbed(&verdict)), Ok(verdict));
         assert_eq!(SourcesRecord::decode(&[]), Err(RecordError::Empty));
     }
 

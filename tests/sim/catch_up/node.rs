@@ -45,6 +45,8 @@ pub(super) fn config() -> Arc<NodeConfig> {
         upload_keys: vec!["ci".into()],
         legacy_signatures: false,
         keep_previous: false,
+        scrub_interval: None,
+        heal: false,
         retention: None,
     };
     let key = NamedKey { key: secret().public_key(), name: "ci".into() };

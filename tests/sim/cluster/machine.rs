@@ -8,7 +8,7 @@ use ciruela::driver::db::{self, Db, Write};
 use ciruela::driver::disk::survey::survey;
 use ciruela::driver::disk::task::perform;
 use ciruela::driver::index_store::IndexStore;
-use ciruela::driver::library::{DbLibrary, committed};
+use ciruela::driver::library::{DbLibrary, committed, scrubbed};
 use ciruela::engine::contract::{Engine, Outbox};
 use ciruela::engine::node::{Effect, IndexProblem, Input, Node, Row, Setup, Snapshot};
 use ciruela::format::index;
@@ -88,8 +88,8 @@ impl Machine {
         let db = Db::open_with(self.storage.clone()).ok()?;
         let loaded = db.load().ok()?;
         assert!(loaded.bad_rows.is_empty(), "the database has bad rows: {:?}", loaded.bad_rows);
-        let db::Snapshot { heads, intents, committed, damaged, .. } = loaded;
-        let snapshot = Snapshot { heads, intents, committed, damaged };
+        let db::Snapshot { heads, intents, committed, damaged, scrubbed, .. } = loaded;
+        let snapshot = Snapshot { heads, intents, committed, damaged, scrubbed };
         let indexes = IndexStore::open(self.db_fs.clone(), Path::new(DB_DIR)).ok()?;
         let incarnation = db.next_incarnation().ok()?;
         assert!(incarnation > self.incarnation, "incarnation {incarnation} after {}", self.incarnation);
@@ -166,6 +166,7 @@ impl Machine {
                 };
                 Input::IndexChecked { image, result }
             }
+            Effect::Tell { ticket, .. } => Input::Told { ticket, alive: true },
             Effect::Serve { connection, .. } => Input::Served { connection },
             Effect::Send { .. }
             | Effect::Close { .. }
@@ -183,6 +184,7 @@ fn writes(row: Row, images: &dyn Fn(ImageId) -> Option<Arc<Image>>) -> Vec<Write
         Row::Intent { path, record } => vec![Write::PutIntent(path, record)],
         Row::Incarnation(number) => vec![Write::PutIncarnation(number)],
         Row::Damaged { path, record } => vec![Write::PutDamage(path, record)],
+        Row::Scrubbed { path, verdict, sound } => scrubbed(path, verdict, sound),
         Row::NotCommitted { path } => vec![Write::DeleteCommitted(path.clone()), Write::DeleteIntent(path)],
         Row::Committed { path, directory, record } => committed(&directory, path, record, images),
     }

@@ -3,6 +3,7 @@
 
 mod checks;
 mod client;
+mod heal;
 mod machine;
 pub(crate) mod network;
 mod removal;

@@ -39,7 +39,8 @@ pub(super) struct World {
     queue: BTreeMap<(Duration, u64), Happening>,
     pub(super) sequence: u64,
     pub(super) path: VPath,
-    known: Known,
+    /// Trees that may be visible.
+    pub(super) known: Known,
     pub(super) acknowledged: BTreeSet<(MachineId, VPath)>,
     /// Everything that was done, for comparing two runs.
     trace: Hash,
@@ -326,6 +327,7 @@ impl World {
                 | Effect::RemoveIndexes { .. }
                 | Effect::LoadIndex { .. }
                 | Effect::CheckIndex { .. }
+                | Effect::Tell { .. }
                 | Effect::Serve { .. }) => {
                     let delay = Duration::from_micros(self.random.below(3_000));
                     // The database answers in the order of its questions, as one thread does.

@@ -86,6 +86,17 @@ impl MemoryFs {
         tree.content(ino).expect("a file").write(0, data);
     }
 
+    /// Changes a file's bytes, as a fault of the disk does: its status stays.
+    pub(crate) fn rot(&self, path: &Path, data: &[u8]) {
+        let mut tree = self.tree();
+        let ino = tree.find(ROOT, path).expect("there");
+        let inode = &tree.inodes[&ino];
+        let times = (inode.mtime, inode.ctime);
+        tree.content(ino).expect("a file").write(0, data);
+        let inode = tree.inodes.get_mut(&ino).expect("there");
+        (inode.mtime, inode.ctime) = times;
+    }
+
     /// Gives a file one more name, as somebody else might.
     pub(crate) fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut tree = self.tree();

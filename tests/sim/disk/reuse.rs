@@ -11,12 +11,14 @@ use ciruela::driver::disk::fs::FileSystem;
 use ciruela::driver::disk::place::Place;
 use ciruela::driver::disk::reuse::{Library, siblings};
 use ciruela::driver::disk::stage::stage;
+use ciruela::driver::disk::task::perform;
 use ciruela::driver::library::{DbLibrary, committed};
 use ciruela::format::record::{CommittedRecord, IntentRecord};
-use ciruela::model::disk_task::Previous;
+use ciruela::model::disk_task::{DiskAction, DiskResult, DiskTask, Previous};
 use ciruela::model::ids::{ChangeId, ImageId};
 use ciruela::model::image::Image;
 use ciruela::model::reuse::{Reused, Sibling};
+use ciruela::model::scrub::Cursor;
 
 use super::memory_db::MemoryStorage;
 use super::memory_fs::{Abilities, MemoryFs};
@@ -78,6 +80,7 @@ impl Machine {
             image: row.image,
             root: row.root,
             previous: false,
+            damaged: false,
         };
         let known: Vec<_> = snapshot.committed.iter().map(sibling).collect();
         let trees = siblings(&directory, &known);
@@ -104,6 +107,18 @@ impl Machine {
         library.touched(touches);
         collected.map_err(text)?;
         Ok(staged.reused)
+    }
+
+    /// Compares a directory with its image, and gives the findings.
+    fn scrub(&self, path: &str) -> Vec<String> {
+        let db = Db::open_with(self.storage.clone()).expect("opens");
+        let images = |id| self.images.get(&id).cloned();
+        let library = DbLibrary { db: &db, images: &images };
+        let row = db.load().expect("readable").committed.remove(&vpath(path)).expect("committed");
+        let action = DiskAction::Scrub { id: row.image, root: row.root, from: Cursor::default() };
+        let task = DiskTask { directory: Arc::new(config(Path::new(BASE), 1)), path: vpath(path), action };
+        let Ok(DiskResult::Scrubbed(Some(part))) = perform(&self.fs, &library, &task) else { panic!("not compared") };
+        part.findings.iter().map(|finding| format!("{} {}", finding.file, finding.what)).collect()
     }
 
     fn visible(&self, path: &str) -> BTreeMap<String, Item> {
@@ -207,4 +222,41 @@ fn what_somebody_changed_is_found_and_left_alone() {
     machine.fs.rename(&root, Path::new("new"), Path::new("elsewhere too")).expect("renamed");
     assert_eq!(machine.deploy("/key/third", &third).expect("nothing fails").damaged, []);
     assert_eq!(machine.visible("/key/third"), third.items);
+}
+
+/// A fault of the disk changes no times: what a scrub has found wrong isn't trusted by them, under any name.
+#[test]
+fn what_has_rotted_is_not_trusted_by_its_status() {
+    let old = Sample::new(1);
+    let (new, third) = (next(&old, 2), next(&old, 3));
+    for scrubbed in [false, true] {
+        let machine = Machine::new(Abilities::renames(true), &[&old, &new, &third]);
+        machine.deploy(OLD, &old).expect("nothing fails");
+        machine.deploy("/key/new", &new).expect("nothing fails");
+        machine.fs.rot(&Path::new(BASE).join("old/sub/run"), b"x");
+        if scrubbed {
+            assert_eq!(machine.scrub(OLD), ["sub/run was changed on this node: 1 of 1 blocks don't fit"]);
+            assert_eq!(machine.scrub("/key/new").len(), 1);
+        }
+        let reused = machine.deploy("/key/third", &third).expect("nothing fails");
+        assert_eq!(machine.visible("/key/third") == third.items, scrubbed, "who looks at no byte can't know");
+        assert_eq!(reused.damaged.len(), if scrubbed { 2 } else { 0 });
+    }
+}
+
+#[test]
+fn what_was_touched_is_not_hashed_again() {
+    let old = Sample::new(1);
+    let new = next(&old, 2);
+    for scrubbed in [false, true] {
+        let machine = Machine::new(Abilities::renames(true), &[&old, &new]);
+        machine.deploy(OLD, &old).expect("nothing fails");
+        let Some(Item::File { bytes, .. }) = old.items.get("sub/run") else { panic!("it is a file") };
+        machine.fs.edit(&Path::new(BASE).join("old/sub/run"), bytes);
+        if scrubbed {
+            assert_eq!(machine.scrub(OLD), [""; 0]);
+        }
+        let reused = machine.deploy("/key/new", &new).expect("nothing fails");
+        assert_eq!((reused.rehashed, reused.damaged.len()), (u64::from(!scrubbed), 0));
+    }
 }

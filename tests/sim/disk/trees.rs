@@ -173,6 +173,8 @@ pub(crate) fn config(directory: &Path, num_levels: usize) -> DirectoryConfig {
         upload_keys: Vec::new(),
         legacy_signatures: false,
         keep_previous: false,
+        scrub_interval: None,
+        heal: false,
         retention: None,
     }
 }

@@ -106,6 +106,8 @@ pub(super) fn directory() -> Arc<DirectoryConfig> {
         upload_keys: Vec::new(),
         legacy_signatures: false,
         keep_previous: false,
+        scrub_interval: None,
+        heal: false,
         retention: None,
     })
 }

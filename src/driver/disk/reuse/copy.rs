@@ -67,7 +67,7 @@ impl<'a> Copier<'a> {
                 let start = wanted.partition_point(|(other, _)| other < hash);
                 for (_, block) in wanted[start..].iter().take_while(|(other, _)| other == hash) {
                     let donor = *donor.get_or_insert_with(|| {
-                        self.donors.push(Donor::of(&sibling.path, &sibling.tree, &file.directory.join(file.name)));
+                        self.donors.push(Donor::of_sibling(sibling, &file.directory.join(file.name)));
                         self.donors.len() - 1
                     });
                     self.found.entry(*block).or_insert((donor, offset));

@@ -16,7 +16,7 @@ use crate::model::directory::DirectoryConfig;
 use crate::model::fingerprint::FileIdentity;
 use crate::model::ids::ImageId;
 use crate::model::image::{FileRef, Image};
-use crate::model::reuse::{Sibling, Source, Touch, TreePlace};
+use crate::model::reuse::{Hashed, Sibling, Source, Touch, TreePlace};
 use crate::model::vpath::VPath;
 
 /// What is known of files on this node. What can't be told is as good as unknown.
@@ -25,6 +25,8 @@ pub trait Library {
     fn sources(&self, image: &Image, files: &[FileRef<'_>]) -> Vec<Vec<Source>>;
     /// An image whose index is here.
     fn image(&self, id: ImageId) -> Option<Arc<Image>>;
+    /// Files of committed directories were hashed, whatever was known of them.
+    fn hashed(&self, files: &[Hashed]);
     /// Inodes got another change time by this node's doing.
     fn touched(&self, touches: Vec<Touch>);
 }
@@ -42,6 +44,8 @@ impl Library for EmptyLibrary {
         None
     }
 
+    fn hashed(&self, _files: &[Hashed]) {}
+
     fn touched(&self, _touches: Vec<Touch>) {}
 }
 
@@ -51,15 +55,16 @@ pub struct SiblingTree {
     path: VPath,
     image: ImageId,
     tree: TreePlace,
+    damaged: bool,
 }
 
 /// Where the siblings lie, as far as they have a place under this configuration.
 pub fn siblings(directory: &DirectoryConfig, siblings: &[Sibling]) -> Vec<SiblingTree> {
-    let tree = |Sibling { path, image, root, previous }: &Sibling| {
+    let tree = |Sibling { path, image, root, damaged, previous }: &Sibling| {
         let place = Place::new(directory, path).ok()?;
         let target = if *previous { place.previous() } else { place.target().to_owned() };
         let tree = TreePlace { base: place.base().to_owned(), target, root: *root };
-        Some(SiblingTree { path: path.clone(), image: *image, tree })
+        Some(SiblingTree { path: path.clone(), image: *image, tree, damaged: *damaged })
     };
     siblings.iter().filter_map(tree).collect()
 }
@@ -72,11 +77,17 @@ pub(super) struct Donor {
     target: PathBuf,
     root: FileIdentity,
     file: Box<str>,
+    /// Its directory is known to be damaged: a wrong block is no news, and others may be right.
+    damaged: bool,
 }
 
 impl Donor {
     fn of(path: &VPath, tree: &TreePlace, file: &str) -> Self {
         let TreePlace { base, target, root } = tree.clone();
-        Self { path: path.clone(), base, target, root, file: file.into() }
+        Self { path: path.clone(), base, target, root, file: file.into(), damaged: false }
+    }
+
+    fn of_sibling(sibling: &SiblingTree, file: &str) -> Self {
+        Self { damaged: sibling.damaged, ..Self::of(&sibling.path, &sibling.tree, file) }
     }
 }

@@ -59,6 +59,9 @@ impl<'a, F: FileSystem> Trees<'a, F> {
 
     /// The file isn't what it should be, unless the whole tree went meanwhile.
     pub(super) fn damage(&mut self, donor: &Donor, what: &str) {
+        if donor.damaged {
+            return;
+        }
         let fs = self.fs;
         let root = self.base(donor).and_then(|base| fs.stat(base, &donor.target).ok());
         // Device numbers may have changed at a reboot.
