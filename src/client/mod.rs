@@ -12,6 +12,7 @@ pub mod plan;
 pub mod put_file;
 pub mod remote;
 pub mod remove;
+pub mod rollback;
 pub mod status;
 pub mod sync;
 pub mod ui;
@@ -47,6 +48,7 @@ pub fn main() -> ExitCode {
         Command::Diff(args) => Ok(diff::run(args, cli.port)),
         Command::PutFile(args) => Ok(put_file::run(&args, cli.port)),
         Command::Plan(args) => Ok(plan::run(*args, cli.port)),
+        Command::Rollback(args) => Ok(rollback::run(*args, cli.port)),
         Command::Remove(args) => Ok(remove::run(*args, cli.port)),
         Command::Edit(args) => Ok(edit::run(&args, cli.port)),
         Command::Demo(args) => demo::run(&args),

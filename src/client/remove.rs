@@ -62,7 +62,7 @@ fn remove(args: RemoveArgs, port: Option<u16>) -> Result<u8, anyhow::Error> {
 }
 
 fn delete(path: VPath, image: ImageId) -> Upload {
-    Upload { path, image, verb: Verb::Delete, old_image: None, weak: false }
+    Upload { path, image, verb: Verb::Delete, old_image: None, weak: false, given: false }
 }
 
 /// What is there on each cluster.

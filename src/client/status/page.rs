@@ -42,9 +42,12 @@ pub(super) struct Heads {
 pub(in crate::client) struct PathEntry {
     pub(in crate::client) path: String,
     pub(in crate::client) image: Option<String>,
-    pub(super) change: String,
+    pub(in crate::client) change: String,
     pub(in crate::client) stamp_ms: u64,
     pub(in crate::client) visible: Option<String>,
+    /// What was visible before, if the machine has it still.
+    #[serde(default)]
+    pub(in crate::client) previous: Option<String>,
     pub(super) state: String,
     pub(super) waiting: Option<String>,
     pub(super) bytes_done: u64,

@@ -115,7 +115,10 @@ pub(super) fn told(result: Result<u8, anyhow::Error>) -> u8 {
 
 /// Says for programs that the command line can't be read, if it seems to ask for that.
 pub fn bad_usage(usage: &clap::Error) {
-    if (super::words_name("sync") || super::words_name("plan") || super::words_name("remove"))
+    if (super::words_name("sync")
+        || super::words_name("plan")
+        || super::words_name("rollback")
+        || super::words_name("remove"))
         && std::env::args_os().any(|word| word == "--json")
     {
         let text = usage.to_string();
@@ -159,6 +162,7 @@ pub(super) fn publish(plan: Plan, loaded: Loaded) -> Result<u8, anyhow::Error> {
         verb: wish.verb,
         old_image: wish.old_image,
         weak: wish.weak,
+        given: true,
     };
     let uploads: Vec<_> = plan.wishes.iter().zip(&images).map(upload).collect();
     let uploads = vec![uploads; plan.spread.clusters.len()];

@@ -21,6 +21,7 @@ fn directory(name: &str, num_levels: usize, append_only: bool, legacy_signatures
         append_only,
         upload_keys: vec!["ci".into()],
         legacy_signatures,
+        keep_previous: false,
         scrub_interval: None,
         heal: false,
         retention: None,

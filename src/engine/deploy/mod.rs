@@ -50,6 +50,8 @@ pub struct Order {
     pub siblings: Arc<[Sibling]>,
     /// Whether it may take the place of another image also in an append-only directory.
     pub replaces: bool,
+    /// What was visible before and is kept: its image and root.
+    pub previous: Option<(ImageId, FileIdentity)>,
 }
 
 /// What can happen.

@@ -56,12 +56,14 @@ pub(super) struct Committed {
     pub(super) root: FileIdentity,
     pub(super) bytes_reused: u64,
     pub(super) bytes_fetched: u64,
+    /// What was visible before and is set aside.
+    pub(super) previous: Option<(ImageId, FileIdentity)>,
 }
 
 impl From<CommittedRecord> for Committed {
     fn from(record: CommittedRecord) -> Self {
-        let CommittedRecord { change, image, root, bytes_reused, bytes_fetched, .. } = record;
-        Self { change, image, root, bytes_reused, bytes_fetched }
+        let CommittedRecord { change, image, root, bytes_reused, bytes_fetched, previous, .. } = record;
+        Self { change, image, root, bytes_reused, bytes_fetched, previous }
     }
 }
 
@@ -232,7 +234,8 @@ impl Heads {
         });
         let there = [&self.committed, &self.hidden, &self.committing].into_iter().flat_map(BTreeMap::values);
         let swaps = self.intents.values().map(|intent| intent.committed.image);
-        heads.chain(there.map(|committed| committed.image)).chain(swaps)
+        let images = |committed: &Committed| [Some(committed.image), committed.previous.map(|(image, _)| image)];
+        heads.chain(there.flat_map(images).flatten()).chain(swaps)
     }
 
     /// Whether the head's image is visible.
@@ -255,11 +258,13 @@ impl Heads {
         let change = head.id;
         let needed = committed.is_none_or(|(standing, _)| standing != image);
         let heal = heal && !needed && self.is_damaged(path);
-        let siblings = if needed || heal { self.recent.siblings(path, self) } else { Arc::default() };
+        let siblings = if needed || heal { self.siblings_of(path) } else { Arc::default() };
         // What is right of the damaged one itself.
         let itself = committed.filter(|_| heal);
-        let itself = itself.map(|(image, root)| Sibling { path: path.clone(), image, root, damaged: true });
+        let itself =
+            itself.map(|(image, root)| Sibling { path: path.clone(), image, root, damaged: true, previous: false });
         let siblings = if heal { itself.into_iter().chain(siblings.iter().cloned()).collect() } else { siblings };
+        let previous = self.previous(path);
         let intent = self.intents.remove(path);
         let replaces = head.record.change.change.verb == Verb::Replace;
         Some(deploy::Order {
@@ -272,12 +277,21 @@ impl Heads {
             intent,
             siblings,
             replaces,
+            previous,
         })
     }
 
-    /// Visible directories that may have blocks of what goes to a path.
+    /// What was visible at a path before what is now, if it is set aside.
+    pub(super) fn previous(&self, path: &VPath) -> Option<(ImageId, FileIdentity)> {
+        self.committed.get(path)?.previous
+    }
+
+    /// Directories that may have blocks of what goes to a path.
     pub(super) fn siblings_of(&self, path: &VPath) -> Arc<[Sibling]> {
-        self.recent.siblings(path, self)
+        let siblings = self.recent.siblings(path, self);
+        let Some((image, root)) = self.previous(path) else { return siblings };
+        let previous = Sibling { path: path.clone(), image, root, damaged: true, previous: true };
+        std::iter::once(previous).chain(siblings.iter().cloned()).collect()
     }
 
     /// The order whose swap a crash interrupted, where a delete holds now.
@@ -287,8 +301,18 @@ impl Heads {
         let committed = self.committed.get(path).map(|committed| (committed.image, committed.root));
         let (path, siblings) = (path.clone(), Arc::default());
         let replaces = intent.exchange;
-        let (intent, heal) = (Some(intent), false);
-        Some(deploy::Order { path, directory, change, image, committed, heal, intent, siblings, replaces })
+        Some(deploy::Order {
+            path,
+            directory,
+            change,
+            image,
+            committed,
+            heal: false,
+            intent: Some(intent),
+            siblings,
+            replaces,
+            previous: None,
+        })
     }
 
     /// Notes that something is wrong with a visible directory; `None` if that is known, or isn't about what is there now.
@@ -394,7 +418,7 @@ impl Heads {
 impl Usable for Heads {
     fn sibling(&self, path: &VPath) -> Option<Sibling> {
         let Committed { image, root, .. } = *self.committed.get(path).filter(|_| !self.damaged.contains_key(path))?;
-        Some(Sibling { path: path.clone(), image, root, damaged: false })
+        Some(Sibling { path: path.clone(), image, root, damaged: false, previous: false })
     }
 
     fn neighbours(&self, path: &VPath) -> Vec<&VPath> {

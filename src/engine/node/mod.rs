@@ -76,11 +76,11 @@ enum Purpose {
     Mark(VPath, ChangeId, bool),
     Remove(VPath),
     Forget(VPath),
-    Scrub(VPath),
-    Verdict,
     Delete(VPath),
     ForgetDeleted(VPath),
     Estimate(ConnectionId),
+    Scrub(VPath),
+    Verdict,
 }
 
 /// A node.
@@ -103,13 +103,13 @@ pub struct Node {
     unasked: Unasked,
     uploads: Uploads,
     retentions: Retentions,
-    scrubs: Scrubs,
-    /// What the database knew of earlier scrubs, until the start.
-    verdicts: BTreeMap<VPath, Verdict>,
     plans: Plans,
     removals: Removals,
     /// Paths where a delete holds and is to be carried out as soon as nothing is under way there; whether something was.
     deletes: BTreeMap<VPath, bool>,
+    scrubs: Scrubs,
+    /// What the database knew of earlier scrubs, until the start.
+    verdicts: BTreeMap<VPath, Verdict>,
     index_sweep: IndexSweep,
     /// The wall clock's time at the last input.
     stamp: Stamp,
@@ -148,11 +148,11 @@ impl Node {
             fetches: Fetches::new(seed(16).rotate_left(1)),
             watch: Watch::default(),
             retentions: Retentions::default(),
-            scrubs: Scrubs::default(),
-            verdicts,
             plans: Plans::default(),
             removals: Removals::default(),
             deletes: BTreeMap::new(),
+            scrubs: Scrubs::default(),
+            verdicts,
             index_sweep: IndexSweep::default(),
             stamp: Stamp::default(),
             index_waiters: BTreeMap::new(),
@@ -407,10 +407,10 @@ impl Engine for Node {
             Input::IndexesListed { images } => self.indexes_listed(now, &images, outbox),
             Input::IndexesRemoved => self.indexes_removed(now, outbox),
             Input::Served { connection } => self.connections.served(connection),
+            Input::Estimated { job, result } => self.estimated(job, result, outbox),
             Input::Damaged(damage) => self.found_damaged(now, damage, outbox),
             Input::Scrub { ticket, path } => self.scrub_command(now, ticket, path, outbox),
             Input::Told { ticket, alive } => self.scrub(now, scrub::Input::Told { ticket, alive }, outbox),
-            Input::Estimated { job, result } => self.estimated(job, result, outbox),
             Input::Surveyed { job, result } => self.survey_done(now, job, result, outbox),
             Input::Configured(config) => self.configured(now, config, outbox),
         }
@@ -430,9 +430,9 @@ impl Engine for Node {
             self.cluster.deadline(),
             self.uploads.deadline(),
             self.retentions.deadline(),
-            self.scrubs.deadline(),
             self.removals.deadline(),
             self.plans.deadline(),
+            self.scrubs.deadline(),
             self.index_sweep.deadline(),
         ];
         all.into_iter().fold(None, earlier)
@@ -452,11 +452,11 @@ impl Engine for Node {
         let mut inner = Outbox::new();
         self.retentions.handle_timeout(now, &mut inner);
         self.retained(now, inner, outbox);
-        self.scrubs_timeout(now, outbox);
         let mut inner = Outbox::new();
         self.removals.handle_timeout(now, &mut inner);
         self.removed(now, inner, outbox);
         self.plans_timeout(now, outbox);
+        self.scrubs_timeout(now, outbox);
         self.index_sweep_timeout(now, outbox);
         self.serve_waiting(now, outbox);
         self.cluster_timeout(now, outbox);

@@ -60,6 +60,8 @@ pub struct PathStatus {
     pub stamp: Stamp,
     /// What this node made visible there.
     pub visible: Option<ImageId>,
+    /// What was visible before, if it is set aside.
+    pub previous: Option<ImageId>,
     /// `done`, `removing` and `removed` (by a delete), `cleaned`, `not kept` (the rules of retention would remove it), `not configured`, `conflict` (another image stays visible), or the step of the deployment.
     pub state: &'static str,
     /// What it waits for.
@@ -147,6 +149,7 @@ impl Node {
             change,
             stamp: signed.change.stamp,
             visible,
+            previous: self.heads.previous(path).map(|(image, _)| image),
             state: deploy.as_ref().filter(|_| !deleted).map_or(idle, |status| status.step),
             waiting: deploy
                 .as_ref()

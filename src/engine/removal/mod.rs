@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use crate::engine::contract::{Engine, Outbox};
 use crate::model::directory::DirectoryConfig;
-use crate::model::disk_task::{DiskAction, DiskResult, DiskTask};
+use crate::model::disk_task::{DiskAction, DiskResult, DiskTask, Previous};
 use crate::model::failure::{Failure, FailureKind};
 use crate::model::fingerprint::FileIdentity;
 use crate::model::limits;
@@ -123,7 +123,7 @@ impl Removals {
             if let Some(job) = self.jobs.get_mut(&path) {
                 self.active += 1;
                 job.state = State::Collecting;
-                outbox.push(job.disk(&path, DiskAction::Collect));
+                outbox.push(job.disk(&path, DiskAction::Collect { previous: Previous::Dropped }));
             }
         }
     }

@@ -23,9 +23,10 @@ fn begin(n: usize, root: Option<FileIdentity>) -> Input {
         append_only: true,
         upload_keys: Vec::new(),
         legacy_signatures: false,
-        retention: None,
+        keep_previous: false,
         scrub_interval: None,
         heal: false,
+        retention: None,
     };
     Input::Begin { path: path(n), directory: Arc::new(directory), root }
 }
@@ -42,7 +43,7 @@ fn tell(removals: &mut Removals, now: Now, input: Input) -> Vec<String> {
 
 fn words(outbox: Outbox<Effect>) -> Vec<String> {
     let word = |effect| match effect {
-        Effect::Disk(DiskTask { path, action: DiskAction::Collect, .. }) => format!("collect {path}"),
+        Effect::Disk(DiskTask { path, action: DiskAction::Collect { .. }, .. }) => format!("collect {path}"),
         Effect::Disk(DiskTask { path, action: DiskAction::Remove { only_rest: false, .. }, .. }) => {
             format!("remove {path}")
         }

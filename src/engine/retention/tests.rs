@@ -26,6 +26,7 @@ fn config(recent_s: u64) -> Arc<DirectoryConfig> {
         append_only: true,
         upload_keys: Vec::new(),
         legacy_signatures: false,
+        keep_previous: false,
         scrub_interval: None,
         heal: false,
         retention: Some(rules),

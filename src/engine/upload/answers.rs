@@ -24,7 +24,7 @@ impl Uploads {
         let Link::Up { connection } = peer.link else { return };
         for (upload, intent) in self.intents.iter().enumerate() {
             let (Some(signed), Stage::Unsent) = (&intent.signed, &peer.stages[upload]) else { continue };
-            if !intent.upload.deletes() && peer.published.insert(intent.upload.image) {
+            if intent.upload.given && peer.published.insert(intent.upload.image) {
                 let publish = Message::Notification(Notification::PublishImage { id: intent.upload.image });
                 outbox.push(Effect::Send { connection, message: publish });
             }

@@ -48,6 +48,8 @@ pub struct Upload {
     pub old_image: Option<ImageId>,
     /// Another image at the path is fine too (`--append-weak`).
     pub weak: bool,
+    /// Whether the client has its content to give; otherwise nodes have it, or need none.
+    pub given: bool,
 }
 
 impl Upload {

@@ -6,7 +6,6 @@ use super::follow::is_good;
 use super::peer::{Link, Peer, Stage};
 use super::{Effect, Event, Upload, Uploads};
 use crate::engine::contract::Outbox;
-use crate::model::change::Verb;
 use crate::model::ids::ImageId;
 use crate::model::limits;
 
@@ -127,9 +126,9 @@ impl Uploads {
     fn is_supplied(&self, upload: usize, peer: &Peer) -> bool {
         let id = peer.host.as_ref().map(|host| host.machine_id);
         let Some(told) = self.followed[upload].told_by_or_of(peer.address, id) else { return false };
-        let Upload { image, verb, .. } = self.intents[upload].upload;
-        if verb == Verb::Delete {
-            // There is nothing to be fetched.
+        let Upload { image, given, .. } = self.intents[upload].upload;
+        if !given {
+            // Nothing is to be had from here.
             return true;
         }
         let near = |other: &&Peer| {

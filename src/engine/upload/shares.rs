@@ -13,7 +13,7 @@ impl Uploads {
     /// Tells the nodes their shares where somebody came or went.
     pub(super) fn share_out(&mut self, outbox: &mut Outbox<Effect>) {
         let images: Vec<_> =
-            self.intents.iter().filter(|intent| !intent.upload.deletes()).map(|intent| intent.upload.image).collect();
+            self.intents.iter().filter(|intent| intent.upload.given).map(|intent| intent.upload.image).collect();
         for image in images {
             let now = self.sharers(image);
             let before = self.shares.get(&image).map(Vec::as_slice).unwrap_or_default();

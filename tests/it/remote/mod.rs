@@ -3,6 +3,7 @@
 mod changing;
 mod reading;
 mod removing;
+mod rolling_back;
 
 use std::ffi::OsStr;
 use std::fs;

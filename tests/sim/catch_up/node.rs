@@ -44,6 +44,7 @@ pub(super) fn config() -> Arc<NodeConfig> {
         append_only: name == "append",
         upload_keys: vec!["ci".into()],
         legacy_signatures: false,
+        keep_previous: false,
         scrub_interval: None,
         heal: false,
         retention: None,

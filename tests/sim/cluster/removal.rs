@@ -23,7 +23,14 @@ const LIMIT: Duration = Duration::from_hours(3);
 
 /// Puts a version there, or removes it; through these machines.
 fn client(verb: Verb, version: u8, entries: &[usize], seed: u64) -> Client {
-    let upload = move |image| Upload { path: vpath(PATH), image, verb, old_image: None, weak: false };
+    let upload = move |image| Upload {
+        path: vpath(PATH),
+        image,
+        verb,
+        old_image: None,
+        weak: false,
+        given: verb != Verb::Delete,
+    };
     let rules = Rules { deadline: Duration::from_mins(5), require_all: false, ..patient() };
     let mut client = Client::with_rules(rules, Sample::new(version), secret(), upload, seed);
     client.entries = Some(entries.to_vec());
