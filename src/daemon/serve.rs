@@ -1,5 +1,6 @@
 //! The daemon from its first file to its last: opens what it needs, runs the loop, obeys signals.
 
+use std::fmt::Display;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -28,6 +29,7 @@ use crate::driver::ws::{self, Hub, ServerOptions};
 use crate::engine::node::{Node, Note, Setup, Snapshot};
 use crate::model::directory::NodeConfig;
 use crate::model::limits;
+use crate::model::origins::Origins;
 use crate::model::peer::{ClusterKey, Host};
 use crate::model::scrub::Verdict;
 
@@ -255,12 +257,12 @@ impl Signals {
 fn log(note: &Note) {
     match note {
         Note::Decided { path, verdict, image } => {
-            let image = image.map_or_else(|| "-".to_owned(), |image| image.to_string());
-            tracing::info!(%path, %image, %verdict, "change");
+            tracing::info!(%path, image = shown(*image), %verdict, "change");
         }
         Note::Done { path, image, already: true, .. } => tracing::debug!(%path, %image, "is in place"),
-        Note::Done { path, image, bytes_reused, bytes_fetched, already: false } => {
-            tracing::info!(%path, %image, bytes_reused, bytes_fetched, "visible");
+        Note::Done { path, image, bytes, already: false } => {
+            let Origins { linked, copied, kept, fetched } = *bytes;
+            tracing::info!(%path, %image, fetched, linked, copied, kept, "visible");
         }
         Note::Damaged { path, file, what } => {
             tracing::warn!(%path, %file, "the directory is damaged: {file} {what}; nothing of it is used for others");
@@ -285,8 +287,7 @@ fn log(note: &Note) {
             tracing::warn!(%path, kind = failure.kind.name(), "will try again: {}", failure.text);
         }
         Note::Learned { path, image } => {
-            let image = image.map_or_else(|| "-".to_owned(), |image| image.to_string());
-            tracing::info!(%path, %image, "change from another node");
+            tracing::info!(%path, image = shown(*image), "change from another node");
         }
         Note::CaughtUp { directory, address, pulled: 0, pushed: 0 } => {
             tracing::debug!(%directory, %address, "compared with another node: nothing to exchange");
@@ -325,8 +326,8 @@ fn log(note: &Note) {
     }
 }
 
-fn shown(from: Option<SocketAddr>) -> String {
-    from.map_or_else(|| "-".to_owned(), |from| from.to_string())
+fn shown(what: Option<impl Display>) -> String {
+    what.map_or_else(|| "-".to_owned(), |what| what.to_string())
 }
 
 fn random() -> io::Result<[u8; 32]> {

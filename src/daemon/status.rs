@@ -191,10 +191,10 @@ impl Metrics {
             Note::Decided { verdict, .. } => {
                 counter!("ciruela_decisions_total", "verdict" => verdict.clone()).increment(1);
             }
-            Note::Done { bytes_reused, bytes_fetched, already: false, .. } => {
+            Note::Done { bytes, already: false, .. } => {
                 self.deployed.increment(1);
-                self.fetched.increment(*bytes_fetched);
-                self.reused.increment(*bytes_reused);
+                self.fetched.increment(bytes.fetched);
+                self.reused.increment(bytes.reused());
             }
             Note::Ended { .. } => counter!("ciruela_deployments_ended_total").increment(1),
             Note::Paused { failure, .. } => {

@@ -345,6 +345,7 @@ fn rows<T>(
 
 #[cfg(test)]
 mod tests {
+    use crate::model::origins::Origins;
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
@@ -360,8 +361,7 @@ mod tests {
             change: ChangeId::new([n; 32]),
             image: ImageId::new([n; 32]),
             root: FileIdentity { dev: 1, ino: n.into() },
-            bytes_reused: 0,
-            bytes_fetched: 0,
+            bytes: Origins::default(),
             fingerprints: Vec::new(),
             previous: None,
         };

@@ -18,6 +18,7 @@ use crate::model::fingerprint::{FileIdentity, Fingerprint};
 use crate::model::ids::{ChangeId, ImageId};
 use crate::model::key::{PublicKey, Scheme, Signature, SignatureBytes};
 use crate::model::limits::SIGNATURES_MAX;
+use crate::model::origins::Origins;
 use crate::model::time::Stamp;
 
 /// The first byte of every row but one kind.
@@ -26,6 +27,8 @@ const VERSION: u8 = 1;
 const WITH_BEFORE: u8 = 2;
 /// The first byte of the row of a committed directory of which another tree is set aside.
 const WITH_PREVIOUS: u8 = 2;
+/// The first byte of a committed row that says where its bytes came from; [`VERSION`]'s says only how many were on the host.
+const WITH_ORIGINS: u8 = 3;
 /// The first byte of the row of a head that was cleaned; otherwise it is as [`VERSION`]'s.
 const CLEANED: u8 = 3;
 
@@ -78,10 +81,8 @@ pub struct CommittedRecord {
     pub image: ImageId,
     /// Its root directory.
     pub root: FileIdentity,
-    /// Bytes that were on this host already.
-    pub bytes_reused: u64,
-    /// Bytes that came over the network.
-    pub bytes_fetched: u64,
+    /// Where its bytes came from.
+    pub bytes: Origins,
     /// Of each of its files, in index order.
     pub fingerprints: Vec<Fingerprint>,
     /// What was visible before and is set aside: its image and root.
@@ -100,7 +101,9 @@ type BeforeRow<'a> = (&'a Bytes, &'a Bytes);
 /// A committed row, and image, device and inode of what is set aside.
 type PreviousRow<'a> = (&'a Bytes, &'a Bytes, u64, u64);
 /// Change, image, device, inode, bytes reused, bytes fetched, number of fingerprints, fingerprints.
-type CommittedRow<'a> = (&'a Bytes, &'a Bytes, u64, u64, u64, u64, u64, &'a Bytes);
+type OlderCommittedRow<'a> = (&'a Bytes, &'a Bytes, u64, u64, u64, u64, u64, &'a Bytes);
+/// The same with bytes linked, copied, kept and fetched.
+type CommittedRow<'a> = (&'a Bytes, &'a Bytes, u64, u64, (u64, u64, u64, u64), u64, &'a Bytes);
 
 fn encode<T: Serialize>(row: &T, capacity: usize) -> Vec<u8> {
     encode_as(VERSION, row, capacity)
@@ -228,17 +231,17 @@ impl CommittedRecord {
 
     fn encode_alone(&self) -> Vec<u8> {
         let packed = pack(&self.fingerprints);
+        let Origins { linked, copied, kept, fetched } = self.bytes;
         let row: CommittedRow<'_> = (
             Bytes::new(self.change.as_bytes()),
             Bytes::new(self.image.as_bytes()),
             self.root.dev,
             self.root.ino,
-            self.bytes_reused,
-            self.bytes_fetched,
+            (linked, copied, kept, fetched),
             self.fingerprints.len() as u64,
             Bytes::new(&packed),
         );
-        encode(&row, packed.len() + 128)
+        encode_as(WITH_ORIGINS, &row, packed.len() + 160)
     }
 
     /// The inverse of [`Self::encode`].
@@ -250,13 +253,19 @@ impl CommittedRecord {
     }
 
     fn decode_alone(bytes: &[u8]) -> Result<Self, RecordError> {
-        let (change, image, dev, ino, bytes_reused, bytes_fetched, count, packed) = decode::<CommittedRow<'_>>(bytes)?;
+        let (change, image, dev, ino, bytes, count, packed) = match bytes.split_first() {
+            Some((&WITH_ORIGINS, row)) => decode_row::<CommittedRow<'_>>(row)?,
+            _ => {
+                let (change, image, dev, ino, kept, fetched, count, packed) = decode::<OlderCommittedRow<'_>>(bytes)?;
+                (change, image, dev, ino, (0, 0, kept, fetched), count, packed)
+            }
+        };
+        let (linked, copied, kept, fetched) = bytes;
         Ok(Self {
             change: change_id(change)?,
             image: image_id(image)?,
             root: FileIdentity { dev, ino },
-            bytes_reused,
-            bytes_fetched,
+            bytes: Origins { linked, copied, kept, fetched },
             fingerprints: unpack(packed, count)?,
             previous: None,
         })

@@ -4,6 +4,7 @@
 use super::cbor::{self, CborError, Reader};
 use crate::model::ids::ChangeId;
 use crate::model::limits;
+use crate::model::origins::Origins;
 
 /// How a change fares on one node.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -20,30 +21,26 @@ pub struct Standing {
     pub bytes_done: u64,
     /// Bytes of the image.
     pub bytes_total: u64,
-    /// Bytes taken from what the host had.
-    pub bytes_reused: u64,
-    /// Bytes that came over the network.
-    pub bytes_fetched: u64,
+    /// Where its bytes came from.
+    pub bytes: Origins,
 }
 
-const ITEMS: usize = 9;
+const ITEMS: usize = 11;
 const _: () = assert!(
-    1 + 2 + ChangeId::LEN + 2 * (2 + limits::WORD_BYTES_MAX) + 2 * (3 + limits::REPORT_TEXT_BYTES_MAX) + 4 * 9
+    1 + 2 + ChangeId::LEN + 2 * (2 + limits::WORD_BYTES_MAX) + 2 * (3 + limits::REPORT_TEXT_BYTES_MAX) + 6 * 9
         <= limits::REPORT_BYTES_MAX
 );
 
 impl Standing {
-    /// At its end: in one word, why, and bytes reused and fetched.
-    pub fn ended(result: &str, reason: Option<String>, (bytes_reused, bytes_fetched): (u64, u64)) -> Self {
-        let bytes = bytes_reused + bytes_fetched;
+    /// At its end: in one word, why, and where its bytes came from.
+    pub fn ended(result: &str, reason: Option<String>, bytes: Origins) -> Self {
         Self {
             state: result.to_owned(),
             result: Some(result.to_owned()),
             reason,
-            bytes_done: bytes,
-            bytes_total: bytes,
-            bytes_reused,
-            bytes_fetched,
+            bytes_done: bytes.total(),
+            bytes_total: bytes.total(),
+            bytes,
             ..Self::default()
         }
     }
@@ -68,7 +65,7 @@ fn cut(text: &mut String, max: usize) {
     text.truncate(text.floor_char_boundary(max));
 }
 
-/// The array of change, state, result, reason, waiting, and bytes done, in all, reused, fetched; at most
+/// The array of change, state, result, reason, waiting, and bytes done, in all, linked, copied, kept, fetched; at most
 /// [`limits::REPORT_BYTES_MAX`]: long texts are cut.
 pub fn encode(change: &ChangeId, standing: &Standing) -> Vec<u8> {
     let standing = standing.clone().cut();
@@ -82,7 +79,8 @@ pub fn encode(change: &ChangeId, standing: &Standing) -> Vec<u8> {
             None => cbor::put_null(&mut out),
         }
     }
-    for bytes in [standing.bytes_done, standing.bytes_total, standing.bytes_reused, standing.bytes_fetched] {
+    let Origins { linked, copied, kept, fetched } = standing.bytes;
+    for bytes in [standing.bytes_done, standing.bytes_total, linked, copied, kept, fetched] {
         cbor::put_uint(&mut out, bytes);
     }
     out
@@ -92,7 +90,7 @@ pub fn encode(change: &ChangeId, standing: &Standing) -> Vec<u8> {
 pub fn decode(bytes: &[u8]) -> Result<(ChangeId, Standing), CborError> {
     let mut reader = Reader::new(bytes);
     if reader.array(ITEMS)? != ITEMS {
-        return Err(reader.error("a report that doesn't have nine items"));
+        return Err(reader.error("a report that doesn't have eleven items"));
     }
     let change = ChangeId::new(reader.array_of()?);
     let word = limits::WORD_BYTES_MAX;
@@ -103,8 +101,12 @@ pub fn decode(bytes: &[u8]) -> Result<(ChangeId, Standing), CborError> {
         waiting: text_or_null(&mut reader, limits::REPORT_TEXT_BYTES_MAX)?,
         bytes_done: reader.uint()?,
         bytes_total: reader.uint()?,
-        bytes_reused: reader.uint()?,
-        bytes_fetched: reader.uint()?,
+        bytes: Origins {
+            linked: reader.uint()?,
+            copied: reader.uint()?,
+            kept: reader.uint()?,
+            fetched: reader.uint()?,
+        },
     };
     reader.end()?;
     Ok((change, standing))
@@ -123,9 +125,10 @@ mod tests {
 
     fn standing() -> impl Strategy<Value = Standing> {
         let text = || option::of(".{0,600}");
-        (".{0,100}", text(), text(), text(), any::<[u64; 4]>()).prop_map(|(state, result, reason, waiting, bytes)| {
-            let [bytes_done, bytes_total, bytes_reused, bytes_fetched] = bytes;
-            Standing { state, result, reason, waiting, bytes_done, bytes_total, bytes_reused, bytes_fetched }
+        (".{0,100}", text(), text(), text(), any::<[u64; 6]>()).prop_map(|(state, result, reason, waiting, bytes)| {
+            let [bytes_done, bytes_total, linked, copied, kept, fetched] = bytes;
+            let bytes = Origins { linked, copied, kept, fetched };
+            Standing { state, result, reason, waiting, bytes_done, bytes_total, bytes }
         })
     }
 

@@ -17,6 +17,7 @@ pub mod ids;
 pub mod image;
 pub mod key;
 pub mod limits;
+pub mod origins;
 pub mod peer;
 pub mod piece;
 pub mod retention;

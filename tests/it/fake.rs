@@ -18,6 +18,7 @@ use ciruela::model::change::{Change, SignedChange};
 use ciruela::model::ids::{ImageId, MachineId};
 use ciruela::model::image::Image;
 use ciruela::model::key::{PublicKey, Scheme};
+use ciruela::model::origins::Origins;
 use ciruela::model::peer::{ConnectionId, Host};
 use ciruela::model::run::{Run, runs_of};
 use ciruela::model::time::Stamp;
@@ -272,8 +273,7 @@ impl Node {
             host: self.host.clone(),
             result: result.to_owned(),
             reason: reason.map(str::to_owned),
-            bytes_reused: 0,
-            bytes_fetched,
+            bytes: Origins { fetched: bytes_fetched, ..Origins::default() },
         };
         self.send(to, Message::Notification(Notification::Outcome(outcome)));
     }
@@ -405,8 +405,7 @@ impl Node {
             waiting: None,
             bytes_done: 1,
             bytes_total: 2,
-            bytes_reused: 0,
-            bytes_fetched: 2,
+            bytes: Origins { kept: 0, fetched: 2, ..Origins::default() },
         };
         let (path, change) = (signed.change.path.clone(), change::id(&signed.change));
         let (image, total) = (signed.change.image.expect("an image"), others.len() as u64);

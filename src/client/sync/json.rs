@@ -11,6 +11,7 @@ use crate::client::ui;
 use crate::driver::upload_loop::{Audience, Status, Trouble};
 use crate::engine::upload::{Ending, Event, Kept, NodeResult, Refused, UploadResult};
 use crate::model::ids::ImageId;
+use crate::model::origins::Origins;
 use crate::model::peer::Host;
 use crate::model::time::Time;
 use crate::model::vpath::VPath;
@@ -109,9 +110,8 @@ fn event_value(event: &Event) -> Value {
                 "image": outcome.image.map(|image| image.to_string()),
                 "result": outcome.result,
                 "reason": outcome.reason,
-                "bytes_reused": outcome.bytes_reused,
-                "bytes_fetched": outcome.bytes_fetched,
             });
+            let fields = with_origins(fields, outcome.bytes);
             with_node("ended", *address, Some(&outcome.host), fields)
         }
         Event::Told { address, path, image, report } => {
@@ -161,11 +161,22 @@ fn refusal_fields(refusal: &Refused) -> Map<String, Value> {
     if let Value::Object(fields) = fields { fields } else { Map::new() }
 }
 
+/// Where the bytes came from; `bytes_reused` is the sum of those that were on the host.
+fn with_origins(mut fields: Value, bytes: Origins) -> Value {
+    let Origins { linked, copied, kept, fetched } = bytes;
+    let all =
+        [("reused", bytes.reused()), ("linked", linked), ("copied", copied), ("kept", kept), ("fetched", fetched)];
+    for (what, bytes) in all {
+        fields[format!("bytes_{what}")] = bytes.into();
+    }
+    fields
+}
+
 fn result_value(result: &UploadResult) -> Value {
     match result {
-        UploadResult::Done { already, bytes_reused, bytes_fetched } => {
+        UploadResult::Done { already, bytes } => {
             let word = if *already { "already" } else { "done" };
-            json!({ "result": word, "bytes_reused": bytes_reused, "bytes_fetched": bytes_fetched })
+            with_origins(json!({ "result": word }), *bytes)
         }
         UploadResult::Removed => json!({ "result": "removed" }),
         UploadResult::Kept(kept) => {

@@ -7,6 +7,7 @@ use crate::client::ui;
 use crate::engine::upload::{Event, Kept, NodeResult, UploadResult};
 use crate::format::wire::Outcome;
 use crate::model::address::{self, Target};
+use crate::model::origins::Origins;
 use crate::model::peer::Host;
 use crate::model::time::Stamp;
 
@@ -122,10 +123,7 @@ pub(super) fn event(event: &Event) -> Option<(Weight, String)> {
 fn ended(address: SocketAddr, outcome: &Outcome) -> String {
     let (node, path) = (node(Some(&outcome.host), address), &outcome.path);
     match outcome.result.as_str() {
-        "done" => {
-            let (fetched, reused) = (ui::bytes(outcome.bytes_fetched), ui::bytes(outcome.bytes_reused));
-            format!("{node}: done {path}: {fetched} fetched, {reused} reused")
-        }
+        "done" => format!("{node}: done {path}: {}", origins(outcome.bytes)),
         "removed" => format!("{node}: removed {path}"),
         "already" => format!("{node}: already there: {path}"),
         "occupied" => {
@@ -135,13 +133,21 @@ fn ended(address: SocketAddr, outcome: &Outcome) -> String {
     }
 }
 
+/// Where the bytes came from: how many were fetched, and of the rest what there was.
+fn origins(bytes: Origins) -> String {
+    let Origins { linked, copied, kept, fetched } = bytes;
+    let here = [(linked, "linked"), (copied, "copied"), (kept, "kept")];
+    let here = here.into_iter().filter(|(bytes, _)| *bytes > 0);
+    here.fold(format!("{} fetched", ui::bytes(fetched)), |text, (bytes, what)| {
+        format!("{text}, {} {what}", ui::bytes(bytes))
+    })
+}
+
 /// How an upload fares, in the words of the final report.
 pub(super) fn result(result: &UploadResult) -> String {
     match result {
         UploadResult::Done { already: true, .. } => "already there".to_owned(),
-        UploadResult::Done { already: false, bytes_reused, bytes_fetched } => {
-            format!("done, {} fetched, {} reused", ui::bytes(*bytes_fetched), ui::bytes(*bytes_reused))
-        }
+        UploadResult::Done { already: false, bytes } => format!("done, {}", origins(*bytes)),
         UploadResult::Removed => "removed".to_owned(),
         UploadResult::Kept(Kept { current: Some(current), coming: false }) => {
             format!("kept what is there: image {current}")

@@ -14,6 +14,7 @@ use crate::model::disk_task::{DiskAction, DiskResult, Previous, Sealed, Side, Ta
 use crate::model::failure::{Failure, FailureKind};
 use crate::model::ids::ImageId;
 use crate::model::image::Image;
+use crate::model::origins::Origins;
 use crate::model::reuse::Reused;
 use crate::model::time::{Now, Time};
 
@@ -174,7 +175,7 @@ impl Job {
         }
         match &self.state {
             // It was reported, to whoever listened then.
-            State::Running(Step::Collect { .. }) => self.report(0, 0, true, outbox),
+            State::Running(Step::Collect { .. }) => self.report(Origins::default(), true, outbox),
             State::Paused { .. } => self.retry(now, outbox),
             State::Queued | State::Running(_) | State::Ended => {}
         }
@@ -322,7 +323,7 @@ impl Job {
         let ours = found.and_then(|target| self.order.committed.filter(|(_, root)| *root == target.identity));
         match ours {
             Some((image, _)) if image == self.order.image && !self.order.heal => {
-                self.report(0, 0, true, outbox);
+                self.report(Origins::default(), true, outbox);
                 // A crash may have come between recording and collecting.
                 let previous = self.order.previous.map_or(Previous::Untouched, |(_, root)| Previous::Kept(root));
                 self.enter(now, Step::Collect { previous }, outbox);
@@ -402,7 +403,7 @@ impl Job {
                     // A crash interrupted the swap of an older change; the order itself is still to be done.
                     return self.enter(now, Step::Check, outbox);
                 }
-                self.report(committed.bytes_reused, committed.bytes_fetched, false, outbox);
+                self.report(committed.bytes, false, outbox);
                 let previous = committed.previous.map_or(Previous::Dropped, |(_, root)| Previous::Kept(root));
                 self.enter(now, Step::Collect { previous }, outbox);
             }
@@ -435,17 +436,21 @@ impl Job {
             change: self.order.change,
             image: self.order.image,
             root: sealed.root,
-            bytes_reused: self.bytes_total.saturating_sub(fetched),
-            bytes_fetched: fetched,
+            bytes: self.origins(fetched),
             fingerprints: sealed.fingerprints,
             previous: None,
         }
     }
 
-    fn report(&self, bytes_reused: u64, bytes_fetched: u64, already: bool, outbox: &mut Outbox<Effect>) {
+    fn origins(&self, fetched: u64) -> Origins {
+        let (linked, copied) = (self.found.bytes_linked, self.found.bytes_copied);
+        Origins { linked, copied, kept: self.bytes_total.saturating_sub(fetched + linked + copied), fetched }
+    }
+
+    fn report(&self, bytes: Origins, already: bool, outbox: &mut Outbox<Effect>) {
         let Order { path, change, image, .. } = self.order.clone();
         let found = Box::new(self.found.clone());
-        outbox.push(Effect::Done { path, change, image, bytes_reused, bytes_fetched, already, found });
+        outbox.push(Effect::Done { path, change, image, bytes, already, found });
     }
 }
 

@@ -25,6 +25,7 @@ use crate::model::fingerprint::FileIdentity;
 use crate::model::ids::{ChangeId, ImageId};
 use crate::model::image::Image;
 use crate::model::limits;
+use crate::model::origins::Origins;
 use crate::model::reuse::{Damage, Sibling};
 use crate::model::time::{Now, Time};
 use crate::model::vpath::VPath;
@@ -100,15 +101,7 @@ pub enum Effect {
     /// A committed directory isn't what it should be. No answer.
     Damaged(Damage),
     /// The directory is visible and recorded; `already`: it was before this order. No answer.
-    Done {
-        path: VPath,
-        change: ChangeId,
-        image: ImageId,
-        bytes_reused: u64,
-        bytes_fetched: u64,
-        already: bool,
-        found: Box<Found>,
-    },
+    Done { path: VPath, change: ChangeId, image: ImageId, bytes: Origins, already: bool, found: Box<Found> },
     /// A newer order took the path. No answer.
     Superseded { path: VPath, change: ChangeId, image: ImageId },
     /// Another image is visible in an append-only directory, where nothing takes its place. No answer.

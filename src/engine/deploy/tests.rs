@@ -7,6 +7,7 @@ use crate::model::disk_task::{Sealed, Side, Target};
 use crate::model::failure::FailureKind;
 use crate::model::hash_kind::HashKind;
 use crate::model::image::ImageBuilder;
+use crate::model::origins::Origins;
 use crate::model::reuse::Reused;
 
 const STAGED: FileIdentity = FileIdentity { dev: 1, ino: 100 };
@@ -343,8 +344,7 @@ fn a_crash_before_or_after_the_swap_is_mended() {
         change: ChangeId::new([1; 32]),
         image: ImageId::new([1; 32]),
         root: STAGED,
-        bytes_reused: 0,
-        bytes_fetched: 5,
+        bytes: Origins { kept: 0, fetched: 5, ..Origins::default() },
         fingerprints: Vec::new(),
         previous: None,
     };

@@ -5,6 +5,7 @@ use super::{Effect, Node, Note, Purpose, Row};
 use crate::engine::contract::{Engine, Outbox};
 use crate::engine::{deploy, removal};
 use crate::format::report::Standing;
+use crate::model::origins::Origins;
 use crate::model::time::Now;
 use crate::model::vpath::VPath;
 
@@ -111,14 +112,14 @@ impl Node {
             return;
         }
         let Some((change, _)) = self.heads.change(path) else { return };
-        let ending = Ending { change, image: None, result: REMOVED, reason: None, bytes_reused: 0, bytes_fetched: 0 };
+        let ending = Ending { change, image: None, result: REMOVED, reason: None, bytes: Origins::default() };
         self.outcome(now, path, ending, outbox);
     }
 
     /// How a delete fares.
     pub(super) fn standing_of_delete(&self, path: &VPath) -> Standing {
         if self.is_removed(path) {
-            return Standing::ended(REMOVED, None, (0, 0));
+            return Standing::ended(REMOVED, None, Origins::default());
         }
         let waiting = self.removals.failure(path).map(|failure| failure.text.clone());
         Standing { state: "removing".to_owned(), waiting, ..Standing::default() }

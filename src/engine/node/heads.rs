@@ -14,6 +14,7 @@ use crate::model::change::{Rank, SignedChange, Verb};
 use crate::model::directory::DirectoryConfig;
 use crate::model::fingerprint::FileIdentity;
 use crate::model::ids::{ChangeId, ImageId};
+use crate::model::origins::Origins;
 use crate::model::reuse::{Damage, Sibling};
 use crate::model::time::Stamp;
 use crate::model::vpath::VPath;
@@ -54,16 +55,15 @@ pub(super) struct Committed {
     pub(super) change: ChangeId,
     pub(super) image: ImageId,
     pub(super) root: FileIdentity,
-    pub(super) bytes_reused: u64,
-    pub(super) bytes_fetched: u64,
+    pub(super) bytes: Origins,
     /// What was visible before and is set aside.
     pub(super) previous: Option<(ImageId, FileIdentity)>,
 }
 
 impl From<CommittedRecord> for Committed {
     fn from(record: CommittedRecord) -> Self {
-        let CommittedRecord { change, image, root, bytes_reused, bytes_fetched, previous, .. } = record;
-        Self { change, image, root, bytes_reused, bytes_fetched, previous }
+        let CommittedRecord { change, image, root, bytes, previous, .. } = record;
+        Self { change, image, root, bytes, previous }
     }
 }
 

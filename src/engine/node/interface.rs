@@ -16,6 +16,7 @@ use crate::model::failure::Failure;
 use crate::model::fingerprint::FileIdentity;
 use crate::model::ids::{ChangeId, ImageId};
 use crate::model::image::Image;
+use crate::model::origins::Origins;
 use crate::model::peer::{ClusterKey, ConnectionId, Host, ProtocolVersion};
 use crate::model::retention::Active;
 use crate::model::reuse::Damage;
@@ -141,7 +142,7 @@ pub enum Note {
     /// A change was decided on.
     Decided { path: String, verdict: String, image: Option<ImageId> },
     /// A directory is visible.
-    Done { path: VPath, image: ImageId, bytes_reused: u64, bytes_fetched: u64, already: bool },
+    Done { path: VPath, image: ImageId, bytes: Origins, already: bool },
     /// A deployment ended without success.
     Ended { path: VPath, image: ImageId, reason: String },
     /// A step failed and will be tried again.

@@ -10,6 +10,7 @@ use crate::engine::retention::rules::{self, Candidate};
 use crate::engine::retention::{self, Present};
 use crate::model::failure::Failure;
 use crate::model::ids::ChangeId;
+use crate::model::origins::Origins;
 use crate::model::retention::{Active, NOTHING_ACTIVE};
 use crate::model::time::Now;
 use crate::model::vpath::VPath;
@@ -93,7 +94,7 @@ impl Node {
         let Some((change, signed)) = self.heads.change(path) else { return };
         let image = signed.change.image;
         let (result, reason) = ("cleaned", Some(gone.reason()));
-        self.outcome(now, path, Ending { change, image, result, reason, bytes_reused: 0, bytes_fetched: 0 }, outbox);
+        self.outcome(now, path, Ending { change, image, result, reason, bytes: Origins::default() }, outbox);
     }
 
     /// How a deployment ended that was taken back.

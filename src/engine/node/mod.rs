@@ -58,6 +58,7 @@ use crate::format::wire::{Notice, Notification};
 use crate::model::directory::NodeConfig;
 use crate::model::disk_task::{DiskAction, DiskTask};
 use crate::model::ids::{ChangeId, ImageId};
+use crate::model::origins::Origins;
 use crate::model::peer::{ConnectionId, Host, NodeId};
 use crate::model::run::Run;
 use crate::model::scrub::Verdict;
@@ -243,11 +244,10 @@ impl Node {
                     outbox.push(Effect::Write { job, rows });
                 }
                 deploy::Effect::Damaged(damage) => self.found_damaged(now, damage, outbox),
-                deploy::Effect::Done { path, change, image, bytes_reused, bytes_fetched, already, found } => {
+                deploy::Effect::Done { path, change, image, bytes, already, found } => {
                     let result = if already { "already" } else { "done" };
                     self.heads.came_from(&path, *found);
-                    let ending =
-                        Ending { change, image: Some(image), result, reason: None, bytes_reused, bytes_fetched };
+                    let ending = Ending { change, image: Some(image), result, reason: None, bytes };
                     self.done(now, &path, image, ending, outbox);
                 }
                 deploy::Effect::Superseded { path, change, image } => {
@@ -277,13 +277,13 @@ impl Node {
 
     /// A deployment has reached its end.
     fn done(&mut self, now: Now, path: &VPath, image: ImageId, ending: Ending<'_>, outbox: &mut Outbox<Effect>) {
-        let Ending { change, result, bytes_reused, bytes_fetched, .. } = ending;
+        let Ending { change, result, bytes, .. } = ending;
         self.heads.committed(path, change);
         self.scrubs_changed(now, path, result == "done", outbox);
         self.tell_all_pieces(image, outbox);
         self.spread_ended(path, image);
         let already = result == "already";
-        outbox.push(Effect::Note(Note::Done { path: path.clone(), image, bytes_reused, bytes_fetched, already }));
+        outbox.push(Effect::Note(Note::Done { path: path.clone(), image, bytes, already }));
         self.outcome(now, path, ending, outbox);
         self.keeping_changed(now, path, outbox);
     }
@@ -300,7 +300,7 @@ impl Node {
         self.spread_ended(path, image);
         outbox.push(Effect::Note(Note::Ended { path: path.clone(), image, reason: reason.clone() }));
         let reason = Some(&*reason);
-        let ending = Ending { change, image: Some(image), result, reason, bytes_reused: 0, bytes_fetched: 0 };
+        let ending = Ending { change, image: Some(image), result, reason, bytes: Origins::default() };
         self.outcome(now, path, ending, outbox);
         self.keeping_changed(now, path, outbox);
     }

@@ -10,6 +10,7 @@ use crate::model::failure::Failure;
 use crate::model::fingerprint::FileIdentity;
 use crate::model::ids::{ChangeId, ImageId};
 use crate::model::limits;
+use crate::model::origins::Origins;
 use crate::model::reuse::Damage;
 use crate::model::scrub::{Finding, Ticket, Verdict};
 use crate::model::time::Now;
@@ -59,7 +60,7 @@ impl Node {
         if self.config.serves(path).is_some() && self.heads.is_committed(path) {
             // It was to heal what is visible.
             let (result, reason) = ("already", None);
-            let ending = Ending { change, image: Some(image), result, reason, bytes_reused: 0, bytes_fetched: 0 };
+            let ending = Ending { change, image: Some(image), result, reason, bytes: Origins::default() };
             self.done(now, path, image, ending, outbox);
         } else {
             let why = self.why_cancelled(path);

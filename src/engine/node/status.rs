@@ -127,7 +127,7 @@ impl Node {
         let (change, signed) = self.heads.change(path)?;
         let deploy = self.deploys.status(path);
         let visible = self.heads.committed_at(path).map(|committed| committed.image);
-        let fetched = self.heads.committed_at(path).map_or(0, |committed| committed.bytes_fetched);
+        let fetched = self.heads.committed_at(path).map_or(0, |committed| committed.bytes.fetched);
         let fetching = deploy.as_ref().filter(|status| !status.reported);
         let (bytes_fetched, found) = match fetching {
             Some(status) => (self.fetches.bytes_fetched(path).unwrap_or(0), status.found.clone()),

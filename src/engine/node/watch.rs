@@ -15,6 +15,7 @@ use crate::model::change::{Change, Rank, Verb};
 use crate::model::failure::FailureKind;
 use crate::model::ids::{ChangeId, ImageId};
 use crate::model::limits;
+use crate::model::origins::Origins;
 use crate::model::peer::{ConnectionId, Host, NodeId, ProtocolVersion};
 use crate::model::time::{Now, Time};
 use crate::model::vpath::VPath;
@@ -109,8 +110,7 @@ pub(super) struct Ending<'a> {
     pub(super) result: &'a str,
     /// Why, if that isn't obvious.
     pub(super) reason: Option<&'a str>,
-    pub(super) bytes_reused: u64,
-    pub(super) bytes_fetched: u64,
+    pub(super) bytes: Origins,
 }
 
 impl Node {
@@ -145,7 +145,7 @@ impl Node {
         let Some(status) = self.deploys.status(path) else { return };
         let Some(failure) = status.failure.filter(|failure| failure.kind == FailureKind::Occupied) else { return };
         let (change, image, result) = (status.change, Some(status.image), FailureKind::Occupied.name());
-        let ending = Ending { change, image, result, reason: Some(&failure.text), bytes_reused: 0, bytes_fetched: 0 };
+        let ending = Ending { change, image, result, reason: Some(&failure.text), bytes: Origins::default() };
         self.outcome(now, path, ending, outbox);
     }
 
@@ -165,7 +165,7 @@ impl Node {
 
     /// Tells everyone who waits for it how a change ended here.
     pub(super) fn outcome(&mut self, now: Now, path: &VPath, ending: Ending<'_>, outbox: &mut Outbox<Effect>) {
-        let Ending { change, image, result, reason, bytes_reused, bytes_fetched } = ending;
+        let Ending { change, image, result, reason, bytes } = ending;
         self.watch.touched.remove(path);
         let watchers: BTreeSet<_> =
             self.watch.of(path).chain(image.into_iter().flat_map(|image| self.connections.publishers(image))).collect();
@@ -180,8 +180,7 @@ impl Node {
                         host,
                         result: result.to_owned(),
                         reason: reason.map(str::to_owned),
-                        bytes_reused,
-                        bytes_fetched,
+                        bytes,
                     };
                     notify(connection, Notification::Outcome(outcome), outbox);
                 }
@@ -193,7 +192,7 @@ impl Node {
                 None => {}
             }
         }
-        let standing = Standing::ended(result, reason.map(str::to_owned), (bytes_reused, bytes_fetched));
+        let standing = Standing::ended(result, reason.map(str::to_owned), bytes);
         self.tell_all_standing(now, path, change, standing, outbox);
         self.stand_others(now, path, outbox);
     }
@@ -235,10 +234,10 @@ impl Node {
                 self.tell_all_standing(now, path, change, standing, outbox);
                 continue;
             };
-            let Standing { result, reason, bytes_reused, bytes_fetched, .. } = &standing;
+            let Standing { result, reason, bytes, .. } = &standing;
             let (result, reason) = (result.as_deref().unwrap_or_default(), reason.as_deref());
-            let (bytes_reused, bytes_fetched) = (*bytes_reused, *bytes_fetched);
-            let ending = Ending { change, image, result, reason, bytes_reused, bytes_fetched };
+            let bytes = *bytes;
+            let ending = Ending { change, image, result, reason, bytes };
             self.outcome(now, path, ending, outbox);
         }
     }
@@ -252,18 +251,18 @@ impl Node {
         }
         let directory = self.config.serves(path)?;
         if let Some(reason) = self.catch_ups.withdrawn(rank.id) {
-            return Some(Standing::ended("failed", Some(reason.to_owned()), (0, 0)));
+            return Some(Standing::ended("failed", Some(reason.to_owned()), Origins::default()));
         }
         let committed = self.heads.committed_at(path).filter(|committed| committed.change == rank.id);
         if let Some(committed) = committed.filter(|_| directory.append_only) {
-            return Some(Standing::ended("done", None, (committed.bytes_reused, committed.bytes_fetched)));
+            return Some(Standing::ended("done", None, committed.bytes));
         }
         if let Some((_, reason)) = self.watch.refused.get(path).filter(|(change, _)| *change == rank.id) {
-            return Some(Standing::ended("refused", Some(reason.clone()), (0, 0)));
+            return Some(Standing::ended("refused", Some(reason.clone()), Origins::default()));
         }
         let (_, head) = head?;
         let lost = access::wins(directory, access::rank(&head.change), rank);
-        lost.then(|| Standing::ended("superseded", Some(self.why_superseded(path)), (0, 0)))
+        lost.then(|| Standing::ended("superseded", Some(self.why_superseded(path)), Origins::default()))
     }
 
     fn tell_all_standing(
@@ -301,20 +300,17 @@ impl Node {
             return Some((change, self.standing_of_delete(path)));
         }
         if let Some(gone) = self.gone(path) {
-            return Some((change, Standing::ended("cleaned", Some(gone.reason().to_owned()), (0, 0))));
+            return Some((change, Standing::ended("cleaned", Some(gone.reason().to_owned()), Origins::default())));
         }
         let committed = self.heads.committed_at(path)?;
         if let Some(standing) = self.conflict(path) {
-            return Some((change, Standing::ended("conflict", Some(conflict(standing)), (0, 0))));
+            return Some((change, Standing::ended("conflict", Some(conflict(standing)), Origins::default())));
         }
         if !self.heads.is_committed(path) {
             return None;
         }
-        let (result, bytes) = if committed.change == change {
-            ("done", (committed.bytes_reused, committed.bytes_fetched))
-        } else {
-            ("already", (0, 0))
-        };
+        let (result, bytes) =
+            if committed.change == change { ("done", committed.bytes) } else { ("already", Origins::default()) };
         Some((change, Standing { state: "done".to_owned(), ..Standing::ended(result, None, bytes) }))
     }
 

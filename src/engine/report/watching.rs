@@ -7,6 +7,7 @@ use crate::format::report::{self, Standing};
 use crate::format::wire::{NodeReport, Nodes};
 use crate::model::ids::{ChangeId, ImageId, MachineId};
 use crate::model::limits;
+use crate::model::origins::Origins;
 use crate::model::peer::{Host, NodeId, NodeInfo};
 use crate::model::vpath::VPath;
 
@@ -200,15 +201,13 @@ impl Row {
             waiting: None,
             bytes_done: 0,
             bytes_total: 0,
-            bytes_reused: 0,
-            bytes_fetched: 0,
+            bytes: Origins::default(),
         };
         Self { report, told: (0, 0), version: 0 }
     }
 
     fn tell(&mut self, standing: Standing) {
-        let Standing { state, result, reason, waiting, bytes_done, bytes_total, bytes_reused, bytes_fetched } =
-            standing;
+        let Standing { state, result, reason, waiting, bytes_done, bytes_total, bytes } = standing;
         self.report = NodeReport {
             host: self.report.host.clone(),
             address: self.report.address.clone(),
@@ -219,8 +218,7 @@ impl Row {
             waiting,
             bytes_done,
             bytes_total,
-            bytes_reused,
-            bytes_fetched,
+            bytes,
         };
     }
 }

@@ -13,6 +13,7 @@ use crate::format::wire::{
 use crate::model::change::{SignedChange, Verb};
 use crate::model::ids::{ChangeId, ImageId};
 use crate::model::limits;
+use crate::model::origins::Origins;
 use crate::model::peer::{ConnectionId, Host};
 use crate::model::time::{Now, Stamp};
 use crate::model::vpath::VPath;
@@ -223,8 +224,7 @@ impl Uploads {
             host: place.host.clone(),
             result: "already".to_owned(),
             reason: None,
-            bytes_reused: 0,
-            bytes_fetched: 0,
+            bytes: Origins::default(),
         }
     }
 
@@ -368,8 +368,7 @@ fn news_of(address: SocketAddr, upload: &Upload, change: ChangeId, row: Row<'_>)
                 host: report.host,
                 result: result.clone(),
                 reason: report.reason,
-                bytes_reused: report.bytes_reused,
-                bytes_fetched: report.bytes_fetched,
+                bytes: report.bytes,
             };
             Event::Ended { address, outcome }
         }

@@ -180,11 +180,7 @@ impl Followed {
 pub(super) fn result_of(report: &NodeReport, weak: bool) -> UploadResult {
     match report.result.as_deref() {
         Some("removed") => UploadResult::Removed,
-        Some(result) if is_good(result) => UploadResult::Done {
-            already: result == "already",
-            bytes_reused: report.bytes_reused,
-            bytes_fetched: report.bytes_fetched,
-        },
+        Some(result) if is_good(result) => UploadResult::Done { already: result == "already", bytes: report.bytes },
         Some(result) if weak && (is_other(result) || report.reason.as_deref().is_some_and(is_other)) => {
             UploadResult::Kept(Kept::default())
         }

@@ -8,6 +8,7 @@ use super::follow::{Followed, Key, Row, is_good, result_of};
 use super::peer::{Link, Peer, Stage};
 use super::{Kept, Refused, Uploads};
 use crate::format::wire::Outcome;
+use crate::model::origins::Origins;
 use crate::model::peer::Host;
 use crate::model::time::Time;
 use crate::model::vpath::VPath;
@@ -79,7 +80,7 @@ pub struct NodeResult {
 #[derive(Debug, Clone, PartialEq)]
 pub enum UploadResult {
     /// Visible there.
-    Done { already: bool, bytes_reused: u64, bytes_fetched: u64 },
+    Done { already: bool, bytes: Origins },
     /// Not there any more, as a delete asks.
     Removed,
     /// Another image is there, which `--append-weak` allows.
@@ -158,9 +159,9 @@ impl Summary {
     pub fn bytes_needed(&self) -> u64 {
         let mut needed = BTreeMap::<&VPath, u64>::new();
         for (path, result) in self.nodes.iter().flat_map(|node| &node.uploads) {
-            if let UploadResult::Done { bytes_fetched, .. } = result {
+            if let UploadResult::Done { bytes, .. } = result {
                 let most = needed.entry(path).or_default();
-                *most = (*most).max(*bytes_fetched);
+                *most = (*most).max(bytes.fetched);
             }
         }
         needed.values().sum()
@@ -327,11 +328,7 @@ fn ended(outcome: &Outcome) -> UploadResult {
     }
     if is_good(&outcome.result) {
         let already = outcome.result == "already";
-        return UploadResult::Done {
-            already,
-            bytes_reused: outcome.bytes_reused,
-            bytes_fetched: outcome.bytes_fetched,
-        };
+        return UploadResult::Done { already, bytes: outcome.bytes };
     }
     let reason = outcome.reason.clone().unwrap_or_else(|| outcome.result.clone());
     UploadResult::Aborted { result: outcome.result.clone(), reason }

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::model::origins::Origins;
 
 fn head() -> HeadRecord {
     let change = Change {
@@ -23,8 +24,7 @@ fn committed(fingerprints: Vec<Fingerprint>) -> CommittedRecord {
         change: ChangeId::new([1; 32]),
         image: ImageId::new([2; 32]),
         root: FileIdentity { dev: 1, ino: u64::MAX },
-        bytes_reused: 5,
-        bytes_fetched: 1 << 40,
+        bytes: Origins { linked: 3, copied: 4, kept: 5, fetched: 1 << 40 },
         fingerprints,
         previous: None,
     }
@@ -102,8 +102,13 @@ fn rows_keep_their_bytes() {
     // The format on disk: a change of these bytes needs a new version.
     let text = crate::model::ids::hex(&committed(Vec::new()).encode());
     let (change, image) = ("01".repeat(32), "02".repeat(32));
-    let row = format!("01885820{change}5820{image}011bffffffffffffffff051b00000100000000000040");
+    let row = format!("03875820{change}5820{image}011bffffffffffffffff840304051b00000100000000000040");
     assert_eq!(text, row);
+    let tail = [&[1, 0x1b][..], &[0xff; 8], &[5, 0x1b, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0x40]].concat();
+    let older = [&[1, 0x88, 0x58, 0x20][..], &[1; 32], &[0x58, 0x20], &[2; 32], &tail].concat();
+    let older = CommittedRecord::decode(&older);
+    let bytes = Origins { linked: 0, copied: 0, ..committed(Vec::new()).bytes };
+    assert_eq!(older, Ok(CommittedRecord { bytes, ..committed(Vec::new()) }));
     let intent = IntentRecord { committed: committed(Vec::new()), exchange: true };
     assert_eq!(crate::model::ids::hex(&intent.encode()), format!("0182f558{:02x}{row}", row.len() / 2));
     let fingerprint = Fingerprint { ino: 64, size: 3, mtime_ns: -1, ctime_ns: 1 };

@@ -14,6 +14,7 @@ use crate::model::estimate::Estimate;
 use crate::model::ids::ImageId;
 use crate::model::key::Scheme;
 use crate::model::limits;
+use crate::model::origins::Origins;
 use crate::model::peer::Host;
 
 pub(super) const NOTIFICATION: u64 = 0;
@@ -140,16 +141,23 @@ fn put_progress(out: &mut Vec<u8>, progress: &Progress) {
     field_text_or_null(out, "waiting", progress.waiting.as_deref());
 }
 
+/// Four fields.
+pub(in crate::format::wire) fn put_origins(out: &mut Vec<u8>, bytes: Origins) {
+    field_uint(out, "bytes_linked", bytes.linked);
+    field_uint(out, "bytes_copied", bytes.copied);
+    field_uint(out, "bytes_kept", bytes.kept);
+    field_uint(out, "bytes_fetched", bytes.fetched);
+}
+
 fn put_outcome(out: &mut Vec<u8>, outcome: &Outcome) {
-    put_map(out, 9);
+    put_map(out, 11);
     field_text(out, "path", outcome.path.as_str());
     field_image_or_null(out, "image", outcome.image.as_ref());
     field_bytes(out, "change", outcome.change.as_bytes());
     put_host(out, &outcome.host);
     field_text(out, "result", &outcome.result);
     field_text_or_null(out, "reason", outcome.reason.as_deref());
-    field_uint(out, "bytes_reused", outcome.bytes_reused);
-    field_uint(out, "bytes_fetched", outcome.bytes_fetched);
+    put_origins(out, outcome.bytes);
 }
 
 fn encode_request(id: u64, request: &Request) -> Vec<u8> {

@@ -11,6 +11,7 @@ use crate::model::change::SignedChange;
 use crate::model::estimate::Estimate;
 use crate::model::ids::{BlockHash, ChangeId, ImageId, MachineId};
 use crate::model::key::SignatureBytes;
+use crate::model::origins::Origins;
 use crate::model::peer::Host;
 use crate::model::run::Run;
 use crate::model::time::Stamp;
@@ -109,10 +110,8 @@ pub struct Outcome {
     pub result: String,
     /// Why, where that isn't obvious.
     pub reason: Option<String>,
-    /// Bytes taken from what the host had.
-    pub bytes_reused: u64,
-    /// Bytes that came over the network.
-    pub bytes_fetched: u64,
+    /// Where its bytes came from.
+    pub bytes: Origins,
 }
 
 /// What must be answered.

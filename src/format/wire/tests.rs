@@ -12,6 +12,7 @@ use crate::model::estimate::Estimate;
 use crate::model::ids::{BlockHash, ChangeId, ImageId, MachineId};
 use crate::model::key::{PublicKey, Scheme, Signature, SignatureBytes};
 use crate::model::limits;
+use crate::model::origins::Origins;
 use crate::model::peer::Host;
 use crate::model::run::Run;
 use crate::model::time::Stamp;
@@ -61,9 +62,10 @@ fn notification() -> impl Strategy<Value = Notification> {
             Notification::Progress(Progress { path, image, change, host, state, bytes_done, bytes_total, waiting })
         },
     );
-    let outcome = (path(), option::of(image()), change(), host(), ".{0,20}", option::of(".{0,20}"), any::<[u64; 2]>())
-        .prop_map(|(path, image, change, host, result, reason, [bytes_reused, bytes_fetched])| {
-            Notification::Outcome(Outcome { path, image, change, host, result, reason, bytes_reused, bytes_fetched })
+    let outcome = (path(), option::of(image()), change(), host(), ".{0,20}", option::of(".{0,20}"), any::<[u64; 4]>())
+        .prop_map(|(path, image, change, host, result, reason, [linked, copied, kept, fetched])| {
+            let bytes = Origins { linked, copied, kept, fetched };
+            Notification::Outcome(Outcome { path, image, change, host, result, reason, bytes })
         });
     prop_oneof![
         image().prop_map(|id| Notification::PublishImage { id }),

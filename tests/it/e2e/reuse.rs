@@ -56,7 +56,7 @@ fn files_of_another_version_are_linked() {
     file(&second.join("new"), &noise(8, 3_000), 0o644);
     std::fs::set_permissions(second.join("tool"), std::fs::Permissions::from_mode(0o755)).expect("chmod");
     // Also in another directory config, on the same file system.
-    publisher.run(&["--append", &to(&second, "/data/v2")], &all).expect(0);
+    let ended = publisher.run(&["--append", &to(&second, "/data/v2")], &all).expect(0);
     publisher.run(&["--replace", &to(&second, "/conf/v")], &all).expect(0);
     for daemon in &daemons {
         for there in ["data/v2", "conf-data/v"] {
@@ -71,6 +71,10 @@ fn files_of_another_version_are_linked() {
         }
         assert_eq!(tree(&daemon.data("data/v1")), tree(&first));
         let entry = status(daemon, "/data/v2").expect("known");
+        let told = ended.at(daemon, "/data/v2");
+        for what in ["bytes_linked", "bytes_copied", "bytes_kept", "bytes_fetched"] {
+            assert_eq!(number(&entry, what), number(told, what), "{what}");
+        }
         assert_eq!((number(&entry, "bytes_linked"), number(&entry, "bytes_copied")), (1_000_000, 100_000));
         assert_eq!(number(&entry, "bytes_fetched"), 3_000);
         assert_eq!((damage(daemon, "/data/v1"), damage(daemon, "/data/v2")), (None, None));

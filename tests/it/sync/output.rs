@@ -9,7 +9,21 @@ const FIELDS: [(&str, &[&str]); 8] = [
     ("chosen", &["seconds", "cluster", "name", "found", "addresses"]),
     ("connected", &["seconds", "cluster", "address", "hostname", "machine_id"]),
     ("accepted", &["seconds", "cluster", "address", "hostname", "machine_id", "path"]),
-    ("ended", &["path", "image", "result", "reason", "bytes_reused", "bytes_fetched", "hostname"]),
+    (
+        "ended",
+        &[
+            "path",
+            "image",
+            "result",
+            "reason",
+            "bytes_reused",
+            "bytes_linked",
+            "bytes_copied",
+            "bytes_kept",
+            "bytes_fetched",
+            "hostname",
+        ],
+    ),
     ("finished", &["ending", "detail", "exit_status", "took_seconds", "bytes_sent", "nodes", "unresolved", "homeless"]),
     ("end", &["exit_status"]),
 ];

@@ -19,6 +19,7 @@ use ciruela::model::block_set::BlockSet;
 use ciruela::model::disk_task::{Previous, Sealed, Side};
 use ciruela::model::failure::FailureKind;
 use ciruela::model::ids::ChangeId;
+use ciruela::model::origins::Origins;
 use ciruela::model::vpath::VPath;
 use rustix::io::Errno;
 
@@ -244,8 +245,7 @@ fn intent_of(sample: &Sample, sealed: Sealed, mode: SwapMode) -> IntentRecord {
         change: ChangeId::new(*sample.id.as_bytes()),
         image: sample.id,
         root: sealed.root,
-        bytes_reused: 0,
-        bytes_fetched: 0,
+        bytes: Origins::default(),
         fingerprints: sealed.fingerprints,
         previous: None,
     };

@@ -20,6 +20,7 @@ use ciruela::model::disk_task::Previous;
 use ciruela::model::disk_task::Sealed;
 use ciruela::model::fingerprint::FileIdentity;
 use ciruela::model::ids::ChangeId;
+use ciruela::model::origins::Origins;
 use ciruela::model::time::Stamp;
 
 use super::memory_db::MemoryStorage;
@@ -60,7 +61,7 @@ impl Machine {
         while !collect(&fs, &place(), Previous::Untouched, &mut Vec::new()).expect("collected") {}
         let (change, image) = (ChangeId::new([1; 32]), sample.id);
         let committed =
-            CommittedRecord { change, image, root, bytes_reused: 0, bytes_fetched: 0, fingerprints, previous: None };
+            CommittedRecord { change, image, root, bytes: Origins::default(), fingerprints, previous: None };
         let db = Db::open_with(storage.clone()).expect("opens");
         let rows = [Write::PutHead(vpath(PATH), head(sample, false)), Write::PutCommitted(vpath(PATH), committed)];
         db.write(&rows).expect("written");

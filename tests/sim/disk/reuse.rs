@@ -17,6 +17,7 @@ use ciruela::format::record::{CommittedRecord, IntentRecord};
 use ciruela::model::disk_task::{DiskAction, DiskResult, DiskTask, Previous};
 use ciruela::model::ids::{ChangeId, ImageId};
 use ciruela::model::image::Image;
+use ciruela::model::origins::Origins;
 use ciruela::model::reuse::{Reused, Sibling};
 use ciruela::model::scrub::Cursor;
 
@@ -91,8 +92,7 @@ impl Machine {
             change: ChangeId::new(*sample.id.as_bytes()),
             image: sample.id,
             root: sealed.root,
-            bytes_reused: 0,
-            bytes_fetched: 0,
+            bytes: Origins::default(),
             fingerprints: sealed.fingerprints,
             previous: None,
         };

@@ -1,8 +1,10 @@
 //! When it is over, and how.
 
 use super::*;
+use crate::model::origins::Origins;
 
-const DONE: UploadResult = UploadResult::Done { already: false, bytes_reused: 1, bytes_fetched: 2 };
+const DONE: UploadResult =
+    UploadResult::Done { already: false, bytes: Origins { linked: 0, copied: 0, kept: 1, fetched: 2 } };
 
 #[test]
 fn three_nodes_do_as_they_are_told() {
@@ -24,7 +26,10 @@ fn three_nodes_do_as_they_are_told() {
     world.outcome(3, 1, "already");
     assert_eq!(world.ending(), Some(&Ending::Done));
     assert_eq!((world.result(1), world.result(2)), (DONE, DONE));
-    assert_eq!(world.result(3), UploadResult::Done { already: true, bytes_reused: 1, bytes_fetched: 2 });
+    assert_eq!(
+        world.result(3),
+        UploadResult::Done { already: true, bytes: Origins { kept: 1, fetched: 2, ..Origins::default() } }
+    );
     assert_eq!(world.end.as_ref().map(|end| end.took), Some(Duration::from_secs(100)));
     assert_eq!(world.engine.deadline(), None);
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::format::wire::{NodeReport, Nodes};
+use crate::model::origins::Origins;
 
 /// How node `n` fares: `done`, another result, or a state; `down` as the others see it.
 pub(super) fn report(n: u8, word: &str) -> NodeReport {
@@ -16,8 +17,7 @@ pub(super) fn report(n: u8, word: &str) -> NodeReport {
         waiting: None,
         bytes_done: 5,
         bytes_total: 10,
-        bytes_reused: 0,
-        bytes_fetched: 10,
+        bytes: Origins { kept: 0, fetched: 10, ..Origins::default() },
     }
 }
 
@@ -189,7 +189,10 @@ fn nodes_that_are_done_are_asked_again_for_what_they_tell() {
     world.tell_nodes(1, 2, &[(1, "fetch"), (2, "fetch")]);
     world.outcome(1, 1, "done");
     world.lose(1);
-    assert_eq!(world.result(1), UploadResult::Done { already: false, bytes_reused: 1, bytes_fetched: 2 });
+    assert_eq!(
+        world.result(1),
+        UploadResult::Done { already: false, bytes: Origins { kept: 1, fetched: 2, ..Origins::default() } }
+    );
     world.pass(0.25);
     world.connect(1);
     world.answer(1, 1, |answer| answer.verdict = VerdictWord::Have);
@@ -200,7 +203,10 @@ fn nodes_that_are_done_are_asked_again_for_what_they_tell() {
     assert_eq!(world.ending(), None);
     world.tell_nodes(1, 2, &[(1, "already"), (2, "done")]);
     assert_eq!(world.ending(), Some(&Ending::Done));
-    assert_eq!(world.result(1), UploadResult::Done { already: false, bytes_reused: 1, bytes_fetched: 2 });
+    assert_eq!(
+        world.result(1),
+        UploadResult::Done { already: false, bytes: Origins { kept: 1, fetched: 2, ..Origins::default() } }
+    );
 }
 
 #[test]

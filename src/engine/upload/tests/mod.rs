@@ -20,6 +20,7 @@ use crate::format::wire::{
 };
 use crate::model::change::{Change, SignedChange, Verb};
 use crate::model::ids::{ChangeId, ImageId, MachineId};
+use crate::model::origins::Origins;
 use crate::model::peer::{ConnectionId, Host, ProtocolVersion};
 use crate::model::time::{Now, Stamp, Time};
 
@@ -279,8 +280,7 @@ impl World {
             host: host(n),
             result: result.to_owned(),
             reason: None,
-            bytes_reused: 1,
-            bytes_fetched: 2,
+            bytes: Origins { kept: 1, fetched: 2, ..Origins::default() },
         };
         self.hear(n, Notification::Outcome(outcome));
     }

@@ -1,6 +1,7 @@
 //! What nodes say to changes.
 
 use super::*;
+use crate::model::origins::Origins;
 
 #[test]
 fn everything_is_submitted_to_everyone_once() {
@@ -301,8 +302,7 @@ fn nodes_speak_for_themselves_only() {
         host,
         result: "done".to_owned(),
         reason: None,
-        bytes_reused: 0,
-        bytes_fetched: 0,
+        bytes: Origins::default(),
     };
     for (host, path, image) in
         [(host(2), "/key/1", image(1)), (host(1), "/key/2", image(1)), (host(1), "/key/1", image(2))]

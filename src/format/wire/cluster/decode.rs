@@ -6,7 +6,7 @@ use super::{NodeReport, NodeRequest, NodeResponse, Nodes, Notice, Proof, Proposa
 use crate::format::cbor::Reader;
 use crate::format::wire::WireError;
 use crate::format::wire::decode::{
-    HostFields, fields, image, need, path, set, signed_change, text, text_or_null, verdict_word,
+    HostFields, OriginFields, fields, image, need, path, set, signed_change, text, text_or_null, verdict_word,
 };
 use crate::format::wire::message::RequestType;
 use crate::model::heads::{HeadRange, HeadsFingerprint, RangeAnswer};
@@ -135,7 +135,7 @@ fn nodes(reader: &mut Reader<'_>) -> Result<Nodes> {
 fn report(reader: &mut Reader<'_>) -> Result<NodeReport> {
     let mut host = HostFields::default();
     let (mut address, mut alive, mut state, mut result, mut reason, mut waiting) = (None, None, None, None, None, None);
-    let (mut done, mut total, mut reused, mut fetched) = (None, None, None, None);
+    let (mut done, mut total, mut bytes) = (None, None, OriginFields::default());
     fields(reader, |name, reader| match name {
         "address" => set(&mut address, "address", reader.text(limits::WORD_BYTES_MAX)?.into()),
         "alive" => set(&mut alive, "alive", reader.bool()?),
@@ -145,9 +145,7 @@ fn report(reader: &mut Reader<'_>) -> Result<NodeReport> {
         "waiting" => set(&mut waiting, "waiting", text_or_null(reader)?),
         "bytes_done" => set(&mut done, "bytes_done", reader.uint()?),
         "bytes_total" => set(&mut total, "bytes_total", reader.uint()?),
-        "bytes_reused" => set(&mut reused, "bytes_reused", reader.uint()?),
-        "bytes_fetched" => set(&mut fetched, "bytes_fetched", reader.uint()?),
-        _ => host.field(name, reader),
+        _ => Ok(bytes.field(name, reader)? || host.field(name, reader)?),
     })?;
     Ok(NodeReport {
         host: host.finish()?,
@@ -159,8 +157,7 @@ fn report(reader: &mut Reader<'_>) -> Result<NodeReport> {
         waiting: waiting.flatten(),
         bytes_done: need(done, "bytes_done")?,
         bytes_total: need(total, "bytes_total")?,
-        bytes_reused: need(reused, "bytes_reused")?,
-        bytes_fetched: need(fetched, "bytes_fetched")?,
+        bytes: bytes.finish()?,
     })
 }
 

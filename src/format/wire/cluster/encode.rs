@@ -3,7 +3,7 @@
 use super::{NodeReport, NodeRequest, NodeResponse, Nodes, Notice, ProposalVerdict};
 use crate::format::cbor::{put_array, put_bool, put_bytes, put_map, put_null, put_text, put_uint};
 use crate::format::wire::encode::{
-    field_bytes, field_null, field_text, field_text_or_null, field_uint, put_host, put_signed,
+    field_bytes, field_null, field_text, field_text_or_null, field_uint, put_host, put_origins, put_signed,
 };
 use crate::model::heads::{HeadRange, RangeAnswer};
 use crate::model::limits;
@@ -67,7 +67,7 @@ fn put_nodes(out: &mut Vec<u8>, nodes: &Nodes) {
 }
 
 fn put_report(out: &mut Vec<u8>, report: &NodeReport) {
-    put_map(out, 12);
+    put_map(out, 14);
     put_host(out, &report.host);
     field_text(out, "address", &report.address);
     put_text(out, "alive");
@@ -78,8 +78,7 @@ fn put_report(out: &mut Vec<u8>, report: &NodeReport) {
     field_text_or_null(out, "waiting", report.waiting.as_deref());
     field_uint(out, "bytes_done", report.bytes_done);
     field_uint(out, "bytes_total", report.bytes_total);
-    field_uint(out, "bytes_reused", report.bytes_reused);
-    field_uint(out, "bytes_fetched", report.bytes_fetched);
+    put_origins(out, report.bytes);
 }
 
 /// The parameters.

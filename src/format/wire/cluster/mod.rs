@@ -14,6 +14,7 @@ use super::{RequestType, VerdictWord};
 use crate::model::change::SignedChange;
 use crate::model::heads::{HeadRange, HeadsFingerprint, RangeAnswer};
 use crate::model::ids::{ChangeId, ImageId};
+use crate::model::origins::Origins;
 use crate::model::peer::{Host, NodeId};
 use crate::model::vpath::VPath;
 
@@ -127,10 +128,8 @@ pub struct NodeReport {
     pub bytes_done: u64,
     /// Bytes of the image.
     pub bytes_total: u64,
-    /// Bytes taken from what the host had.
-    pub bytes_reused: u64,
-    /// Bytes that came over the network.
-    pub bytes_fetched: u64,
+    /// Where its bytes came from.
+    pub bytes: Origins,
 }
 
 impl Notice {

@@ -13,6 +13,7 @@ use crate::model::change::{Change, Verb};
 use crate::model::ids::MachineId;
 use crate::model::key::{PublicKey, Scheme, Signature, SignatureBytes};
 use crate::model::limits;
+use crate::model::origins::Origins;
 use crate::model::time::Stamp;
 
 fn path() -> impl Strategy<Value = VPath> {
@@ -56,24 +57,13 @@ fn change() -> impl Strategy<Value = SignedChange> {
 
 fn report() -> impl Strategy<Value = NodeReport> {
     let texts = (".{0,20}", option::of(".{0,20}"), option::of(".{0,20}"), option::of(".{0,20}"));
-    (any::<[u8; 16]>(), "[a-z]{0,9}", address(), any::<bool>(), texts, any::<[u64; 4]>()).prop_map(
+    (any::<[u8; 16]>(), "[a-z]{0,9}", address(), any::<bool>(), texts, any::<[u64; 6]>()).prop_map(
         |(id, hostname, address, alive, (state, result, reason, waiting), bytes)| {
-            let [bytes_done, bytes_total, bytes_reused, bytes_fetched] = bytes;
+            let [bytes_done, bytes_total, linked, copied, kept, fetched] = bytes;
+            let bytes = Origins { linked, copied, kept, fetched };
             let host = Host { machine_id: MachineId::new(id), hostname: hostname.into() };
             let address = address.to_string().into();
-            NodeReport {
-                host,
-                address,
-                alive,
-                state,
-                result,
-                reason,
-                waiting,
-                bytes_done,
-                bytes_total,
-                bytes_reused,
-                bytes_fetched,
-            }
+            NodeReport { host, address, alive, state, result, reason, waiting, bytes_done, bytes_total, bytes }
         },
     )
 }

@@ -17,6 +17,7 @@ use super::{CborError, WireError};
 use crate::format::cbor::Reader;
 use crate::model::ids::{ImageId, MachineId};
 use crate::model::limits;
+use crate::model::origins::Origins;
 use crate::model::peer::Host;
 use crate::model::vpath::VPath;
 
@@ -121,6 +122,36 @@ fn hosts(reader: &mut Reader<'_>) -> Result<Hosts, WireError> {
 pub(super) struct HostFields {
     machine_id: Option<MachineId>,
     hostname: Option<Box<str>>,
+}
+
+/// Where bytes came from.
+#[derive(Debug, Default)]
+pub(super) struct OriginFields {
+    linked: Option<u64>,
+    copied: Option<u64>,
+    kept: Option<u64>,
+    fetched: Option<u64>,
+}
+
+impl OriginFields {
+    pub(super) fn field(&mut self, name: &str, reader: &mut Reader<'_>) -> Result<bool, WireError> {
+        match name {
+            "bytes_linked" => set(&mut self.linked, "bytes_linked", reader.uint()?),
+            "bytes_copied" => set(&mut self.copied, "bytes_copied", reader.uint()?),
+            "bytes_kept" => set(&mut self.kept, "bytes_kept", reader.uint()?),
+            "bytes_fetched" => set(&mut self.fetched, "bytes_fetched", reader.uint()?),
+            _ => Ok(false),
+        }
+    }
+
+    pub(super) fn finish(self) -> Result<Origins, WireError> {
+        Ok(Origins {
+            linked: need(self.linked, "bytes_linked")?,
+            copied: need(self.copied, "bytes_copied")?,
+            kept: need(self.kept, "bytes_kept")?,
+            fetched: need(self.fetched, "bytes_fetched")?,
+        })
+    }
 }
 
 impl HostFields {

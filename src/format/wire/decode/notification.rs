@@ -1,6 +1,6 @@
 //! Notifications. A bad one ends the connection: there is nobody to answer.
 
-use super::{HostFields, fields, image, need, path, set, text, text_or_null};
+use super::{HostFields, OriginFields, fields, image, need, path, set, text, text_or_null};
 use crate::format::cbor::Reader;
 use crate::format::wire::message::{Hello, ImageEvent, Notification, Outcome, Progress};
 use crate::format::wire::{WireError, cluster};
@@ -87,8 +87,8 @@ fn progress(reader: &mut Reader<'_>) -> Result<Progress, WireError> {
 }
 
 fn outcome(reader: &mut Reader<'_>) -> Result<Outcome, WireError> {
-    let (mut at, mut id, mut change, mut result, mut reason, mut reused, mut fetched) =
-        (None, None, None, None, None, None, None);
+    let (mut at, mut id, mut change, mut result, mut reason) = (None, None, None, None, None);
+    let mut bytes = OriginFields::default();
     let mut host = HostFields::default();
     fields(reader, |name, reader| match name {
         "path" => set(&mut at, "path", path(reader)?),
@@ -96,9 +96,7 @@ fn outcome(reader: &mut Reader<'_>) -> Result<Outcome, WireError> {
         "change" => set(&mut change, "change", ChangeId::new(reader.array_of()?)),
         "result" => set(&mut result, "result", text(reader)?),
         "reason" => set(&mut reason, "reason", text_or_null(reader)?),
-        "bytes_reused" => set(&mut reused, "bytes_reused", reader.uint()?),
-        "bytes_fetched" => set(&mut fetched, "bytes_fetched", reader.uint()?),
-        _ => host.field(name, reader),
+        _ => Ok(bytes.field(name, reader)? || host.field(name, reader)?),
     })?;
     Ok(Outcome {
         path: need(at, "path")?,
@@ -107,7 +105,6 @@ fn outcome(reader: &mut Reader<'_>) -> Result<Outcome, WireError> {
         host: host.finish()?,
         result: need(result, "result")?,
         reason: reason.flatten(),
-        bytes_reused: need(reused, "bytes_reused")?,
-        bytes_fetched: need(fetched, "bytes_fetched")?,
+        bytes: bytes.finish()?,
     })
 }
