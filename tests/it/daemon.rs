@@ -189,6 +189,12 @@ impl Drop for Daemon {
     }
 }
 
+/// A temporary folder in memory, where there is such a thing: a killed process loses nothing there either, and syncing
+/// doesn't wait for what else this machine writes.
+pub(crate) fn folder_in_memory() -> TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("tempdir")
+}
+
 /// Everything below `root`: relative path → kind, permission bits, content or target.
 pub(crate) fn tree(root: &Path) -> std::collections::BTreeMap<String, (char, u32, Vec<u8>)> {
     use std::os::unix::ffi::OsStrExt as _;

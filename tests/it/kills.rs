@@ -7,7 +7,7 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::daemon::{Daemon, tree};
+use crate::daemon::{Daemon, folder_in_memory, tree};
 use crate::publisher::{Publisher, Running, addresses, to};
 use crate::trees::{file, noise, plain};
 
@@ -61,17 +61,11 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} isn't a number: {text}")))
 }
 
-/// A temporary folder in memory, where there is such a thing: a killed process loses nothing there either, and syncing
-/// doesn't wait for what else this machine writes.
-fn folder() -> tempfile::TempDir {
-    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("tempdir")
-}
-
 impl Setup {
     fn new(seed: u64) -> Self {
         let publisher = Publisher::new(51);
         let daemons = [51, 52].map(|number| {
-            let mut daemon = Daemon::prepare_in(folder(), number, &publisher.public_key());
+            let mut daemon = Daemon::prepare_in(folder_in_memory(), number, &publisher.public_key());
             daemon.spawn();
             daemon
         });

@@ -10,6 +10,7 @@ mod gate;
 mod hostile;
 mod index;
 mod kills;
+mod load;
 mod patience;
 mod peer;
 mod publisher;

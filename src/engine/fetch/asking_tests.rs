@@ -273,18 +273,18 @@ fn indexes_come_in_parts_from_one_source() {
     let (connection, question) = asked(&effects).remove(0);
     assert_eq!(question, Question::IndexPart { image: ID, offset: 0 });
     let part = |data: &'static [u8], total| Ok(Answer::Part { data: Bytes::from_static(data), total });
-    let effects = case.tell(Input::Answered { connection, question, answer: part(b"abc", 5) });
+    let effects = case.tell(Input::Answered { connection, question, answer: part(b"DIR", 5) });
     let (connection, question) = asked(&effects).remove(0);
     assert_eq!(question, Question::IndexPart { image: ID, offset: 3 });
-    let effects = case.tell(Input::Answered { connection, question, answer: part(b"de", 5) });
-    assert!(matches!(&effects[..], [Effect::CheckIndex { data, .. }] if data == b"abcde"), "{effects:?}");
+    let effects = case.tell(Input::Answered { connection, question, answer: part(b"SI", 5) });
+    assert!(matches!(&effects[..], [Effect::CheckIndex { data, .. }] if data == b"DIRSI"), "{effects:?}");
     case.offer(B, ProtocolVersion::V1);
     let effects = case.tell(Input::IndexChecked { image: ID, genuine: Err("forged".to_owned()) });
     assert_eq!(dropped(&effects), [A]);
     assert_eq!(asked(&effects), [(B, Question::Index { image: ID })]);
-    let answer = Ok(Answer::Data(Bytes::from_static(b"xyz")));
+    let answer = Ok(Answer::Data(Bytes::from_static(b"DIR")));
     let effects = case.tell(Input::Answered { connection: B, question: Question::Index { image: ID }, answer });
-    assert!(matches!(&effects[..], [Effect::CheckIndex { data, .. }] if data == b"xyz"), "{effects:?}");
+    assert!(matches!(&effects[..], [Effect::CheckIndex { data, .. }] if data == b"DIR"), "{effects:?}");
     case.tell(Input::IndexChecked { image: ID, genuine: Ok(()) });
     assert!(!case.engine.wants_index(ID));
 }

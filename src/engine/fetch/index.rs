@@ -2,6 +2,7 @@
 
 use super::{Answer, Effect, Question};
 use crate::engine::contract::Outbox;
+use crate::format::index::may_begin;
 use crate::model::ids::ImageId;
 use crate::model::limits;
 use crate::model::peer::{ConnectionId, ProtocolVersion};
@@ -91,6 +92,9 @@ impl IndexJob {
                 total
             }
         };
+        if !may_begin(&self.parts) {
+            return Err("what doesn't begin like an index".to_owned());
+        }
         let len = self.parts.len() as u64;
         if len > total || total > limits::INDEX_BYTES_MAX as u64 {
             return Err(format!("an index of {len} of {total} bytes"));

@@ -216,10 +216,10 @@ fn an_index_that_is_no_index_costs_the_source_its_place() {
         let (connection, answer) = (ConnectionId(connection), Ok(Answer::Part { data: data.into(), total }));
         setup.tell(1, Input::Answered { connection, question: part(offset), answer })
     };
-    let effects = answer(&mut setup, 1, 0, b"half", 8);
+    let effects = answer(&mut setup, 1, 0, b"DIRS", 8);
     assert!(matches!(&effects[..], [Effect::Ask { question, .. }] if *question == part(4)));
-    let effects = answer(&mut setup, 1, 4, b"half", 8);
-    assert!(matches!(&effects[..], [Effect::CheckIndex { data, .. }] if data == b"halfhalf"));
+    let effects = answer(&mut setup, 1, 4, b"DIRS", 8);
+    assert!(matches!(&effects[..], [Effect::CheckIndex { data, .. }] if data == b"DIRSDIRS"));
     setup.offer(2, 2, true);
     let genuine = Err("the last line isn't the id".to_owned());
     let effects = setup.tell(2, Input::IndexChecked { image: IMAGE, genuine });

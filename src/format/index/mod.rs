@@ -21,7 +21,7 @@ mod tests;
 
 pub use emit::{emit, emit_to, id_of, text_bytes};
 pub use error::{IndexError, IndexErrorKind};
-pub use parse::{is_genuine, parse, parse_for};
+pub use parse::{is_genuine, may_begin, parse, parse_for};
 
 /// First word of the header.
 const MAGIC: &str = "DIRSIGNATURE.v1";

@@ -11,6 +11,8 @@ use crate::model::limits;
 
 /// Longest part of a line that an error shows, in bytes.
 const SHOWN_BYTES: usize = 100;
+/// A header is shorter, whatever the kind of its hashes.
+const HEADER_BYTES_MAX: usize = 64;
 
 /// Parses a whole index text.
 pub fn parse(text: &[u8]) -> Result<(ImageId, Image), IndexError> {
@@ -24,6 +26,15 @@ pub fn parse_for(expected: ImageId, text: &[u8]) -> Result<Image, IndexError> {
     let (kind, lines) = genuine(expected, text)?;
     let (_, image) = body(kind, lines, Some(expected))?;
     Ok(image)
+}
+
+/// Whether a text that begins so can be an index, as far as its header tells.
+pub fn may_begin(text: &[u8]) -> bool {
+    let header = &text[..text.len().min(HEADER_BYTES_MAX)];
+    match header.iter().position(|byte| *byte == b'\n') {
+        Some(end) => Lines::new(&header[..=end]).and_then(|mut lines| self::header(&mut lines)).is_ok(),
+        None => text.len() < HEADER_BYTES_MAX && MAGIC.bytes().zip(header).all(|(expected, byte)| expected == *byte),
+    }
 }
 
 /// Whether the text is the one which hashes to `expected`, whatever else is wrong with it.

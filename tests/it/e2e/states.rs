@@ -121,6 +121,47 @@ fn full_disk() {
     daemon.kill();
 }
 
+/// Inodes, too: a state, and when there are enough all goes on.
+#[test]
+fn no_inodes() {
+    let publisher = Publisher::new(165);
+    let mut daemon = Daemon::prepare(165, &publisher.public_key());
+    let Some(mount) = Mount::new(&daemon.data("data"), "size=8m,nr_inodes=100", MountFlags::empty()) else {
+        return skipped("no small file system can be mounted; tests/sim/disk has a fake one");
+    };
+    daemon.spawn();
+    let root = source(&publisher, "tree", |root| plain(root, 1, 150, 100));
+    let client = hindered(&publisher, &daemon, &root, "no_space", "inodes");
+    assert!(!daemon.data("data/tree").exists());
+    mount.remount("size=8m,nr_inodes=1000");
+    done(client, &daemon, &root);
+    daemon.kill();
+}
+
+/// A file system that becomes read-only in the midst of a deployment, as after an error of its device.
+#[test]
+fn read_only_in_the_midst() {
+    let publisher = Publisher::new(166);
+    let mut daemon = Daemon::prepare(166, &publisher.public_key());
+    let Some(mount) = Mount::new(&daemon.data("data"), "size=16m", MountFlags::empty()) else {
+        return skipped("no small file system can be mounted; tests/sim/disk has a fake one");
+    };
+    daemon.spawn();
+    let root = source(&publisher, "tree", |root| plain(root, 2, 40, 100_000));
+    let gate = crate::gate::Gate::new(daemon.address, 1 << 20);
+    let client = publisher.start(&["--append", &to(&root, "/data/tree")], &[gate.address.to_string()]);
+    gate.wait_until_held();
+    mount.remount_with("size=16m", MountFlags::RDONLY);
+    gate.open();
+    wait_for_status(&daemon, "/data/tree", |entry| entry["failure"] == "not_writable");
+    publisher.run(&["--append", &to(&root, "/conf/other")], &addresses(&[&daemon])).expect(0);
+    mount.remount("size=16m");
+    let ended = client.end().expect(0);
+    assert_eq!(ended.finished()["nodes"][0]["paths"]["/data/tree"]["result"], "done");
+    assert_eq!(tree(&daemon.data("data/tree")), tree(&root));
+    daemon.kill();
+}
+
 /// Space that goes while it is needed: what was reserved is there, what wasn't ends in the same state.
 #[test]
 fn disk_filled_by_others() {
@@ -303,7 +344,11 @@ impl Mount {
     }
 
     fn remount(&self, options: &str) {
-        rustix::mount::mount_remount(&self.0, MountFlags::empty(), options).expect("ours");
+        self.remount_with(options, MountFlags::empty());
+    }
+
+    fn remount_with(&self, options: &str, flags: MountFlags) {
+        rustix::mount::mount_remount(&self.0, flags, options).expect("ours");
     }
 }
 

@@ -4,7 +4,7 @@ use std::fs;
 
 use bytes::Bytes;
 use ciruela::format::hash::Hasher;
-use ciruela::format::wire::{Outcome, Request, Response};
+use ciruela::format::wire::{Message, Outcome, Request, Response};
 use ciruela::model::change::Verb;
 use ciruela::model::hash_kind::HashKind;
 use ciruela::model::ids::ImageId;
@@ -12,6 +12,7 @@ use ciruela::model::limits;
 
 use super::Setup;
 use crate::daemon::tree;
+use crate::e2e::wait_for_status;
 use crate::peer::{Peer, signed};
 use crate::publisher::{addresses, to};
 
@@ -102,6 +103,42 @@ fn an_index_that_is_genuine_and_harmful() {
     setup.daemon.spawn();
     let append = to(&setup.root, "/data/bad5");
     setup.publisher.run(&["--append", &append], &addresses(&[&setup.daemon])).expect(0);
+    setup.still_serves();
+}
+
+/// An index that goes on and on is given up at its first part, when that isn't one's beginning.
+#[test]
+fn a_gibibyte_of_header() {
+    let mut setup = Setup::new(167);
+    let id = ImageId::new([7; 32]);
+    let part = Bytes::from(vec![b'D'; limits::INDEX_PART_BYTES_MAX]);
+    let mut peer = Peer::connect(&setup.daemon);
+    peer.publish(id);
+    assert_eq!(peer.submit(signed(setup.publisher.secret(), Verb::Append, "/data/long", id)).reject_reason, None);
+    let Message::Request { id: asked, request: Request::GetIndexPart { offset: 0, .. } } = peer.receive() else {
+        panic!("the index is asked for first")
+    };
+    peer.respond(asked, Response::GetIndexPart { data: part, total: 1 << 30 });
+    wait_for_status(&setup.daemon, "/data/long", |entry| {
+        entry["waiting"].as_str().is_some_and(|text| !text.is_empty())
+    });
+    // Nothing more is asked of it.
+    setup.still_serves();
+    assert!(setup.peak_kb() < super::PEAK_KB_MAX / 2, "{} kB", setup.peak_kb());
+    drop(peer);
+}
+
+/// An honest image of nothing but directories: it takes its time and its place, and nobody else's. `CIRUELA_LONG=1`: a million.
+#[test]
+#[expect(clippy::print_stdout, reason = "a figure of doc/reliability.md")]
+fn as_many_empty_directories_as_that() {
+    let mut setup = Setup::in_memory(168);
+    let count = if std::env::var_os("CIRUELA_LONG").is_some() { 1_000_000 } else { 100_000 };
+    let lines = (0..count).fold(String::from("/\n"), |lines, number| lines + &format!("/d{number:06}\n"));
+    let outcome = publish(&setup, "/data/many", lines.as_bytes(), b"");
+    assert_eq!(outcome.result, "done", "{outcome:?}");
+    assert_eq!(fs::read_dir(setup.daemon.data("data/many")).expect("it is there").count(), count);
+    println!("{count} directories: {} MB at most", setup.peak_kb() / 1_000);
     setup.still_serves();
 }
 

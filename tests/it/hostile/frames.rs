@@ -90,11 +90,7 @@ fn garbage_instead_of_http() {
 /// Handshakes that are never finished hold up nobody, and neither do so many connections that there are no more.
 #[test]
 fn two_thousand_idle_connections() {
-    // Each of them is a file of this process, too.
-    let files = rustix::process::Resource::Nofile;
-    let limit = rustix::process::getrlimit(files);
-    let raised = rustix::process::Rlimit { current: limit.maximum, ..limit };
-    rustix::process::setrlimit(files, raised).expect("up to the maximum is allowed");
+    raise_file_limit();
     let mut setup = Setup::with(63, |daemon| daemon.options = vec!["--max-connections".into(), "1000".into()]);
     let connect = || TcpStream::connect(setup.daemon.address).expect("it listens");
     let mut idle: Vec<_> = (0..450).map(|_| connect()).collect();
@@ -115,6 +111,36 @@ fn two_thousand_idle_connections() {
     drop((idle, talkers, rest));
     patience::until(|| pages_are_served(&setup).then_some(()), || "no pages are served".to_owned());
     setup.still_serves();
+}
+
+/// As many as a daemon lets in without being told otherwise, and more; each has said something.
+#[test]
+#[expect(clippy::print_stdout, reason = "a figure of doc/reliability.md")]
+fn ten_thousand_connections() {
+    let allowed = raise_file_limit();
+    let mut setup = Setup::new(169);
+    let count = usize::try_from(allowed).unwrap_or(usize::MAX).saturating_sub(1_000).min(10_000);
+    let connect = || TcpStream::connect(setup.daemon.address).expect("it listens");
+    let mut many: Vec<_> = (0..count).map(|_| connect()).collect();
+    for (number, stream) in many.iter_mut().enumerate() {
+        let part = &b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"[..=number % 60];
+        // Those that it has closed already.
+        let _ = stream.write_all(part);
+    }
+    patience::until(|| pages_are_served(&setup).then_some(()), || "no pages are served".to_owned());
+    setup.still_serves();
+    println!("{count} connections: {} MB at most", setup.peak_kb() / 1_000);
+    drop(many);
+    setup.still_serves();
+}
+
+/// As many files as are allowed may be open: each connection is one of this process, too.
+fn raise_file_limit() -> u64 {
+    let files = rustix::process::Resource::Nofile;
+    let limit = rustix::process::getrlimit(files);
+    let raised = rustix::process::Rlimit { current: limit.maximum, ..limit };
+    rustix::process::setrlimit(files, raised).expect("up to the maximum is allowed");
+    limit.maximum.unwrap_or(u64::MAX)
 }
 
 fn pages_are_served(setup: &Setup) -> bool {

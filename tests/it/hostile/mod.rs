@@ -7,7 +7,7 @@ mod local;
 use std::fs;
 use std::path::PathBuf;
 
-use crate::daemon::{Daemon, tree};
+use crate::daemon::{Daemon, folder_in_memory, tree};
 use crate::publisher::{Publisher, addresses, to};
 use crate::trees::plain;
 
@@ -31,9 +31,20 @@ impl Setup {
         let publisher = Publisher::new(number);
         let mut daemon = Daemon::prepare(number, &publisher.public_key());
         change(&mut daemon);
+        Self::of(publisher, daemon)
+    }
+
+    /// The same, all in memory.
+    fn in_memory(number: u8) -> Self {
+        let publisher = Publisher::new(number);
+        let daemon = Daemon::prepare_in(folder_in_memory(), number, &publisher.public_key());
+        Self::of(publisher, daemon)
+    }
+
+    fn of(publisher: Publisher, mut daemon: Daemon) -> Self {
         daemon.spawn();
         let root = publisher.folder.path().join("tree");
-        plain(&root, u64::from(number), 5, 40_000);
+        plain(&root, publisher.public_key().len() as u64, 5, 40_000);
         Self { daemon, publisher, root, published: 0 }
     }
 
