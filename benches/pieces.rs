@@ -51,6 +51,7 @@ fn engine(image: &Arc<Image>) -> (Fetches, Outbox<Effect>) {
         append_only: true,
         upload_keys: Vec::new(),
         legacy_signatures: false,
+        keep_previous: false,
         scrub_interval: None,
         heal: false,
         retention: None,

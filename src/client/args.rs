@@ -3,7 +3,7 @@
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
-use super::{demo, diff, download, edit, index, ls, put_file, status, sync, verify};
+use super::{demo, diff, download, edit, index, ls, plan, put_file, remove, rollback, status, sync, verify};
 
 /// Puts directories on every machine of a cluster: signed, whole, and fast.
 #[derive(Debug, Parser)]
@@ -21,12 +21,15 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     Sync(Box<sync::SyncArgs>),
+    Plan(Box<plan::PlanArgs>),
     Status(status::StatusArgs),
     Ls(ls::LsArgs),
     Download(download::DownloadArgs),
     Diff(diff::DiffArgs),
     PutFile(put_file::PutFileArgs),
     Edit(edit::EditArgs),
+    Rollback(Box<rollback::RollbackArgs>),
+    Remove(Box<remove::RemoveArgs>),
     Index(index::IndexArgs),
     Verify(verify::VerifyArgs),
     Demo(demo::DemoArgs),

@@ -8,8 +8,11 @@ pub mod edit;
 pub mod index;
 pub mod keys;
 pub mod ls;
+pub mod plan;
 pub mod put_file;
 pub mod remote;
+pub mod remove;
+pub mod rollback;
 pub mod status;
 pub mod sync;
 pub mod ui;
@@ -44,6 +47,9 @@ pub fn main() -> ExitCode {
         Command::Download(args) => Ok(download::run(&args, cli.port)),
         Command::Diff(args) => Ok(diff::run(args, cli.port)),
         Command::PutFile(args) => Ok(put_file::run(&args, cli.port)),
+        Command::Plan(args) => Ok(plan::run(*args, cli.port)),
+        Command::Rollback(args) => Ok(rollback::run(*args, cli.port)),
+        Command::Remove(args) => Ok(remove::run(*args, cli.port)),
         Command::Edit(args) => Ok(edit::run(&args, cli.port)),
         Command::Demo(args) => demo::run(&args),
         Command::DemoNode(args) => demo::run_node(&args),

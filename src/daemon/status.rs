@@ -109,6 +109,7 @@ fn path_json(path: &PathStatus) -> Value {
         "change": path.change.to_string(),
         "stamp_ms": path.stamp.0,
         "visible": path.visible.map(|image| image.to_string()),
+        "previous": path.previous.map(|image| image.to_string()),
         "state": path.state,
         "waiting": path.waiting,
         "failure": path.failure,

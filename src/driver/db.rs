@@ -363,6 +363,7 @@ mod tests {
             bytes_reused: 0,
             bytes_fetched: 0,
             fingerprints: Vec::new(),
+            previous: None,
         };
         IntentRecord { committed, exchange: false }
     }

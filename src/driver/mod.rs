@@ -12,6 +12,7 @@ pub mod interrupt;
 pub mod library;
 pub mod node_loop;
 pub mod peers;
+pub mod plan_loop;
 pub mod pool;
 mod reach;
 pub mod resolve;

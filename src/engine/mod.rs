@@ -13,6 +13,7 @@ pub mod fetch;
 pub mod gossip;
 pub mod node;
 pub mod pace;
+pub mod removal;
 pub mod report;
 pub mod retention;
 pub mod scrub;

@@ -24,6 +24,8 @@ use crate::model::time::Stamp;
 const VERSION: u8 = 1;
 /// The first byte of the row of a head that also says what held before: an array of both rows, each as if it were alone.
 const WITH_BEFORE: u8 = 2;
+/// The first byte of the row of a committed directory of which another tree is set aside.
+const WITH_PREVIOUS: u8 = 2;
 /// The first byte of the row of a head that was cleaned; otherwise it is as [`VERSION`]'s.
 const CLEANED: u8 = 3;
 
@@ -82,6 +84,8 @@ pub struct CommittedRecord {
     pub bytes_fetched: u64,
     /// Of each of its files, in index order.
     pub fingerprints: Vec<Fingerprint>,
+    /// What was visible before and is set aside: its image and root.
+    pub previous: Option<(ImageId, FileIdentity)>,
 }
 
 /// Verb, cluster, path, image, old image, stamp, signatures, admitted.
@@ -93,6 +97,8 @@ type SignatureRow = (bool, OptionalBytes, ByteBuf);
 type IntentRow<'a> = (bool, &'a Bytes);
 /// Two rows: the head, and what held before.
 type BeforeRow<'a> = (&'a Bytes, &'a Bytes);
+/// A committed row, and image, device and inode of what is set aside.
+type PreviousRow<'a> = (&'a Bytes, &'a Bytes, u64, u64);
 /// Change, image, device, inode, bytes reused, bytes fetched, number of fingerprints, fingerprints.
 type CommittedRow<'a> = (&'a Bytes, &'a Bytes, u64, u64, u64, u64, u64, &'a Bytes);
 
@@ -214,6 +220,13 @@ impl IntentRecord {
 impl CommittedRecord {
     /// The row's bytes.
     pub fn encode(&self) -> Vec<u8> {
+        let row = self.encode_alone();
+        let Some((image, root)) = self.previous else { return row };
+        let with: PreviousRow<'_> = (Bytes::new(&row), Bytes::new(image.as_bytes()), root.dev, root.ino);
+        encode_as(WITH_PREVIOUS, &with, row.len() + 80)
+    }
+
+    fn encode_alone(&self) -> Vec<u8> {
         let packed = pack(&self.fingerprints);
         let row: CommittedRow<'_> = (
             Bytes::new(self.change.as_bytes()),
@@ -230,6 +243,13 @@ impl CommittedRecord {
 
     /// The inverse of [`Self::encode`].
     pub fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
+        let Some((&WITH_PREVIOUS, rows)) = bytes.split_first() else { return Self::decode_alone(bytes) };
+        let (row, image, dev, ino) = decode_row::<PreviousRow<'_>>(rows)?;
+        let previous = Some((image_id(image)?, FileIdentity { dev, ino }));
+        Ok(Self { previous, ..Self::decode_alone(row)? })
+    }
+
+    fn decode_alone(bytes: &[u8]) -> Result<Self, RecordError> {
         let (change, image, dev, ino, bytes_reused, bytes_fetched, count, packed) = decode::<CommittedRow<'_>>(bytes)?;
         Ok(Self {
             change: change_id(change)?,
@@ -238,6 +258,7 @@ impl CommittedRecord {
             bytes_reused,
             bytes_fetched,
             fingerprints: unpack(packed, count)?,
+            previous: None,
         })
     }
 }

@@ -27,7 +27,8 @@ pub struct Change {
     pub path: VPath,
     /// With what; `None` only for [`Verb::Delete`].
     pub image: Option<ImageId>,
-    /// Only if this image is there now (replace, delete).
+    /// Only if this image is there now (replace, delete), or was there before it was removed (replace). Every
+    /// [`Verb::Delete`] names one.
     pub old_image: Option<ImageId>,
     /// The author's time: the later one wins.
     pub stamp: Stamp,
@@ -49,14 +50,29 @@ pub struct Rank {
     pub stamp: Stamp,
     /// Which.
     pub id: ChangeId,
-    /// Whether it brings back what was there, see [`Change::restores`].
-    pub restores: bool,
+    /// Whether it was made in view of what was there, see [`Change::overrides`].
+    pub overrides: bool,
 }
 
 impl Change {
     /// An append of the very image that it says holds there: it brings back what isn't visible any more.
     pub fn restores(&self) -> bool {
         self.verb == Verb::Append && self.image.is_some() && self.old_image == self.image
+    }
+
+    /// Whether it was made in view of what was there: in an append-only directory it goes before plain appends.
+    pub fn overrides(&self) -> bool {
+        self.verb != Verb::Append || self.restores()
+    }
+
+    /// Whether it removes what is there.
+    pub fn deletes(&self) -> bool {
+        self.verb == Verb::Delete
+    }
+
+    /// The image that it is about: the one that it puts there, or removes.
+    pub fn subject(&self) -> Option<ImageId> {
+        self.image.or(self.old_image.filter(|_| self.deletes()))
     }
 }
 

@@ -24,6 +24,8 @@ pub struct DirectoryConfig {
     pub upload_keys: Vec<Box<str>>,
     /// Also accept signatures over `[path, image, timestamp]` alone.
     pub legacy_signatures: bool,
+    /// Of each directory that is replaced, the tree that was visible before is set aside until the next one is.
+    pub keep_previous: bool,
     /// How often its directories are read and compared with their images; `None`: never by themselves.
     pub scrub_interval: Option<Duration>,
     /// What is found damaged is deployed again.

@@ -43,14 +43,25 @@ pub enum DiskAction {
     Seal { image: Arc<Image>, linked: Arc<BlockSet> },
     /// Make it visible, in the place of the tree there if `exchange`. Answer: [`DiskResult::Done`].
     Swap { exchange: bool },
-    /// Remove what is staged for the path. Answer: [`DiskResult::Done`].
-    Collect,
+    /// Remove what is staged for the path, but for what is to be kept of it. Answer: [`DiskResult::Done`].
+    Collect { previous: Previous },
     /// Remove the visible tree, if it has this root, and what is staged; `only_rest`: unless the tree is there.
     /// Answer: [`DiskResult::Removed`].
     Remove { root: FileIdentity, only_rest: bool },
     /// Compare a part of the visible tree, if it has this root, with the image, reading all of its files.
     /// Answer: [`DiskResult::Scrubbed`].
     Scrub { id: ImageId, root: FileIdentity, from: Cursor },
+}
+
+/// What becomes of the tree that was visible before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Previous {
+    /// What is set aside stays.
+    Untouched,
+    /// It goes, too.
+    Dropped,
+    /// The one with this root is set aside, in the place of the one that is, if it is among what is staged.
+    Kept(FileIdentity),
 }
 
 /// The disk's answers.

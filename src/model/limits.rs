@@ -417,6 +417,18 @@ pub const SUSPICION_PER_DOUBLING: Duration = Duration::from_millis(1_200);
 pub const RETENTION_INTERVAL: Duration = Duration::from_hours(1);
 /// And after this time when something stood in the way.
 pub const RETENTION_RETRY_PAUSE: Duration = Duration::from_mins(1);
+/// Plans that a node works on at once, of all clients; each keeps an index in memory.
+pub const PLANS_MAX: usize = 2;
+/// Bytes of an index which a node takes for a plan.
+pub const PLAN_INDEX_BYTES_MAX: usize = 64 << 20;
+/// How long a plan may take on a node.
+pub const PLAN_DURATION_MAX: Duration = Duration::from_mins(2);
+/// Nodes that `ciruela plan` asks at once.
+pub const PLANS_ASKED_AT_ONCE_MAX: usize = 4;
+/// Nodes that `ciruela plan` asks in all.
+pub const PLAN_NODES_MAX: usize = 64;
+/// Signed removals that use the disk at once, per node.
+pub const REMOVALS_ACTIVE_MAX: usize = 4;
 /// Bytes of a keep list.
 pub const KEEP_LIST_BYTES_MAX: usize = 8 << 20;
 /// Entries of a config's directory, and of those between it and the managed ones, which are looked at for links.

@@ -8,6 +8,7 @@ pub mod change;
 pub mod directory;
 pub mod disk_task;
 pub mod escape;
+pub mod estimate;
 pub mod failure;
 pub mod fingerprint;
 pub mod hash_kind;

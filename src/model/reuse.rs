@@ -46,6 +46,8 @@ pub struct Sibling {
     pub image: ImageId,
     /// Its root.
     pub root: FileIdentity,
+    /// It isn't visible any more, but set aside.
+    pub previous: bool,
     /// Something of it is known to be wrong: each block shows by itself whether it is right.
     pub damaged: bool,
 }

@@ -52,12 +52,17 @@ pub enum Refusal {
     /// Signed for another cluster.
     #[error("the change was signed for cluster {meant:?}")]
     WrongCluster { meant: String },
-    /// A replace or append without an image, a delete with one, an append with `old_image`.
+    /// A replace or append without an image, a delete with one or without `old_image`, an append with another `old_image`.
     #[error("the change contradicts itself: {0}")]
     Malformed(&'static str),
     /// A plain append of what was there, in an append-only directory.
     #[error("the image was there and was cleaned; only an append with itself as `old_image` brings it back")]
     Cleaned { current: Option<ImageId> },
+    /// A plain append where a directory was removed, in an append-only directory.
+    #[error(
+        "the directory that was there was removed; only a replace with what was there as `old_image` puts one there again"
+    )]
+    Removed { removed: Option<ImageId> },
     /// The node has as many deployments as it takes.
     #[error("the node has too many deployments under way; try again later")]
     Overloaded,
@@ -99,6 +104,7 @@ impl Refusal {
             Self::WrongCluster { .. } => "wrong_cluster",
             Self::Malformed(_) => "malformed",
             Self::Cleaned { .. } => "cleaned",
+            Self::Removed { .. } => "removed",
             Self::Overloaded => "overloaded",
         }
     }
@@ -109,7 +115,8 @@ impl Refusal {
             Self::AlreadyExists { current } | Self::AlreadyUploadingDifferentVersion { current } => Some(*current),
             Self::DirIsAppendOnly { current }
             | Self::ReplaceDoesntMatchIndex { current }
-            | Self::Cleaned { current } => *current,
+            | Self::Cleaned { current }
+            | Self::Removed { removed: current } => *current,
             Self::NoConfig { .. }
             | Self::ConfigLevelMismatch { .. }
             | Self::SignatureMismatch { .. }

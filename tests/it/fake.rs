@@ -339,7 +339,8 @@ impl Node {
             | Response::GetIndexAt { .. }
             | Response::Node(_)
             | Response::GetBlock { .. }
-            | Response::SubmitChange(_)) => panic!("{other:?}"),
+            | Response::SubmitChange(_)
+            | Response::Plan(_)) => panic!("{other:?}"),
         }
     }
 

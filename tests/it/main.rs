@@ -13,6 +13,7 @@ mod kills;
 mod load;
 mod patience;
 mod peer;
+mod plan;
 mod publisher;
 mod remote;
 mod scrub;

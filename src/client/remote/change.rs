@@ -12,7 +12,7 @@ use clap::Args;
 
 use super::{Place, ReadArgs, Session};
 use crate::client::keys::{self, KeyOptions, Loaded, Process};
-use crate::client::sync::{self, Plan, Wish};
+use crate::client::sync::{self, Plan, Spread, Wish};
 use crate::client::ui;
 use crate::driver::download_loop::Draft;
 use crate::engine::download::{Found, Selection};
@@ -187,16 +187,15 @@ impl Change {
             old_image: Some(self.found.id),
             weak: false,
         };
-        let plan = Plan {
+        let spread = Spread {
             clusters: vec![self.names],
-            wishes: vec![wish],
             keys: self.key_options,
             rules: self.rules,
             port: self.port,
             json: false,
-            hash: self.found.image.hash_kind(),
             warnings: Vec::new(),
         };
+        let plan = Plan { spread, wishes: vec![wish], hash: self.found.image.hash_kind() };
         sync::publish(plan, self.keys)
     }
 

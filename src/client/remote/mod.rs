@@ -55,7 +55,7 @@ pub struct ReadArgs {
     pub port: Option<u16>,
 }
 
-fn image_id(text: &str) -> Result<ImageId, String> {
+pub(super) fn image_id(text: &str) -> Result<ImageId, String> {
     text.parse().map_err(|_| "an image's id has 64 hexadecimal digits, as `ciruela ls` shows them".to_owned())
 }
 
@@ -156,8 +156,16 @@ pub(super) fn exit(result: Result<(), anyhow::Error>) -> ExitCode {
     }
 }
 
+/// What was asked for isn't there; nothing was changed.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct NotThere(pub(super) String);
+
 /// The exit status that an error means.
 pub(super) fn status_of(error: &anyhow::Error) -> u8 {
+    if error.is::<NotThere>() {
+        return NOT_THERE_STATUS;
+    }
     match error.downcast_ref::<Failure>() {
         Some(Failure::Unreachable(_)) => UNREACHABLE_STATUS,
         Some(

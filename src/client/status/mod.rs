@@ -16,6 +16,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 
 use self::judge::Judged;
+pub(super) use self::table::aligned;
 use super::ui;
 use crate::model::address::Target;
 use crate::model::limits;

@@ -14,8 +14,8 @@ const ID_CHARS: usize = 16;
 #[derive(Debug, Clone, Deserialize)]
 pub(in crate::client) struct StatusPage {
     pub(super) version: String,
-    pub(super) hostname: String,
-    pub(super) machine_id: String,
+    pub(in crate::client) hostname: String,
+    pub(in crate::client) machine_id: String,
     #[serde(default)]
     pub(super) uptime_seconds: Option<u64>,
     #[serde(default)]
@@ -42,9 +42,12 @@ pub(super) struct Heads {
 pub(in crate::client) struct PathEntry {
     pub(in crate::client) path: String,
     pub(in crate::client) image: Option<String>,
-    pub(super) change: String,
+    pub(in crate::client) change: String,
     pub(in crate::client) stamp_ms: u64,
     pub(in crate::client) visible: Option<String>,
+    /// What was visible before, if the machine has it still.
+    #[serde(default)]
+    pub(in crate::client) previous: Option<String>,
     pub(super) state: String,
     pub(super) waiting: Option<String>,
     pub(super) bytes_done: u64,
@@ -82,7 +85,7 @@ impl StatusPage {
 impl PathEntry {
     /// What should be there is; an old tree may still be removed.
     pub(super) fn is_done(&self) -> bool {
-        matches!(self.state.as_str(), "done" | "cleaned" | "not kept")
+        matches!(self.state.as_str(), "done" | "removed" | "cleaned" | "not kept")
             || (self.state == "collect" && self.visible == self.image)
     }
 

@@ -115,7 +115,7 @@ fn summary(judged: &Judged) -> String {
 }
 
 /// Columns, but for the last of each row.
-fn aligned(rows: &[Vec<String>]) -> Vec<String> {
+pub(in crate::client) fn aligned(rows: &[Vec<String>]) -> Vec<String> {
     let width = |column: usize| {
         let cells = rows.iter().filter(|row| row.len() > column + 1).map(|row| row[column].chars().count());
         cells.max().unwrap_or(0)

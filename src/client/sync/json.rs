@@ -167,6 +167,7 @@ fn result_value(result: &UploadResult) -> Value {
             let word = if *already { "already" } else { "done" };
             json!({ "result": word, "bytes_reused": bytes_reused, "bytes_fetched": bytes_fetched })
         }
+        UploadResult::Removed => json!({ "result": "removed" }),
         UploadResult::Kept(kept) => {
             let mut fields = kept_fields(*kept);
             fields.insert("result".to_owned(), json!("kept"));

@@ -5,35 +5,34 @@
 
 mod args;
 mod destination;
+mod drive;
 mod json;
 mod live;
 mod plain;
 mod prepare;
 mod refusals;
 mod report;
+mod spread;
 mod words;
 
-use std::hash::{BuildHasher, RandomState};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::Context;
-
 pub use args::SyncArgs;
 
-pub(super) use self::args::{Plan, Wish, duration};
+pub(super) use self::args::{Plan, Wish};
+pub(super) use self::drive::{Drive, Errand};
 use self::json::Json;
 use self::live::Live;
 use self::plain::Plain;
-use self::prepare::{Prepared, Scanned, scan_all, sign_with};
-pub(super) use self::words::moment;
+use self::prepare::Prepared;
+pub(super) use self::prepare::{Scanned, sign_plans_with};
+pub(super) use self::spread::{Spread, SpreadArgs, duration};
+pub(super) use self::words::{count, moment};
 use super::keys::{self, KeysError, Loaded, Process};
 use super::{remote, ui};
-use crate::driver::clock::Clock;
-use crate::driver::interrupt::Interrupts;
-use crate::driver::resolve::ResolveOptions;
-use crate::driver::upload_loop::{self, Audience, Setup, Status};
-use crate::engine::upload::{Ending, Upload, Uploads};
+use crate::driver::upload_loop::{Audience, Status};
+use crate::engine::upload::{Ending, Upload};
 use crate::model::ids::ImageId;
 
 /// What the command line asks for can't be begun.
@@ -42,12 +41,19 @@ const NOT_STARTED_STATUS: u8 = 1;
 const NO_KEY_STATUS: u8 = 2;
 /// Ended by a signal.
 const INTERRUPTED_STATUS: u8 = 130;
-/// Threads which carry messages; reading and hashing have their own.
-const RUNTIME_THREADS: usize = 2;
+/// What is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Task {
+    /// Directories are put somewhere.
+    Publish,
+    /// They are removed.
+    Remove,
+}
 
 /// What all output needs to know.
 #[derive(Debug, Clone)]
 struct Stage {
+    task: Task,
     /// The names of each cluster, in one text.
     clusters: Vec<String>,
     /// Each key that signs: fingerprint and origin.
@@ -85,14 +91,18 @@ trait Output: Audience {
 
 /// Runs the command. `port`: what stood before the subcommand.
 pub fn run(args: SyncArgs, port: Option<u16>) -> Result<ExitCode, anyhow::Error> {
-    let json = args.json;
-    let result = sync(args, port);
+    let json = args.spread.json;
+    Ok(ended(sync(args, port), json))
+}
+
+/// Says why it could not start, for programs too.
+pub(super) fn ended(result: Result<u8, anyhow::Error>, json: bool) -> ExitCode {
     let words = result.as_ref().err().filter(|_| json).map(super::with_causes);
     let exit_status = told(result);
     if let Some(words) = words {
         json::print_end(exit_status, Some(&words));
     }
-    Ok(ExitCode::from(exit_status))
+    ExitCode::from(exit_status)
 }
 
 /// The exit status; says why it could not start.
@@ -105,7 +115,12 @@ pub(super) fn told(result: Result<u8, anyhow::Error>) -> u8 {
 
 /// Says for programs that the command line can't be read, if it seems to ask for that.
 pub fn bad_usage(usage: &clap::Error) {
-    if super::words_name("sync") && std::env::args_os().any(|word| word == "--json") {
+    if (super::words_name("sync")
+        || super::words_name("plan")
+        || super::words_name("rollback")
+        || super::words_name("remove"))
+        && std::env::args_os().any(|word| word == "--json")
+    {
         let text = usage.to_string();
         let reason = text.lines().next().unwrap_or_default();
         json::print_end(NOT_STARTED_STATUS, Some(reason.strip_prefix("error: ").unwrap_or(reason)));
@@ -115,81 +130,43 @@ pub fn bad_usage(usage: &clap::Error) {
 /// From the arguments to the exit status; an error: it could not start.
 fn sync(args: SyncArgs, port: Option<u16>) -> Result<u8, anyhow::Error> {
     let plan = args.plan(port)?;
-    let loaded = keys::load(&plan.keys, &Process)?;
-    for warning in plan.warnings.iter().chain(&loaded.warnings) {
+    let loaded = load_keys(&plan.spread)?;
+    publish(plan, loaded)
+}
+
+/// The keys that sign.
+pub(super) fn load_keys(spread: &Spread) -> Result<Loaded, KeysError> {
+    let loaded = keys::load(&spread.keys, &Process)?;
+    for warning in spread.warnings.iter().chain(&loaded.warnings) {
         ui::warn(warning);
     }
-    publish(plan, loaded)
+    Ok(loaded)
 }
 
 /// From what was asked for to the exit status; an error: it could not start.
 pub(super) fn publish(plan: Plan, loaded: Loaded) -> Result<u8, anyhow::Error> {
-    let stage = Stage {
-        clusters: plan.clusters.iter().map(|names| names.join(" ")).collect(),
-        signers: loaded.signers.iter().map(keys::Signer::describe).collect(),
-        signed_for: plan.rules.cluster.as_deref().map(str::to_owned),
-        deadline: plan.rules.deadline,
-    };
-    let clock = Clock::new();
-    let mut builder = tokio::runtime::Builder::new_multi_thread();
-    let runtime = builder.worker_threads(RUNTIME_THREADS).enable_all().build().context("can't start threads")?;
-    let mut interrupts = {
-        let _inside = runtime.enter();
-        Interrupts::listen().context("can't listen to signals")?
-    };
+    let mut drive = Drive::open()?;
     let plan = Arc::new(plan);
-    let Some(scanned) = runtime.block_on(scanned(plan.clone(), clock, &mut interrupts)) else {
+    let Some(scanned) = drive.scanned(plan.clone()) else {
         let text = "interrupted while indexing: nothing was sent";
         ui::error(text);
-        if plan.json {
+        if plan.spread.json {
             json::print_end(INTERRUPTED_STATUS, Some(text));
         }
-        // The scan goes on until the process ends.
-        runtime.shutdown_background();
         return Ok(INTERRUPTED_STATUS);
     };
     let Scanned { prepared, sources, images } = scanned?;
-    let mut output: Box<dyn Output> = match (plan.json, ui::is_interactive()) {
-        (true, _) => Box::new(Json::new(stage)),
-        (false, true) => Box::new(Live::new(stage)),
-        (false, false) => Box::new(Plain::new(stage)),
-    };
-    output.prepared(&prepared);
-    let clusters = plan.clusters.iter().map(|names| cluster(names, &plan, &images)).collect();
-    let signers = Arc::new(loaded.signers);
-    let resolve = ResolveOptions::default();
-    let setup = Setup { clusters, sources, sign: sign_with(signers), port: plan.port, resolve };
-    let status = runtime.block_on(upload_loop::run(setup, clock, &mut interrupts, &mut *output));
-    // Somebody may still be asked for a signature, or a name server for an answer: nobody waits for those.
-    runtime.shutdown_background();
-    let status = status.context("can't start")?;
-    let exit_status = status.iter().map(|status| exit_status(&status.summary.ending)).max_by_key(|s| severity(*s));
-    let exit_status = exit_status.unwrap_or(NOT_STARTED_STATUS);
-    output.end(&status, exit_status);
-    Ok(exit_status)
-}
-
-fn cluster(names: &[String], plan: &Plan, images: &[ImageId]) -> Uploads {
     let upload = |(wish, image): (&Wish, &ImageId)| Upload {
         path: wish.path.clone(),
         image: *image,
         verb: wish.verb,
         old_image: wish.old_image,
         weak: wish.weak,
+        given: true,
     };
-    let uploads = plan.wishes.iter().zip(images).map(upload).collect();
-    // Which of a cluster's addresses are taken differs from run to run.
-    let seed = RandomState::new().hash_one(names);
-    Uploads::new(names.to_vec(), uploads, plan.rules.clone(), seed)
-}
-
-/// Reads all directories; `None`: somebody pressed Ctrl-C meanwhile.
-async fn scanned(plan: Arc<Plan>, clock: Clock, interrupts: &mut Interrupts) -> Option<Result<Scanned, anyhow::Error>> {
-    let scan = tokio::task::spawn_blocking(move || scan_all(&plan, clock));
-    tokio::select! {
-        scanned = scan => Some(scanned.context("the scan broke off").flatten()),
-        () = interrupts.next() => None,
-    }
+    let uploads: Vec<_> = plan.wishes.iter().zip(&images).map(upload).collect();
+    let uploads = vec![uploads; plan.spread.clusters.len()];
+    drive.carry_out(&plan.spread, loaded, Errand { task: Task::Publish, prepared, sources, uploads })
 }
 
 /// The exit status that an ending means.

@@ -15,35 +15,35 @@ use crate::driver::clock::Clock;
 use crate::driver::image_reader::ImageReader;
 use crate::driver::scan::{ScanOptions, ScanStats, scan};
 use crate::driver::upload_loop::{Sign, Signing, Source};
-use crate::format::change::signed_bytes;
+use crate::format::change::{signed_bytes, signed_plan_bytes};
 use crate::model::change::{Change, SignedChange};
 use crate::model::ids::ImageId;
 use crate::model::key::{Scheme, Signature};
 
 /// A directory that was scanned.
 #[derive(Debug, Clone)]
-pub(super) struct Prepared {
+pub(in crate::client) struct Prepared {
     /// As it was named first.
-    pub(super) source: PathBuf,
+    pub(in crate::client) source: PathBuf,
     /// What is in it.
-    pub(super) image: ImageId,
+    pub(in crate::client) image: ImageId,
     /// How much.
-    pub(super) stats: ScanStats,
+    pub(in crate::client) stats: ScanStats,
     /// How long it took.
-    pub(super) took: Duration,
+    pub(in crate::client) took: Duration,
     /// Where it shall go.
-    pub(super) wishes: Vec<Wish>,
+    pub(in crate::client) wishes: Vec<Wish>,
 }
 
 /// All that was scanned.
 #[derive(Debug)]
-pub(super) struct Scanned {
+pub(in crate::client) struct Scanned {
     /// For people.
-    pub(super) prepared: Vec<Prepared>,
+    pub(in crate::client) prepared: Vec<Prepared>,
     /// For nodes.
-    pub(super) sources: Vec<Source>,
+    pub(in crate::client) sources: Vec<Source>,
     /// The image of each wish.
-    pub(super) images: Vec<ImageId>,
+    pub(in crate::client) images: Vec<ImageId>,
 }
 
 /// Scans each directory once, however it is named.
@@ -85,24 +85,31 @@ fn scan_one(dir: &Path, plan: &Plan, clock: Clock) -> Result<(Prepared, Source),
 
 /// Signs with all keys. One that fails, such as an agent's whose user says no, doesn't stop the others.
 pub(super) fn sign_with(signers: Arc<Vec<Signer>>) -> Sign {
-    Arc::new(move |change: &Change| {
-        let Some(message) = signed_bytes(change, Scheme::V2) else {
-            return Signing { result: Err("this change can't be signed".to_owned()), warnings: Vec::new() };
-        };
-        let (mut signatures, mut problems) = (Vec::new(), Vec::new());
-        for signer in signers.iter() {
-            match signer.sign(&message) {
-                Ok(bytes) => {
-                    signatures.push(Signature { scheme: Scheme::V2, key: Some(signer.public_key()), bytes });
-                }
-                Err(error) => problems.push(with_causes(&error.into())),
+    Arc::new(move |change: &Change| signed(change, &signers, signed_bytes))
+}
+
+/// The same for a question what the change would do.
+pub(in crate::client) fn sign_plans_with(signers: Arc<Vec<Signer>>) -> Sign {
+    Arc::new(move |change: &Change| signed(change, &signers, signed_plan_bytes))
+}
+
+fn signed(change: &Change, signers: &[Signer], covered: fn(&Change, Scheme) -> Option<Vec<u8>>) -> Signing {
+    let Some(message) = covered(change, Scheme::V2) else {
+        return Signing { result: Err("this change can't be signed".to_owned()), warnings: Vec::new() };
+    };
+    let (mut signatures, mut problems) = (Vec::new(), Vec::new());
+    for signer in signers {
+        match signer.sign(&message) {
+            Ok(bytes) => {
+                signatures.push(Signature { scheme: Scheme::V2, key: Some(signer.public_key()), bytes });
             }
+            Err(error) => problems.push(with_causes(&error.into())),
         }
-        if signatures.is_empty() {
-            return Signing { result: Err(problems.join("; ")), warnings: Vec::new() };
-        }
-        Signing { result: Ok(SignedChange::new(change.clone(), signatures)), warnings: problems }
-    })
+    }
+    if signatures.is_empty() {
+        return Signing { result: Err(problems.join("; ")), warnings: Vec::new() };
+    }
+    Signing { result: Ok(SignedChange::new(change.clone(), signatures)), warnings: problems }
 }
 
 #[cfg(test)]

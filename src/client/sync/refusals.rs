@@ -1,7 +1,7 @@
 //! Why a change was refused, in a sentence, and what to do about it.
 
-use super::Stage;
 use super::words::moment;
+use super::{Stage, Task};
 use crate::engine::upload::Refused;
 use crate::model::vpath::VPath;
 
@@ -26,11 +26,15 @@ pub(super) fn explain(stage: &Stage, path: &VPath, nodes: &str, refusal: &Refuse
             "{nodes}: in /{key} directories are only added, never replaced (`append-only: true` in configs/{key}.yaml). \
              At {path} there is, or is on its way, {there}. Publish under another name with --append."
         ),
+        "replace_doesnt_match_index" if stage.task == Task::Remove => format!(
+            "{nodes}: what is at {path} is not what you want to remove: there is, or is on its way, {there}. Look at what is \
+             there now, then decide; --image ID removes exactly that."
+        ),
         "replace_doesnt_match_index" => format!(
             "{nodes}: what is at {path} is not what you want to replace: there is, or is on its way, {there}. Somebody else was faster. Look \
              at what is there now, then decide; --replace SRC:{path}:ID replaces exactly that."
         ),
-        "stale" => stale(path, nodes, refusal),
+        "stale" => stale(stage, path, nodes, refusal),
         "stamp_in_future" => {
             let time = |stamp: Option<_>| stamp.map_or_else(|| "unknown".to_owned(), moment);
             let (ours, theirs) = (time(refusal.signed), time(refusal.stamp));
@@ -62,6 +66,10 @@ pub(super) fn homeless(path: &VPath, nodes: &str) -> String {
 
 fn signatures(stage: &Stage, path: &VPath, nodes: &str, refusal: &Refused) -> String {
     let key = path.key();
+    let what = match stage.task {
+        Task::Publish => "publish at",
+        Task::Remove => "remove",
+    };
     let signers = stage.signers.join(", ");
     let accepted = match refusal.accepted_keys.as_slice() {
         [] => format!(
@@ -70,19 +78,22 @@ fn signatures(stage: &Stage, path: &VPath, nodes: &str, refusal: &Refused) -> St
         keys => format!("Accepted would be: {}.", keys.join(", ")),
     };
     format!(
-        "{nodes}: none of your keys may publish at {path}. Signed by: {signers}. {accepted} Sign with one of those (-i FILE), \
+        "{nodes}: none of your keys may {what} {path}. Signed by: {signers}. {accepted} Sign with one of those (-i FILE), \
          or ask to have your public key added to a keys/NAME.key there, with NAME in `upload-keys` of configs/{key}.yaml."
     )
 }
 
-fn stale(path: &VPath, nodes: &str, refusal: &Refused) -> String {
+fn stale(stage: &Stage, path: &VPath, nodes: &str, refusal: &Refused) -> String {
     let image = refusal.current.map_or_else(String::new, |current| format!(" (image {current})"));
     let times = match (refusal.stamp, refusal.signed) {
         (Some(there), Some(ours)) => format!(", dated {}; yours is dated {}", moment(there), moment(ours)),
         _ => String::new(),
     };
+    let again = match stage.task {
+        Task::Publish => "Publish again if yours should be there",
+        Task::Remove => "Remove again if nothing should be there",
+    };
     format!(
-        "{nodes}: something newer is at {path}{image}{times}. Publish again if yours should be there; if the dates are odd, \
-         check the clock of the machine on which you publish."
+        "{nodes}: something newer is at {path}{image}{times}. {again}; if the dates are odd, check the clock of this machine."
     )
 }

@@ -51,7 +51,7 @@ pub(in crate::client) fn moment(stamp: Stamp) -> String {
 }
 
 /// "1 file", "2 files".
-pub(super) fn count(number: usize, noun: &str) -> String {
+pub(in crate::client) fn count(number: usize, noun: &str) -> String {
     if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
 }
 
@@ -110,7 +110,7 @@ pub(super) fn event(event: &Event) -> Option<(Weight, String)> {
             (notable, "not safe to disconnect any more: what one machine alone had is lost with it".to_owned())
         }
         Event::Ended { address, outcome } => {
-            let good = matches!(outcome.result.as_str(), "done" | "already");
+            let good = matches!(outcome.result.as_str(), "done" | "already" | "removed");
             (if good { step } else { notable }, ended(*address, outcome))
         }
         Event::NotServed { address, host, path, .. } => {
@@ -126,6 +126,7 @@ fn ended(address: SocketAddr, outcome: &Outcome) -> String {
             let (fetched, reused) = (ui::bytes(outcome.bytes_fetched), ui::bytes(outcome.bytes_reused));
             format!("{node}: done {path}: {fetched} fetched, {reused} reused")
         }
+        "removed" => format!("{node}: removed {path}"),
         "already" => format!("{node}: already there: {path}"),
         "occupied" => {
             format!("{node}: can't put {path} there: {}", outcome.reason.as_deref().unwrap_or_default())
@@ -141,6 +142,7 @@ pub(super) fn result(result: &UploadResult) -> String {
         UploadResult::Done { already: false, bytes_reused, bytes_fetched } => {
             format!("done, {} fetched, {} reused", ui::bytes(*bytes_fetched), ui::bytes(*bytes_reused))
         }
+        UploadResult::Removed => "removed".to_owned(),
         UploadResult::Kept(Kept { current: Some(current), coming: false }) => {
             format!("kept what is there: image {current}")
         }

@@ -87,6 +87,9 @@ fn render_directory(text: &mut String, config: &NodeConfig, directory: &Director
     let pattern = "/*".repeat(*num_levels);
     let mode = if *append_only { "append only" } else { "replaceable" };
     writeln!(text, "/{name}{pattern} → {}{pattern}, {mode}", path.display())?;
+    if directory.keep_previous {
+        writeln!(text, "  keeps of each directory what was there before")?;
+    }
     if let Some(retention) = &directory.retention {
         let recent = humantime::format_duration(retention.keep_recent);
         let (min, max) = (retention.keep_min_directories, retention.keep_max_directories);

@@ -8,8 +8,10 @@ use rustix::io::Errno;
 
 use super::error::{self, is};
 use super::fs::{Access, FileSystem, Kind, Stat};
-use super::place::{Place, REMOVED_SUFFIX};
+use super::place::{PREVIOUS_SUFFIX, Place, REMOVED_SUFFIX};
+use crate::model::disk_task::Previous;
 use crate::model::failure::Failure;
+use crate::model::fingerprint::FileIdentity;
 use crate::model::limits::{COLLECT_STEP_ENTRIES_MAX, STAGING_DIR_NAME};
 use crate::model::reuse::Touch;
 
@@ -26,13 +28,57 @@ pub struct Swept {
 /// Says whether nothing is left; call again until then. Inodes which have other names are added to `touches`.
 ///
 /// An old tree that waits between two renames, with nothing visible at the target, is put back rather than removed.
-pub fn collect<F: FileSystem>(fs: &F, place: &Place, touches: &mut Vec<Touch>) -> Result<bool, Failure> {
+pub fn collect<F: FileSystem>(
+    fs: &F,
+    place: &Place,
+    previous: Previous,
+    touches: &mut Vec<Touch>,
+) -> Result<bool, Failure> {
     let root = fs.open_root(place.base()).map_err(|e| error::base(place.base(), &e))?;
     put_back(fs, &root, place)?;
+    match previous {
+        Previous::Untouched => {}
+        Previous::Dropped => drop_previous(fs, &root, place, touches)?,
+        Previous::Kept(tree) => set_aside(fs, &root, place, tree, touches)?,
+    }
     super::commit::unseal(fs, &root, place)?;
     let mut budget = COLLECT_STEP_ENTRIES_MAX;
     let staging = place.staging();
     clear(fs, &root, &staging, &mut budget, touches).map_err(|e| error::at(place, "remove", &staging, &e))
+}
+
+/// Removes the tree that was set aside.
+pub(super) fn drop_previous<F: FileSystem>(
+    fs: &F,
+    root: &F::Root,
+    place: &Place,
+    touches: &mut Vec<Touch>,
+) -> Result<(), Failure> {
+    let previous = place.previous();
+    clear_all(fs, root, &previous, touches).map_err(|e| error::at(place, "remove", &previous, &e))
+}
+
+/// Sets the old tree aside that a swap left, if it is there and has this root.
+fn set_aside<F: FileSystem>(
+    fs: &F,
+    root: &F::Root,
+    place: &Place,
+    expected: FileIdentity,
+    touches: &mut Vec<Touch>,
+) -> Result<(), Failure> {
+    for old in [place.tree(), place.old()] {
+        match fs.stat(root, &old) {
+            Ok(stat) if stat.kind == Kind::Directory && stat.ino == expected.ino => {
+                drop_previous(fs, root, place, touches)?;
+                let previous = place.previous();
+                return fs.rename(root, &old, &previous).map_err(|e| error::at(place, "set aside", &previous, &e));
+            }
+            Ok(_) => {}
+            Err(e) if is(&e, Errno::NOENT) => {}
+            Err(e) => return Err(error::at(place, "look at", &old, &e)),
+        }
+    }
+    Ok(())
 }
 
 /// Puts the old tree back if a swap in two renames was left between them; says whether it did.
@@ -69,10 +115,12 @@ pub fn sweep<F: FileSystem>(fs: &F, base: &Path, keep: &BTreeSet<String>) -> Res
     for entry in entries {
         let path = staging.join(&entry.name);
         let name = entry.name.to_string_lossy().into_owned();
-        if keep.contains(&name) {
+        if keep.contains(name.strip_suffix(PREVIOUS_SUFFIX).unwrap_or(&name)) {
             continue;
         }
-        let inside = if entry.kind == Kind::Directory && !name.ends_with(REMOVED_SUFFIX) {
+        let inside = if entry.kind == Kind::Directory
+            && ![REMOVED_SUFFIX, PREVIOUS_SUFFIX].iter().any(|end| name.ends_with(end))
+        {
             fs.read_dir(&root, &path).map_err(|e| fail(&path, e))?
         } else {
             Vec::new()

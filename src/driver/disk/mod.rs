@@ -8,6 +8,7 @@ pub mod claims;
 pub mod collect;
 pub mod commit;
 pub mod error;
+pub mod estimate;
 pub mod fs;
 pub mod place;
 pub mod read;

@@ -12,6 +12,9 @@ use crate::model::limits::STAGING_DIR_NAME;
 use crate::model::vpath::VPath;
 
 /// Ends the names of trees in the staging directory that are being removed.
+/// Ends the names in the staging directory of trees that were visible before.
+pub const PREVIOUS_SUFFIX: &str = "-previous";
+/// Ends the names of trees that are being removed.
 pub const REMOVED_SUFFIX: &str = "-removed";
 
 /// The places on disk of one virtual path. All but the base are relative to it.
@@ -79,6 +82,10 @@ impl Place {
     }
 
     /// A link which points to the id of the image that is staged: made in one step, never half written.
+    pub fn previous(&self) -> PathBuf {
+        Path::new(STAGING_DIR_NAME).join(format!("{}{PREVIOUS_SUFFIX}", self.staging_name))
+    }
+
     pub fn marker(&self) -> PathBuf {
         self.staging().join("image")
     }
@@ -123,6 +130,7 @@ mod tests {
             append_only: true,
             upload_keys: Vec::new(),
             legacy_signatures: false,
+            keep_previous: false,
             scrub_interval: None,
             heal: false,
             retention: None,

@@ -46,6 +46,7 @@ pub fn remove<F: FileSystem>(
     let staging = Path::new(STAGING_DIR_NAME);
     fs.fsync_dir(&root, staging).map_err(|e| error::at(place, "sync the directory", staging, &e))?;
     clear()?;
+    super::collect::drop_previous(fs, &root, place, touches)?;
     Ok(true)
 }
 

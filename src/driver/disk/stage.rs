@@ -32,7 +32,7 @@ pub(super) const MODE_PLAIN: u32 = 0o644;
 /// Mode of the staging directories: what is in them is nobody else's.
 const MODE_STAGING: u32 = 0o700;
 /// What a small file takes on most file systems is a multiple of this.
-const SPACE_UNIT_BYTES: u64 = 4_096;
+pub(super) const SPACE_UNIT_BYTES: u64 = 4_096;
 
 /// A tree that is ready for blocks.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -152,6 +152,7 @@ mod tests {
             append_only: true,
             upload_keys: Vec::new(),
             legacy_signatures: false,
+            keep_previous: false,
             scrub_interval: None,
             heal: false,
             retention: Some(rules),

@@ -6,7 +6,7 @@ use super::place::Place;
 use super::reuse::Library;
 use super::stage::Staged;
 use super::{collect, commit, read, recover, remove, reuse, scrub, stage, store};
-use crate::model::disk_task::{DiskAction, DiskResult, DiskTask};
+use crate::model::disk_task::{DiskAction, DiskResult, DiskTask, Previous};
 use crate::model::failure::{Failure, FailureKind};
 use crate::model::reuse::Touch;
 
@@ -30,9 +30,9 @@ pub fn perform<F: FileSystem>(fs: &F, library: &dyn Library, task: &DiskTask) ->
             commit::swap(fs, &place, if *exchange { SwapMode::Exchange } else { SwapMode::Create })?;
             DiskResult::Done
         }
-        DiskAction::Collect => {
+        DiskAction::Collect { previous } => {
             let mut touches = Vec::new();
-            let result = collect_all(fs, &place, &mut touches);
+            let result = collect_all(fs, &place, *previous, &mut touches);
             library.touched(touches);
             result?;
             DiskResult::Done
@@ -54,7 +54,12 @@ pub fn perform<F: FileSystem>(fs: &F, library: &dyn Library, task: &DiskTask) ->
     })
 }
 
-fn collect_all<F: FileSystem>(fs: &F, place: &Place, touches: &mut Vec<Touch>) -> Result<(), Failure> {
-    while !collect::collect(fs, place, touches)? {}
+fn collect_all<F: FileSystem>(
+    fs: &F,
+    place: &Place,
+    previous: Previous,
+    touches: &mut Vec<Touch>,
+) -> Result<(), Failure> {
+    while !collect::collect(fs, place, previous, touches)? {}
     Ok(())
 }

@@ -14,8 +14,10 @@ use tokio::sync::mpsc::Sender;
 use super::answering::Requests;
 use crate::driver::db::{Db, DbError, Write};
 use crate::driver::disk::claims::{Claimed, Claims};
+use crate::driver::disk::estimate::estimate;
 use crate::driver::disk::fs::FileSystem;
 use crate::driver::disk::place::{Place, base_of};
+use crate::driver::disk::reuse;
 use crate::driver::disk::survey::survey;
 use crate::driver::disk::task::perform;
 use crate::driver::frames::FramePool;
@@ -27,6 +29,7 @@ use crate::engine::node::{IndexProblem, Input, JobId, Row};
 use crate::format::index;
 use crate::model::directory::{DirectoryConfig, NodeConfig};
 use crate::model::disk_task::{DiskAction, DiskResult, DiskTask};
+use crate::model::estimate::{Estimate, EstimateTask};
 use crate::model::failure::{Failure, FailureKind};
 use crate::model::ids::ImageId;
 use crate::model::image::Image;
@@ -144,6 +147,17 @@ impl<F: FileSystem + Clone> Hands<F> {
         }
     }
 
+    pub(super) fn estimate(&self, job: JobId, task: EstimateTask) {
+        let shared = self.shared.clone();
+        let run: Job = Box::new(move || {
+            let result = guarded(|| shared.estimate(&task)).unwrap_or_else(Err);
+            shared.answer(Input::Estimated { job, result });
+        });
+        if let Err(Full(_)) = self.disk.submit(run) {
+            self.refuse(Input::Estimated { job, result: Err("the disk has too much queued".to_owned()) });
+        }
+    }
+
     pub(super) fn write(&self, job: JobId, rows: Vec<Row>) {
         let refused = self.writes.as_ref().is_none_or(|writes| writes.try_send((job, rows)).is_err());
         if refused {
@@ -254,6 +268,17 @@ impl<F: FileSystem + Clone> Shared<F> {
         perform(&self.fs, &DbLibrary { db: &self.db, images: &images }, task)
     }
 
+    /// Reads only.
+    fn estimate(&self, task: &EstimateTask) -> Result<Estimate, String> {
+        let EstimateTask { directory, path, image, index, siblings } = task;
+        let parsed = index::parse_for(*image, index).map_err(|error| format!("your index can't be used: {error}"))?;
+        let place = Place::new(directory, path).map_err(|failure| failure.to_string())?;
+        let images = |id| self.image(id).ok().flatten();
+        let library = DbLibrary { db: &self.db, images: &images };
+        let siblings = reuse::siblings(directory, siblings);
+        estimate(&self.fs, &library, &place, &parsed, &siblings).map_err(|failure| failure.to_string())
+    }
+
     /// An image whose index is cached; `None` if it isn't.
     pub(super) fn image(&self, id: ImageId) -> Result<Option<Arc<Image>>, String> {
         if let Some(image) = self.images.lock().unwrap_or_else(PoisonError::into_inner).get(&id) {
@@ -341,7 +366,7 @@ fn writes(row: Row, images: &dyn Fn(ImageId) -> Option<Arc<Image>>) -> Vec<Write
         Row::Incarnation(number) => vec![Write::PutIncarnation(number)],
         Row::Damaged { path, record } => vec![Write::PutDamage(path, record)],
         Row::Scrubbed { path, verdict, sound } => scrubbed(path, verdict, sound),
-        Row::NotCommitted { path } => vec![Write::DeleteCommitted(path)],
+        Row::NotCommitted { path } => vec![Write::DeleteCommitted(path.clone()), Write::DeleteIntent(path)],
         Row::Committed { path, directory, record } => committed(&directory, path, record, images),
     }
 }

@@ -193,6 +193,7 @@ impl<F: FileSystem + Clone> NodeLoop<F> {
                 Effect::Disk { job, task } => self.hands.disk(job, task),
                 Effect::Tell { ticket, news } => self.news(ticket, news),
                 Effect::Survey { job, directory } => self.hands.survey(job, directory),
+                Effect::Estimate { job, task } => self.hands.estimate(job, task),
                 Effect::Write { job, rows } => self.hands.write(job, rows),
                 Effect::ListIndexes => self.hands.list_indexes(),
                 Effect::RemoveIndexes { images } => self.hands.remove_indexes(images),

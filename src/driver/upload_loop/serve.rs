@@ -140,6 +140,7 @@ impl Stock {
             Request::AppendDir(_)
             | Request::ReplaceDir(_)
             | Request::SubmitChange(_)
+            | Request::Plan(_)
             | Request::Node(_)
             | Request::GetIndexAt { .. } => {
                 let text =

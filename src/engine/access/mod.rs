@@ -34,6 +34,9 @@ pub struct Decision {
     pub verified: SignedChange,
 }
 
+/// What a signature of a scheme covers.
+type Covered = fn(&Change, Scheme) -> Option<Vec<u8>>;
+
 /// Decides about a change. `cluster` is the node's own cluster name, if it has one.
 pub fn decide(
     signed: &SignedChange,
@@ -43,10 +46,24 @@ pub fn decide(
     now: Stamp,
 ) -> Decision {
     let mut verified = SignedChange { change: signed.change.clone(), signatures: Vec::new() };
-    let verdict = check(signed, config, cluster, now, &mut verified)
+    let verdict = check(signed, config, cluster, now, (&mut verified, change::signed_bytes))
         .and_then(|directory| against_head(&signed.change, directory, head))
         .unwrap_or_else(Verdict::Refused);
     Decision { verdict, verified }
+}
+
+/// What [`decide`] would say to a change, asked by somebody who may submit it: its signatures say that it is only a plan.
+pub fn decide_plan(
+    signed: &SignedChange,
+    config: &NodeConfig,
+    cluster: Option<&str>,
+    head: Option<Head<'_>>,
+    now: Stamp,
+) -> Verdict {
+    let mut verified = SignedChange { change: signed.change.clone(), signatures: Vec::new() };
+    check(signed, config, cluster, now, (&mut verified, change::signed_plan_bytes))
+        .and_then(|directory| against_head(&signed.change, directory, head))
+        .unwrap_or_else(Verdict::Refused)
 }
 
 /// Decides about a change which another node admitted: by [`wins`] alone, whatever it wanted to replace, so that all nodes
@@ -61,7 +78,7 @@ pub fn decide_from_node(
     now: Stamp,
 ) -> Decision {
     let mut verified = SignedChange { change: signed.change.clone(), signatures: Vec::new() };
-    let verdict = match check(signed, config, cluster, now, &mut verified) {
+    let verdict = match check(signed, config, cluster, now, (&mut verified, change::signed_bytes)) {
         Ok(directory) => against_admitted(&signed.change, directory, head),
         Err(refusal) => Verdict::Refused(refusal),
     };
@@ -69,19 +86,19 @@ pub fn decide_from_node(
 }
 
 /// Whether a change takes the place of another one at the same path: the later (stamp, id), in an append-only directory
-/// the earlier one, but that there one which restores goes before all others, and the later of two of them holds. A total
+/// the earlier one, but that there one which overrides goes before all others, and the later of two of them holds. A total
 /// order, so it doesn't matter who compares what with what first.
 pub fn wins(directory: &DirectoryConfig, change: Rank, head: Rank) -> bool {
-    match (directory.append_only, change.restores, head.restores) {
+    match (directory.append_only, change.overrides, head.overrides) {
         (true, false, false) => change < head,
-        (true, restores, other) if restores != other => restores,
+        (true, overrides, other) if overrides != other => overrides,
         (true | false, ..) => change > head,
     }
 }
 
 /// What decides whether it wins.
 pub fn rank(change: &Change) -> Rank {
-    Rank { stamp: change.stamp, id: change::id(change), restores: change.restores() }
+    Rank { stamp: change.stamp, id: change::id(change), overrides: change.overrides() }
 }
 
 /// What doesn't depend on the head.
@@ -90,7 +107,7 @@ fn check<'a>(
     config: &'a NodeConfig,
     cluster: Option<&str>,
     now: Stamp,
-    verified: &mut SignedChange,
+    (verified, message): (&mut SignedChange, Covered),
 ) -> Result<&'a DirectoryConfig, Refusal> {
     let change = &signed.change;
     well_formed(change)?;
@@ -100,7 +117,10 @@ fn check<'a>(
     if expected != given {
         return Err(Refusal::ConfigLevelMismatch { expected, given });
     }
-    check_signatures(signed, config, directory, verified)?;
+    if expected == 0 && change.deletes() {
+        return Err(Refusal::Malformed("a directory with `num-levels: 0` is only replaced, never removed"));
+    }
+    check_signatures(signed, config, directory, (verified, message))?;
     if let Some(meant) = change.cluster.as_deref().filter(|meant| Some(*meant) != cluster) {
         return Err(Refusal::WrongCluster { meant: meant.to_owned() });
     }
@@ -117,8 +137,9 @@ fn well_formed(change: &Change) -> Result<(), Refusal> {
         (Verb::Append, Some(image), Some(old)) if image != old => {
             Err(Refusal::Malformed("an append has no image to be replaced"))
         }
-        (Verb::Delete, _, _) => Err(Refusal::Malformed("this version of the daemon takes no deletes")),
-        (Verb::Append | Verb::Replace, Some(_), _) => Ok(()),
+        (Verb::Delete, Some(_), _) => Err(Refusal::Malformed("a delete puts no image there")),
+        (Verb::Delete, None, None) => Err(Refusal::Malformed("a delete names no image that it removes")),
+        (Verb::Append | Verb::Replace, Some(_), _) | (Verb::Delete, None, Some(_)) => Ok(()),
     }
 }
 
@@ -127,12 +148,12 @@ fn check_signatures(
     signed: &SignedChange,
     config: &NodeConfig,
     directory: &DirectoryConfig,
-    verified: &mut SignedChange,
+    (verified, covered): (&mut SignedChange, Covered),
 ) -> Result<(), Refusal> {
     let accepted = config.accepted_keys(directory);
     let mut legacy = false;
     for signature in signed.signatures.iter().take(limits::SIGNATURES_MAX) {
-        let Some(message) = change::signed_bytes(&signed.change, signature.scheme) else { continue };
+        let Some(message) = covered(&signed.change, signature.scheme) else { continue };
         let fits = |key: &PublicKey| signature::verify(key, &message, &signature.bytes);
         let candidates = accepted.iter().map(|named| named.key).take(limits::KEYS_PER_DIRECTORY_MAX);
         let Some(key) = candidates.filter(|key| signature.key.is_none_or(|claimed| claimed == *key)).find(fits) else {
@@ -156,34 +177,65 @@ fn check_signatures(
 
 fn against_head(change: &Change, directory: &DirectoryConfig, head: Option<Head<'_>>) -> Result<Verdict, Refusal> {
     let current: Option<ImageId> = head.and_then(|head| head.change.change.image);
-    if let Some(head) = head.filter(|_| current == change.image) {
+    let deleted = head.map(|head| &head.change.change).filter(|held| held.deletes());
+    if let Some(head) = head.filter(|head| head.change.change.subject() == change.subject())
+        && deleted.is_some() == change.deletes()
+    {
         return again(change, directory, head);
     }
-    if change.verb != Verb::Append && directory.append_only {
-        return Err(Refusal::DirIsAppendOnly { current });
+    if let Some(deleted) = deleted.filter(|_| !change.deletes()) {
+        after_delete(change, directory, deleted)?;
+    } else {
+        over_image(change, directory, head, current)?;
     }
-    if change.old_image.is_some() && change.old_image != current {
-        return Err(Refusal::ReplaceDoesntMatchIndex { current });
-    }
-    let Some(head) = head else { return Ok(Verdict::Accept) };
-    let free = head.gone && !directory.append_only;
-    if let (Verb::Append, Some(current), false) = (change.verb, current, free) {
-        return Err(if head.committed || head.gone {
-            Refusal::AlreadyExists { current }
-        } else {
-            Refusal::AlreadyUploadingDifferentVersion { current }
-        });
-    }
-    if (change.stamp, change::id(change)) <= (head.change.change.stamp, head.id) {
-        return Ok(Verdict::Superseded(Box::new(head.change.clone())));
-    }
-    Ok(Verdict::Accept)
+    Ok(match head {
+        Some(head) if !wins(directory, rank(change), rank(&head.change.change)) => {
+            Verdict::Superseded(Box::new(head.change.clone()))
+        }
+        Some(_) | None => Verdict::Accept,
+    })
 }
 
-/// The image that holds there, once more.
+/// Whether the change may come where another image holds, or nothing.
+fn over_image(
+    change: &Change,
+    directory: &DirectoryConfig,
+    head: Option<Head<'_>>,
+    current: Option<ImageId>,
+) -> Result<(), Refusal> {
+    if change.verb == Verb::Replace && directory.append_only {
+        return Err(Refusal::DirIsAppendOnly { current });
+    }
+    // What is removed already isn't looked for.
+    let removed = change.deletes() && head.is_some() && current.is_none();
+    if change.old_image.is_some() && change.old_image != current && !removed {
+        return Err(Refusal::ReplaceDoesntMatchIndex { current });
+    }
+    let (Verb::Append, Some(current), Some(head)) = (change.verb, current, head) else { return Ok(()) };
+    match (head.gone, head.committed) {
+        (true, _) if !directory.append_only => Ok(()),
+        (true, _) | (_, true) => Err(Refusal::AlreadyExists { current }),
+        (false, false) => Err(Refusal::AlreadyUploadingDifferentVersion { current }),
+    }
+}
+
+/// Whether the change may come where a delete holds. In an append-only directory it has to say that it knows of it: a node
+/// that was off meanwhile may still show what was removed, and could not tell it from any other append.
+fn after_delete(change: &Change, directory: &DirectoryConfig, deleted: &Change) -> Result<(), Refusal> {
+    if directory.append_only && change.verb == Verb::Append {
+        return Err(Refusal::Removed { removed: deleted.old_image });
+    }
+    let names_it = change.old_image == deleted.old_image;
+    if change.old_image.is_some() && !(names_it && directory.append_only) {
+        return Err(Refusal::ReplaceDoesntMatchIndex { current: None });
+    }
+    if directory.append_only && !names_it { Err(Refusal::DirIsAppendOnly { current: None }) } else { Ok(()) }
+}
+
+/// The image that holds there, or was removed, once more.
 fn again(change: &Change, directory: &DirectoryConfig, head: Head<'_>) -> Result<Verdict, Refusal> {
     let (rank, held) = (rank(change), rank(&head.change.change));
-    if !head.gone || rank.id == held.id {
+    if !head.gone || rank.id == held.id || change.deletes() {
         return Ok(Verdict::Have);
     }
     if directory.append_only && !change.restores() {

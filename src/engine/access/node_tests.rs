@@ -39,6 +39,8 @@ fn what_was_admitted_is_taken_by_stamp_alone() {
     let now = NOW.0;
     let append = |path, n, stamp| signed(change(Verb::Append, path, n, stamp));
     let restoring = |path, n, stamp| signed(Change { old_image: image(n), ..change(Verb::Append, path, n, stamp) });
+    let delete =
+        |path, n, stamp| signed(Change { image: None, old_image: image(n), ..change(Verb::Delete, path, n, stamp) });
     let old = |n| signed(Change { old_image: image(9), ..change(Verb::Replace, "/replace/a", n, now) });
     for (expected, change, head) in [
         ("have", append("/append/a", 1, now), append("/append/a", 1, now)),
@@ -57,6 +59,15 @@ fn what_was_admitted_is_taken_by_stamp_alone() {
         ("stale", append("/append/a", 2, now - 5), restoring("/append/a", 1, now)),
         ("stale", restoring("/append/a", 1, now - 5), restoring("/append/a", 2, now)),
         ("stale", restoring("/replace/a", 1, now - 5), append("/replace/a", 2, now)),
+        // So do removals, and what comes in the place of what was removed.
+        ("accept", delete("/append/a", 1, now - 9), append("/append/a", 1, now - 5)),
+        ("accept", delete("/append/a", 2, now - 9), append("/append/a", 1, now - 5)),
+        ("stale", append("/append/a", 2, now), delete("/append/a", 1, now - 5)),
+        ("stale", restoring("/append/a", 1, now - 9), delete("/append/a", 1, now - 5)),
+        ("accept", signed(change(Verb::Replace, "/append/a", 1, now)), delete("/append/a", 1, now - 5)),
+        ("stale", delete("/replace/a", 1, now - 9), append("/replace/a", 1, now - 5)),
+        ("accept", append("/replace/a", 1, now), delete("/replace/a", 1, now - 5)),
+        ("have", delete("/append/a", 1, now), delete("/append/a", 1, now)),
         // From before the directory became append-only.
         ("accept", signed(change(Verb::Replace, "/append/a", 1, now - 5)), append("/append/a", 2, now)),
     ] {
@@ -89,16 +100,20 @@ proptest! {
     #[test]
     fn any_order_gives_the_same_head(
         append_only in any::<bool>(),
-        changes in prop::collection::vec((1_u8..4, 0_u64..4, any::<bool>(), any::<bool>()), 1..6),
+        changes in prop::collection::vec((1_u8..4, 0_u64..4, 0..4_u8), 1..6),
         orders in prop::collection::vec(prop::collection::vec(any::<prop::sample::Index>(), 0..10), 2..4),
     ) {
         let path = if append_only { "/append/a" } else { "/replace/a" };
         let changes: Vec<_> = changes
             .into_iter()
-            .map(|(n, age, append, restores)| {
-                let verb = if append || append_only { Verb::Append } else { Verb::Replace };
-                let old_image = image(n).filter(|_| restores);
-                signed(Change { old_image, ..change(verb, path, n, NOW.0 - age) })
+            .map(|(n, age, kind)| {
+                let plain = |verb| change(verb, path, n, NOW.0 - age);
+                signed(match kind {
+                    0 => plain(Verb::Append),
+                    1 => plain(Verb::Replace),
+                    2 => Change { old_image: image(n), ..plain(Verb::Append) },
+                    _ => Change { image: None, old_image: image(n), ..plain(Verb::Delete) },
+                })
             })
             .collect();
         let expected = head_after(changes.iter());
@@ -113,7 +128,7 @@ proptest! {
     fn wins_is_a_strict_total_order(append in any::<bool>(), keys in prop::array::uniform3((0_u64..3, 0_u8..3, any::<bool>()))) {
         let config = config();
         let directory = &config.directories[if append { "append" } else { "replace" }];
-        let [a, b, c] = keys.map(|(stamp, id, restores)| Rank { stamp: Stamp(stamp), id: ChangeId::new([id; 32]), restores });
+        let [a, b, c] = keys.map(|(stamp, id, overrides)| Rank { stamp: Stamp(stamp), id: ChangeId::new([id; 32]), overrides });
         prop_assert!(!wins(directory, a, a));
         prop_assert_eq!(a != b, wins(directory, a, b) != wins(directory, b, a));
         prop_assert!(!(wins(directory, a, b) && wins(directory, b, c)) || wins(directory, a, c));

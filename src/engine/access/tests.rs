@@ -21,6 +21,7 @@ fn directory(name: &str, num_levels: usize, append_only: bool, legacy_signatures
         append_only,
         upload_keys: vec!["ci".into()],
         legacy_signatures,
+        keep_previous: false,
         scrub_interval: None,
         heal: false,
         retention: None,
@@ -177,6 +178,80 @@ fn what_was_cleaned_can_come_back() {
     assert_eq!(word(&again, Some((&head, true))), "have");
     // Where nothing is known of it, nothing can.
     assert_eq!(word(&again, None), "replace_doesnt_match_index");
+}
+
+#[test]
+fn what_is_there_can_be_removed_and_something_be_put_there_again() {
+    let now = NOW.0;
+    let append = |path, n, stamp| signed(change(Verb::Append, path, n, stamp));
+    let replace =
+        |path, n, old, stamp| signed(Change { old_image: image(old), ..change(Verb::Replace, path, n, stamp) });
+    let delete =
+        |path, n, stamp| signed(Change { image: None, old_image: image(n), ..change(Verb::Delete, path, n, stamp) });
+    let (a, r) = ("/append/a", "/replace/a");
+    for (expected, change, head) in [
+        ("accept", delete(a, 1, now), append(a, 1, now - 5)),
+        ("accept", delete(a, 1, now - 9), append(a, 1, now - 5)),
+        ("accept", delete(r, 1, now), append(r, 1, now - 5)),
+        ("stale", delete(r, 1, now - 9), append(r, 1, now - 5)),
+        ("replace_doesnt_match_index", delete(a, 2, now), append(a, 1, now - 5)),
+        ("replace_doesnt_match_index", delete(r, 2, now), append(r, 1, now - 5)),
+        // It is gone already.
+        ("have", delete(a, 1, now), delete(a, 1, now - 5)),
+        ("have", delete(r, 1, now - 9), delete(r, 1, now - 5)),
+        ("accept", delete(a, 2, now), delete(a, 1, now - 5)),
+        ("stale", delete(a, 2, now - 9), delete(a, 1, now - 5)),
+        // Where only whole directories are added, whoever adds one must know of it.
+        ("removed", append(a, 1, now), delete(a, 1, now - 5)),
+        ("removed", append(a, 2, now), delete(a, 1, now - 5)),
+        ("accept", replace(a, 2, 1, now), delete(a, 1, now - 5)),
+        ("accept", replace(a, 1, 1, now), delete(a, 1, now - 5)),
+        ("stale", replace(a, 2, 1, now - 9), delete(a, 1, now - 5)),
+        ("replace_doesnt_match_index", replace(a, 2, 3, now), delete(a, 1, now - 5)),
+        ("dir_is_append_only", signed(change(Verb::Replace, a, 2, now)), delete(a, 1, now - 5)),
+        ("accept", delete(a, 2, now), replace(a, 2, 1, now - 5)),
+        ("stale", delete(a, 2, now - 9), replace(a, 2, 1, now - 5)),
+        ("accept", append(r, 2, now), delete(r, 1, now - 5)),
+        ("accept", append(r, 1, now), delete(r, 1, now - 5)),
+        ("stale", append(r, 1, now - 9), delete(r, 1, now - 5)),
+        ("accept", signed(change(Verb::Replace, r, 2, now)), delete(r, 1, now - 5)),
+        ("replace_doesnt_match_index", replace(r, 2, 1, now), delete(r, 1, now - 5)),
+    ] {
+        assert_eq!(word(&change, Some((&head, false))), expected, "{:?} on {:?}", change.change, head.change);
+    }
+    assert_eq!(word(&delete(a, 1, now), None), "replace_doesnt_match_index");
+    for malformed in [
+        change(Verb::Delete, r, 1, now),
+        Change { image: None, ..change(Verb::Delete, r, 1, now) },
+        Change { image: None, old_image: image(1), ..change(Verb::Delete, "/whole", 1, now) },
+    ] {
+        assert_eq!(word(&signed(malformed), None), "malformed");
+    }
+    assert_eq!(
+        word(&signed_by(3, Scheme::V2, delete(a, 1, now).change), Some((&append(a, 1, now), true))),
+        "signature_mismatch"
+    );
+}
+
+#[test]
+fn a_plan_is_no_change_and_a_change_no_plan() {
+    let plan = |change: Change| {
+        let message = change::signed_plan_bytes(&change, Scheme::V2).expect("it can be signed");
+        let signature = Signature { scheme: Scheme::V2, key: None, bytes: signature::sign(&secret(2), &message) };
+        SignedChange::new(change, vec![signature])
+    };
+    let would = |change: &SignedChange, head: Option<&SignedChange>| {
+        let head = head.map(|head| Head { change: head, id: change::id(&head.change), committed: true, gone: false });
+        let verdict = decide_plan(change, &config(), Some("prod"), head, NOW);
+        verdict.reject_word().unwrap_or(verdict.word())
+    };
+    let append = |n| change(Verb::Append, "/append/a", n, NOW.0);
+    assert_eq!(would(&plan(append(1)), None), "accept");
+    assert_eq!(would(&plan(append(2)), Some(&signed(append(1)))), "already_exists");
+    assert_eq!(word(&plan(append(1)), None), "signature_mismatch");
+    assert_eq!(would(&signed(append(1)), None), "signature_mismatch");
+    let legacy = signed_by(2, Scheme::Legacy, change(Verb::Append, "/legacy/a", 1, NOW.0));
+    assert_eq!(would(&legacy, None), "signature_mismatch");
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! The state machine of one path.
 
+mod trouble;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,11 +10,10 @@ use super::{Effect, Found, Order, Status, task};
 use crate::engine::contract::Outbox;
 use crate::format::record::{CommittedRecord, IntentRecord};
 use crate::model::block_set::BlockSet;
-use crate::model::disk_task::{DiskAction, DiskResult, Sealed, Side, Target};
+use crate::model::disk_task::{DiskAction, DiskResult, Previous, Sealed, Side, Target};
 use crate::model::failure::{Failure, FailureKind};
 use crate::model::ids::ImageId;
 use crate::model::image::Image;
-use crate::model::limits;
 use crate::model::reuse::Reused;
 use crate::model::time::{Now, Time};
 
@@ -96,7 +97,7 @@ impl Job {
         let Order { change, image, .. } = self.order;
         let bytes_done = if self.is_complete() { self.bytes_total } else { self.found.bytes() };
         let found = self.found.clone();
-        let reported = matches!(self.state, State::Running(Step::Collect));
+        let reported = matches!(self.state, State::Running(Step::Collect { .. }));
         Status { change, image, step, reported, waiting, failure, bytes_total: self.bytes_total, bytes_done, found }
     }
 
@@ -150,6 +151,8 @@ impl Job {
     /// Goes on to what is next as soon as the running step may be dropped.
     fn hurry(&mut self, outbox: &mut Outbox<Effect>) {
         match &self.state {
+            // On which side of the swap the crash was is to be told first.
+            State::Queued if self.order.intent.is_some() && matches!(self.next, Some(Next::End)) => {}
             State::Queued => self.take_next(outbox),
             State::Paused { step, .. } if step.abandonable() => {
                 self.take_next(outbox);
@@ -171,7 +174,7 @@ impl Job {
         }
         match &self.state {
             // It was reported, to whoever listened then.
-            State::Running(Step::Collect) => self.report(0, 0, true, outbox),
+            State::Running(Step::Collect { .. }) => self.report(0, 0, true, outbox),
             State::Paused { .. } => self.retry(now, outbox),
             State::Queued | State::Running(_) | State::Ended => {}
         }
@@ -221,7 +224,8 @@ impl Job {
                 let (image, siblings) = (image.clone(), self.order.siblings.clone());
                 task(&self.order, DiskAction::Stage { id, image, siblings })
             }
-            Step::Discard { .. } | Step::Collect => task(&self.order, DiskAction::Collect),
+            Step::Discard { .. } => task(&self.order, DiskAction::Collect { previous: Previous::Untouched }),
+            Step::Collect { previous } => task(&self.order, DiskAction::Collect { previous: *previous }),
             Step::Fetch { .. } => return self.poison(now, "a fetch needs to know what is staged", outbox),
             Step::Seal { image, linked, .. } => {
                 task(&self.order, DiskAction::Seal { image: image.clone(), linked: linked.clone() })
@@ -288,7 +292,7 @@ impl Job {
             (Step::Swap { intent }, DiskResult::Done) => {
                 self.enter(now, Step::Record { committed: intent.committed }, outbox);
             }
-            (Step::Collect, DiskResult::Done) => self.finish(now, outbox),
+            (Step::Collect { .. }, DiskResult::Done) => self.finish(now, outbox),
             (step, _) => self.poison(now, step.name(), outbox),
         }
     }
@@ -320,7 +324,8 @@ impl Job {
             Some((image, _)) if image == self.order.image && !self.order.heal => {
                 self.report(0, 0, true, outbox);
                 // A crash may have come between recording and collecting.
-                self.enter(now, Step::Collect, outbox);
+                let previous = self.order.previous.map_or(Previous::Untouched, |(_, root)| Previous::Kept(root));
+                self.enter(now, Step::Collect { previous }, outbox);
             }
             Some((standing, _)) if self.keeps(standing) => self.conflict(now, standing, outbox),
             Some(_) => self.enter(now, Step::Index { found: None }, outbox),
@@ -338,7 +343,11 @@ impl Job {
                     "something appeared at the path during the deployment; move it away, then publish again".to_owned();
                 self.failed(now, Failure { kind: FailureKind::Occupied, text }, outbox);
             }
-            (found, _) => {
+            (found, ours) => {
+                // A tree that is healed is no other one.
+                let other = ours.filter(|(standing, _)| *standing != self.order.image);
+                let previous = other.or(self.order.previous).filter(|_| self.order.directory.keep_previous);
+                let committed = CommittedRecord { previous, ..committed };
                 self.enter(now, Step::Intend { intent: IntentRecord { committed, exchange: found.is_some() } }, outbox);
             }
         }
@@ -346,7 +355,7 @@ impl Job {
 
     /// Whether what is visible may not be replaced by this order.
     fn keeps(&self, standing: ImageId) -> bool {
-        self.order.directory.append_only && standing != self.order.image
+        self.order.directory.append_only && !self.order.replaces && standing != self.order.image
     }
 
     /// What is visible in an append-only directory stays, whatever won elsewhere.
@@ -394,7 +403,8 @@ impl Job {
                     return self.enter(now, Step::Check, outbox);
                 }
                 self.report(committed.bytes_reused, committed.bytes_fetched, false, outbox);
-                self.enter(now, Step::Collect, outbox);
+                let previous = committed.previous.map_or(Previous::Dropped, |(_, root)| Previous::Kept(root));
+                self.enter(now, Step::Collect { previous }, outbox);
             }
             Step::Recover(_)
             | Step::Check
@@ -406,57 +416,8 @@ impl Job {
             | Step::Seal { .. }
             | Step::Aim { .. }
             | Step::Swap { .. }
-            | Step::Collect => self.poison(now, "write", outbox),
+            | Step::Collect { .. } => self.poison(now, "write", outbox),
         }
-    }
-
-    /// Remembers the failure and what to begin with when the pause is over.
-    pub(super) fn failed(&mut self, now: Now, failure: Failure, outbox: &mut Outbox<Effect>) {
-        let State::Running(step) = &self.state else { return };
-        let step = match step.clone() {
-            // Reported already; what is left will be swept at the next start.
-            Step::Collect => {
-                outbox.push(Effect::Paused { path: self.order.path.clone(), failure });
-                return self.finish(now, outbox);
-            }
-            Step::Fetch { image, .. } | Step::Seal { image, .. } | Step::Stage { image }
-                if failure.kind == FailureKind::Poisoned =>
-            {
-                Step::Discard { image }
-            }
-            Step::Fetch { image, .. } | Step::Seal { image, .. } => Step::Stage { image },
-            Step::Adopt { .. } | Step::Aim { .. } | Step::Intend { .. } => Step::Check,
-            Step::Swap { intent } => Step::Recover(intent),
-            step @ (Step::Recover(_)
-            | Step::Check
-            | Step::Index { .. }
-            | Step::Stage { .. }
-            | Step::Discard { .. }
-            | Step::Record { .. }) => step,
-        };
-        if self.next.is_some() && step.abandonable() {
-            return self.take_next(outbox);
-        }
-        self.pause = (self.pause * 2).clamp(limits::RETRY_PAUSE_MIN, limits::RETRY_PAUSE_MAX);
-        outbox.push(Effect::Paused { path: self.order.path.clone(), failure: failure.clone() });
-        self.state = State::Paused { step, until: now.time + self.pause, failure };
-    }
-
-    /// Begins the failed step again.
-    pub(super) fn retry(&mut self, now: Now, outbox: &mut Outbox<Effect>) {
-        if let State::Paused { step, .. } = &self.state {
-            let step = step.clone();
-            self.enter(now, step, outbox);
-        }
-    }
-
-    /// An answer that doesn't fit its question: a bug, kept from doing harm by starting over after a pause.
-    fn poison(&mut self, now: Now, step: &str, outbox: &mut Outbox<Effect>) {
-        let failure =
-            Failure { kind: FailureKind::Io, text: format!("internal error: unexpected answer in step {step}") };
-        self.pause = limits::RETRY_PAUSE_MAX;
-        outbox.push(Effect::Paused { path: self.order.path.clone(), failure: failure.clone() });
-        self.state = State::Paused { step: Step::Check, until: now.time + self.pause, failure };
     }
 
     /// Ends the order; a newer one takes over.
@@ -477,6 +438,7 @@ impl Job {
             bytes_reused: self.bytes_total.saturating_sub(fetched),
             bytes_fetched: fetched,
             fingerprints: sealed.fingerprints,
+            previous: None,
         }
     }
 

@@ -48,6 +48,10 @@ pub struct Order {
     pub intent: Option<IntentRecord>,
     /// Committed directories that may have blocks of the image.
     pub siblings: Arc<[Sibling]>,
+    /// Whether it may take the place of another image also in an append-only directory.
+    pub replaces: bool,
+    /// What was visible before and is kept: its image and root.
+    pub previous: Option<(ImageId, FileIdentity)>,
 }
 
 /// What can happen.
@@ -220,8 +224,12 @@ impl Deploys {
     }
 
     fn cancel(&mut self, now: Now, path: &VPath, outbox: &mut Outbox<Effect>) {
-        self.queue.retain(|queued| queued != path);
-        self.advance(now, path, outbox, Job::cancel);
+        let Some(job) = self.jobs.get_mut(path) else { return };
+        job.cancel(outbox);
+        if !job.is_queued() {
+            self.queue.retain(|queued| queued != path);
+            self.settle(now, path, outbox);
+        }
     }
 
     /// Starts waiting jobs while there is room.

@@ -24,6 +24,7 @@ fn order(number: u8, committed: Option<u8>) -> Order {
         append_only: false,
         upload_keys: Vec::new(),
         legacy_signatures: false,
+        keep_previous: false,
         scrub_interval: None,
         heal: false,
         retention: None,
@@ -37,6 +38,8 @@ fn order(number: u8, committed: Option<u8>) -> Order {
         heal: false,
         intent: None,
         siblings: Arc::default(),
+        replaces: false,
+        previous: None,
     }
 }
 
@@ -55,7 +58,7 @@ fn is_task(effect: &Effect, wanted: fn(&DiskAction) -> bool) -> bool {
 }
 
 const LOOK: fn(&DiskAction) -> bool = |action| matches!(action, DiskAction::Look);
-const COLLECT: fn(&DiskAction) -> bool = |action| matches!(action, DiskAction::Collect);
+const COLLECT: fn(&DiskAction) -> bool = |action| matches!(action, DiskAction::Collect { .. });
 
 #[test]
 fn an_order_again_while_it_is_collected_is_answered_at_once() {

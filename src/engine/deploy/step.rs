@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::format::record::{CommittedRecord, IntentRecord};
 use crate::model::block_set::BlockSet;
-use crate::model::disk_task::Target;
+use crate::model::disk_task::{Previous, Target};
 use crate::model::image::Image;
 
 /// The steps, in order, each with what it needs to begin again.
@@ -34,8 +34,8 @@ pub(super) enum Step {
     Swap { intent: IntentRecord },
     /// Write down that it is visible.
     Record { committed: CommittedRecord },
-    /// Remove what the swap left behind. The deployment is reported already.
-    Collect,
+    /// Remove what the swap left behind, or set it aside. The deployment is reported already.
+    Collect { previous: Previous },
 }
 
 impl Step {
@@ -51,7 +51,7 @@ impl Step {
             Self::Aim { .. } | Self::Intend { .. } => "intend",
             Self::Swap { .. } => "swap",
             Self::Record { .. } => "record",
-            Self::Collect => "collect",
+            Self::Collect { .. } => "collect",
         }
     }
 
@@ -59,7 +59,7 @@ impl Step {
     pub(super) const fn abandonable(&self) -> bool {
         !matches!(
             self,
-            Self::Recover(_) | Self::Intend { .. } | Self::Swap { .. } | Self::Record { .. } | Self::Collect
+            Self::Recover(_) | Self::Intend { .. } | Self::Swap { .. } | Self::Record { .. } | Self::Collect { .. }
         )
     }
 
@@ -71,7 +71,7 @@ impl Step {
             | Self::Intend { .. }
             | Self::Swap { .. }
             | Self::Record { .. }
-            | Self::Collect => true,
+            | Self::Collect { .. } => true,
             Self::Recover(_)
             | Self::Check
             | Self::Index { .. }

@@ -31,6 +31,7 @@ fn order(n: u8, committed: Option<(ImageId, FileIdentity)>) -> Order {
         append_only: false,
         upload_keys: Vec::new(),
         legacy_signatures: false,
+        keep_previous: false,
         scrub_interval: None,
         heal: false,
         retention: None,
@@ -45,6 +46,8 @@ fn order(n: u8, committed: Option<(ImageId, FileIdentity)>) -> Order {
         heal: false,
         intent: None,
         siblings: Arc::default(),
+        replaces: false,
+        previous: None,
     }
 }
 
@@ -142,7 +145,7 @@ impl World {
                 self.visible = Some(Target { identity: STAGED, empty: false });
                 DiskResult::Done
             }
-            DiskAction::Collect => DiskResult::Done,
+            DiskAction::Collect { .. } => DiskResult::Done,
             DiskAction::Remove { .. } => DiskResult::Removed { gone: true },
             DiskAction::Scrub { .. } => DiskResult::Scrubbed(None),
         }
@@ -164,7 +167,7 @@ fn word(effect: &Effect) -> String {
             DiskAction::Store { .. } => "store".to_owned(),
             DiskAction::Seal { .. } => "seal".to_owned(),
             DiskAction::Swap { exchange } => format!("swap exchange={exchange}"),
-            DiskAction::Collect => "collect".to_owned(),
+            DiskAction::Collect { .. } => "collect".to_owned(),
             DiskAction::Remove { .. } => "remove".to_owned(),
             DiskAction::Scrub { .. } => "scrub".to_owned(),
         },
@@ -343,6 +346,7 @@ fn a_crash_before_or_after_the_swap_is_mended() {
         bytes_reused: 0,
         bytes_fetched: 5,
         fingerprints: Vec::new(),
+        previous: None,
     };
     let intent = Some(IntentRecord { committed, exchange: false });
     let mut world = World::new(Some(Target { identity: STAGED, empty: false }));

@@ -31,6 +31,7 @@ fn directory() -> Arc<DirectoryConfig> {
         append_only: true,
         upload_keys: Vec::new(),
         legacy_signatures: false,
+        keep_previous: false,
         scrub_interval: None,
         heal: false,
         retention: None,

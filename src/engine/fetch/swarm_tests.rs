@@ -56,6 +56,7 @@ impl Case {
             append_only: true,
             upload_keys: Vec::new(),
             legacy_signatures: false,
+            keep_previous: false,
             scrub_interval: None,
             heal: false,
             retention: None,

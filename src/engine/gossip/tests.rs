@@ -233,7 +233,7 @@ fn reports_to_nobody_are_not_kept() {
 fn watches_are_bounded_and_their_places_used_again() {
     let mut values = OwnValues::default();
     let path = |number: usize| format!("/k/{number}").parse::<VPath>().expect("a path");
-    let change = Rank { stamp: Stamp(1), id: ChangeId::new([1; 32]), restores: false };
+    let change = Rank { stamp: Stamp(1), id: ChangeId::new([1; 32]), overrides: false };
     for number in 0..limits::WATCHES_MAX {
         assert_eq!(values.watch(path(number), change, true), u32::try_from(number + 1).ok());
     }

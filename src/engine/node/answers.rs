@@ -2,7 +2,7 @@
 
 use super::{Effect, JobId, Node, Purpose};
 use crate::engine::contract::Outbox;
-use crate::engine::{deploy, fetch, retention};
+use crate::engine::{deploy, fetch, removal, retention};
 use crate::model::disk_task::DiskResult;
 use crate::model::failure::{Failure, FailureKind};
 use crate::model::retention::Active;
@@ -31,6 +31,7 @@ impl Node {
             }
             Some(Purpose::Scrub(path)) => self.scrub_done(now, &path, result, outbox),
             Some(Purpose::Remove(path)) => self.retention(now, retention::Input::Disk { path, result }, outbox),
+            Some(Purpose::Delete(path)) => self.removal(now, removal::Input::Disk { path, result }, outbox),
             Some(
                 Purpose::Register(_)
                 | Purpose::Incarnation(_)
@@ -38,6 +39,8 @@ impl Node {
                 | Purpose::Survey(_)
                 | Purpose::Mark(..)
                 | Purpose::Forget(_)
+                | Purpose::ForgetDeleted(_)
+                | Purpose::Estimate(_)
                 | Purpose::Verdict,
             )
             | None => {}
@@ -50,6 +53,9 @@ impl Node {
             Some(Purpose::Register(done)) => self.registered(now, done, result, outbox),
             Some(Purpose::Incarnation(incarnation)) if result.is_ok() => self.incarnated(now, incarnation, outbox),
             Some(Purpose::Mark(path, change, cleaned)) => self.marked(now, path, (change, cleaned), result, outbox),
+            Some(Purpose::ForgetDeleted(path)) => {
+                self.removal(now, removal::Input::Forgotten { path, result }, outbox);
+            }
             Some(Purpose::Forget(path)) => self.retention(now, retention::Input::Forgotten { path, result }, outbox),
             Some(
                 Purpose::Store(..)
@@ -57,6 +63,8 @@ impl Node {
                 | Purpose::Damage
                 | Purpose::Survey(_)
                 | Purpose::Remove(_)
+                | Purpose::Delete(_)
+                | Purpose::Estimate(_)
                 | Purpose::Scrub(_)
                 | Purpose::Verdict,
             )

@@ -35,6 +35,8 @@ pub(super) enum Asked {
     Members,
     /// A question of catch-up, by its number.
     CatchUp(SessionId),
+    /// A part of the index of a plan.
+    Plan,
     /// What it says to changes at these paths.
     Proposed(Vec<VPath>),
 }
@@ -339,6 +341,7 @@ impl Node {
                 self.submit_published(now, client(Form::ReplaceDir), change, Verb::Replace, outbox);
             }
             Request::SubmitChange(signed) => self.submit(now, client(Form::SubmitChange), &signed, outbox),
+            Request::Plan(signed) => self.plan(now, (connection, id), &signed, outbox),
             Request::GetIndex { id: image, .. } => self.serve_index(now, connection, id, image, outbox),
             Request::GetIndexPart { id: image, offset } => {
                 self.serve_index_part(now, connection, id, image, offset, outbox);
@@ -386,6 +389,7 @@ impl Node {
         let Some(asked) = state.asked.remove(&id) else { return };
         let question = match asked {
             Asked::Content(question) => question,
+            Asked::Plan => return self.plan_answered(connection, response, outbox),
             Asked::NodeHello | Asked::Members | Asked::CatchUp(_) | Asked::Proposed(_) => {
                 return self.node_answered(now, connection, asked, response, outbox);
             }
@@ -400,6 +404,7 @@ impl Node {
             | Response::ReplaceDir(_)
             | Response::GetIndexAt { .. }
             | Response::Node(_)
+            | Response::Plan(_)
             | Response::SubmitChange(_) => Err("it answered another question".to_owned()),
         };
         self.fetch(now, fetch::Input::Answered { connection, question, answer }, outbox);

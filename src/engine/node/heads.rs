@@ -10,7 +10,7 @@ use crate::engine::deploy::{self, Found};
 use crate::engine::retention::rules::Candidate;
 use crate::format::change;
 use crate::format::record::{CommittedRecord, DamageRecord, HeadRecord, IntentRecord};
-use crate::model::change::{Rank, SignedChange};
+use crate::model::change::{Rank, SignedChange, Verb};
 use crate::model::directory::DirectoryConfig;
 use crate::model::fingerprint::FileIdentity;
 use crate::model::ids::{ChangeId, ImageId};
@@ -56,19 +56,25 @@ pub(super) struct Committed {
     pub(super) root: FileIdentity,
     pub(super) bytes_reused: u64,
     pub(super) bytes_fetched: u64,
+    /// What was visible before and is set aside.
+    pub(super) previous: Option<(ImageId, FileIdentity)>,
 }
 
 impl From<CommittedRecord> for Committed {
     fn from(record: CommittedRecord) -> Self {
-        let CommittedRecord { change, image, root, bytes_reused, bytes_fetched, .. } = record;
-        Self { change, image, root, bytes_reused, bytes_fetched }
+        let CommittedRecord { change, image, root, bytes_reused, bytes_fetched, previous, .. } = record;
+        Self { change, image, root, bytes_reused, bytes_fetched, previous }
     }
 }
 
 impl Head {
     fn rank(&self) -> Rank {
         let change = &self.record.change.change;
-        Rank { stamp: change.stamp, id: self.id, restores: change.restores() }
+        Rank { stamp: change.stamp, id: self.id, overrides: change.overrides() }
+    }
+
+    fn deletes(&self) -> bool {
+        self.record.change.change.deletes()
     }
 }
 
@@ -107,6 +113,11 @@ impl Heads {
 
     pub(super) fn change(&self, path: &VPath) -> Option<(ChangeId, &SignedChange)> {
         self.heads.get(path).map(|head| (head.id, &head.record.change))
+    }
+
+    /// Whether a delete holds at the path.
+    pub(super) fn is_deleted(&self, path: &VPath) -> bool {
+        self.heads.get(path).is_some_and(Head::deletes)
     }
 
     /// The visible image, if this node committed it.
@@ -194,7 +205,7 @@ impl Heads {
     /// What decides of siblings of a path that were not cleaned, this one included.
     pub(super) fn siblings(&self, path: &VPath) -> impl Iterator<Item = Rank> + use<'_> {
         let parent = path.parent().unwrap_or_else(|| path.clone());
-        let heads = below(&self.heads, parent.as_str()).filter(|(_, head)| !head.record.cleaned);
+        let heads = below(&self.heads, parent.as_str()).filter(|(_, head)| !head.record.cleaned && !head.deletes());
         let levels = path.levels();
         heads.filter(move |(other, _)| other.levels() == levels).map(|(_, head)| head.rank())
     }
@@ -207,7 +218,7 @@ impl Heads {
     /// Visible directories of a config: path and what decides, root, whether the head says that it was cleaned.
     pub(super) fn present(&self, directory: &str) -> impl Iterator<Item = (Candidate, FileIdentity, bool)> + use<'_> {
         below(&self.committed, &format!("/{directory}")).filter_map(|(path, committed)| {
-            let head = self.heads.get(path)?;
+            let head = self.heads.get(path).filter(|head| !head.deletes())?;
             let candidate = Candidate { path: path.clone(), rank: head.rank() };
             Some((candidate, committed.root, head.record.cleaned))
         })
@@ -223,7 +234,8 @@ impl Heads {
         });
         let there = [&self.committed, &self.hidden, &self.committing].into_iter().flat_map(BTreeMap::values);
         let swaps = self.intents.values().map(|intent| intent.committed.image);
-        heads.chain(there.map(|committed| committed.image)).chain(swaps)
+        let images = |committed: &Committed| [Some(committed.image), committed.previous.map(|(image, _)| image)];
+        heads.chain(there.flat_map(images).flatten()).chain(swaps)
     }
 
     /// Whether the head's image is visible.
@@ -246,13 +258,61 @@ impl Heads {
         let change = head.id;
         let needed = committed.is_none_or(|(standing, _)| standing != image);
         let heal = heal && !needed && self.is_damaged(path);
-        let siblings = if needed || heal { self.recent.siblings(path, self) } else { Arc::default() };
+        let siblings = if needed || heal { self.siblings_of(path) } else { Arc::default() };
         // What is right of the damaged one itself.
         let itself = committed.filter(|_| heal);
-        let itself = itself.map(|(image, root)| Sibling { path: path.clone(), image, root, damaged: true });
+        let itself =
+            itself.map(|(image, root)| Sibling { path: path.clone(), image, root, damaged: true, previous: false });
         let siblings = if heal { itself.into_iter().chain(siblings.iter().cloned()).collect() } else { siblings };
+        let previous = self.previous(path);
         let intent = self.intents.remove(path);
-        Some(deploy::Order { path: path.clone(), directory, change, image, committed, heal, intent, siblings })
+        let replaces = head.record.change.change.verb == Verb::Replace;
+        Some(deploy::Order {
+            path: path.clone(),
+            directory,
+            change,
+            image,
+            committed,
+            heal,
+            intent,
+            siblings,
+            replaces,
+            previous,
+        })
+    }
+
+    /// What was visible at a path before what is now, if it is set aside.
+    pub(super) fn previous(&self, path: &VPath) -> Option<(ImageId, FileIdentity)> {
+        self.committed.get(path)?.previous
+    }
+
+    /// Directories that may have blocks of what goes to a path.
+    pub(super) fn siblings_of(&self, path: &VPath) -> Arc<[Sibling]> {
+        let siblings = self.recent.siblings(path, self);
+        let Some((image, root)) = self.previous(path) else { return siblings };
+        let previous = Sibling { path: path.clone(), image, root, damaged: true, previous: true };
+        std::iter::once(previous).chain(siblings.iter().cloned()).collect()
+    }
+
+    /// The order whose swap a crash interrupted, where a delete holds now.
+    pub(super) fn interrupted(&mut self, path: &VPath, directory: Arc<DirectoryConfig>) -> Option<deploy::Order> {
+        let intent = self.intents.remove(path)?;
+        let CommittedRecord { change, image, .. } = intent.committed;
+        let committed = self.committed.get(path).map(|committed| (committed.image, committed.root));
+        let (path, siblings) = (path.clone(), Arc::default());
+        let replaces = intent.exchange;
+        Some(deploy::Order {
+            path,
+            directory,
+            change,
+            image,
+            committed,
+            heal: false,
+            intent: Some(intent),
+            siblings,
+            replaces,
+            previous: None,
+        })
     }
 
     /// Notes that something is wrong with a visible directory; `None` if that is known, or isn't about what is there now.
@@ -334,6 +394,8 @@ impl Heads {
             Some(visible) if !committed => visible.clone(),
             _ => Box::new(HeadRecord { before: None, ..(**old).clone() }),
         });
+        // A delete is never taken back, so nothing before it is kept.
+        let before = before.filter(|_| !change.change.deletes());
         let record = HeadRecord { change, admitted, before, cleaned: false };
         self.heads.insert(path.clone(), Head { record, id, writes, displaced });
     }
@@ -356,7 +418,7 @@ impl Heads {
 impl Usable for Heads {
     fn sibling(&self, path: &VPath) -> Option<Sibling> {
         let Committed { image, root, .. } = *self.committed.get(path).filter(|_| !self.damaged.contains_key(path))?;
-        Some(Sibling { path: path.clone(), image, root, damaged: false })
+        Some(Sibling { path: path.clone(), image, root, damaged: false, previous: false })
     }
 
     fn neighbours(&self, path: &VPath) -> Vec<&VPath> {

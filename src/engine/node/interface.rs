@@ -11,6 +11,7 @@ use crate::format::record::{CommittedRecord, DamageRecord, HeadRecord, IntentRec
 use crate::format::wire::Message;
 use crate::model::directory::{DirectoryConfig, NodeConfig};
 use crate::model::disk_task::{DiskResult, DiskTask};
+use crate::model::estimate::{Estimate, EstimateTask};
 use crate::model::failure::Failure;
 use crate::model::fingerprint::FileIdentity;
 use crate::model::ids::{ChangeId, ImageId};
@@ -56,6 +57,8 @@ pub enum Input {
     IndexChecked { image: ImageId, result: Result<Arc<Image>, IndexProblem> },
     /// Answer to [`Effect::Survey`].
     Surveyed { job: JobId, result: Result<Active, Failure> },
+    /// Answer to [`Effect::Estimate`].
+    Estimated { job: JobId, result: Result<Estimate, String> },
     /// Answer to [`Effect::Serve`]: the answer is on its way to the connection.
     Served { connection: ConnectionId },
     /// A visible directory isn't what it should be.
@@ -116,6 +119,8 @@ pub enum Effect {
     Write { job: JobId, rows: Vec<Row> },
     /// Find out what is in use in the directory of a config.
     Survey { job: JobId, directory: Arc<DirectoryConfig> },
+    /// Find out what putting an image somewhere would take; nothing is changed.
+    Estimate { job: JobId, task: EstimateTask },
     /// Read an index from the cache and parse it.
     LoadIndex { image: ImageId },
     /// Which indexes are in the cache?
@@ -192,7 +197,7 @@ pub enum Row {
     Intent { path: VPath, record: IntentRecord },
     /// A swap has happened: this is visible.
     Committed { path: VPath, directory: Arc<DirectoryConfig>, record: CommittedRecord },
-    /// What was visible isn't any more.
+    /// What was visible isn't any more, nor is anything about to be.
     NotCommitted { path: VPath },
     /// Something is wrong with what is visible.
     Damaged { path: VPath, record: DamageRecord },

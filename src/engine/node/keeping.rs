@@ -43,7 +43,8 @@ impl Gone {
 impl Node {
     /// Why the head at a path isn't deployed; `None`: it is, or will be.
     pub(super) fn gone(&self, path: &VPath) -> Option<Gone> {
-        if self.heads.committed_at(path).is_some() || self.deploys.status(path).is_some() {
+        let under_way = self.deploys.status(path).is_some();
+        if self.heads.committed_at(path).is_some() || under_way || self.heads.is_deleted(path) {
             return None;
         }
         if self.heads.is_cleaned(path) {
@@ -83,14 +84,14 @@ impl Node {
     pub(super) fn is_held_back(&self, path: &VPath) -> bool {
         let cleans = self.config.serves(path).is_some_and(|directory| directory.retention.is_some());
         let to_be_removed = cleans && self.heads.is_cleaned(path);
-        to_be_removed || self.retentions.removes(path) || self.gone(path).is_some()
+        to_be_removed || self.retentions.removes(path) || self.removals.removes(path) || self.gone(path).is_some()
     }
 
     /// Who waits for a change of which nothing will be visible is told so.
     pub(super) fn tell_gone(&mut self, now: Now, path: &VPath, outbox: &mut Outbox<Effect>) {
         let Some(gone) = self.gone(path) else { return };
         let Some((change, signed)) = self.heads.change(path) else { return };
-        let Some(image) = signed.change.image else { return };
+        let image = signed.change.image;
         let (result, reason) = ("cleaned", Some(gone.reason()));
         self.outcome(now, path, Ending { change, image, result, reason, bytes_reused: 0, bytes_fetched: 0 }, outbox);
     }
@@ -99,6 +100,7 @@ impl Node {
     pub(super) fn why_cancelled(&self, path: &VPath) -> (&'static str, String) {
         match self.gone(path) {
             Some(gone) => ("cleaned", gone.reason().to_owned()),
+            None if self.heads.is_deleted(path) => ("superseded", self.why_superseded(path)),
             None => ("failed", "its directory isn't configured here any more".to_owned()),
         }
     }

@@ -7,12 +7,15 @@ mod answers;
 mod catching_up;
 mod cluster;
 mod connections;
+mod deletes;
 mod heads;
 mod index_sweep;
+mod indexes;
 mod interface;
 mod keeping;
 mod links;
 mod neighbours;
+mod plans;
 mod proposals;
 mod register;
 mod scrubbing;
@@ -36,26 +39,26 @@ use self::index_sweep::IndexSweep;
 pub use self::interface::{Effect, End, IndexProblem, Input, JobId, Note, Row, Setup, Snapshot, Sound};
 use self::links::Links;
 use self::neighbours::Neighbours;
+use self::plans::Plans;
 use self::proposals::Proposals;
 use self::register::Registration;
 pub use self::serve::Serving;
 use self::serve::Uploads;
 pub use self::status::{MemberStatus, NodeStatus, PathStatus};
-use self::watch::{Ending, Watch, conflict, superseded};
+use self::watch::{Ending, Watch, conflict};
 use super::catch_up::{self, CatchUp};
 use super::contract::{Engine, Outbox, earlier};
 use super::deploy::{self, Deploys};
 use super::fetch::{self, Fetches};
 use super::gossip;
+use super::removal::Removals;
 use super::retention::Retentions;
 use super::scrub::{self, Scrubs};
 use crate::format::wire::{Notice, Notification};
 use crate::model::directory::NodeConfig;
 use crate::model::disk_task::{DiskAction, DiskTask};
-use crate::model::failure::{Failure, FailureKind};
 use crate::model::ids::{ChangeId, ImageId};
-use crate::model::image::Image;
-use crate::model::peer::{Host, NodeId};
+use crate::model::peer::{ConnectionId, Host, NodeId};
 use crate::model::run::Run;
 use crate::model::scrub::Verdict;
 use crate::model::time::{Now, Stamp, Time};
@@ -73,6 +76,9 @@ enum Purpose {
     Mark(VPath, ChangeId, bool),
     Remove(VPath),
     Forget(VPath),
+    Delete(VPath),
+    ForgetDeleted(VPath),
+    Estimate(ConnectionId),
     Scrub(VPath),
     Verdict,
 }
@@ -97,6 +103,10 @@ pub struct Node {
     unasked: Unasked,
     uploads: Uploads,
     retentions: Retentions,
+    plans: Plans,
+    removals: Removals,
+    /// Paths where a delete holds and is to be carried out as soon as nothing is under way there; whether something was.
+    deletes: BTreeMap<VPath, bool>,
     scrubs: Scrubs,
     /// What the database knew of earlier scrubs, until the start.
     verdicts: BTreeMap<VPath, Verdict>,
@@ -138,6 +148,9 @@ impl Node {
             fetches: Fetches::new(seed(16).rotate_left(1)),
             watch: Watch::default(),
             retentions: Retentions::default(),
+            plans: Plans::default(),
+            removals: Removals::default(),
+            deletes: BTreeMap::new(),
             scrubs: Scrubs::default(),
             verdicts,
             index_sweep: IndexSweep::default(),
@@ -161,10 +174,12 @@ impl Node {
         for path in self.heads.paths() {
             self.order(now, &path, outbox);
             self.spread(now, &path, outbox);
+            self.carry_out_delete(now, &path, outbox);
         }
         self.keeping_configured(now, outbox);
         self.scrubs_start(now, outbox);
         self.index_sweep.start(now);
+        self.begin_removals(now, outbox);
     }
 
     fn job(&mut self, purpose: Purpose) -> JobId {
@@ -231,11 +246,12 @@ impl Node {
                 deploy::Effect::Done { path, change, image, bytes_reused, bytes_fetched, already, found } => {
                     let result = if already { "already" } else { "done" };
                     self.heads.came_from(&path, *found);
-                    let ending = Ending { change, image, result, reason: None, bytes_reused, bytes_fetched };
-                    self.done(now, &path, ending, outbox);
+                    let ending =
+                        Ending { change, image: Some(image), result, reason: None, bytes_reused, bytes_fetched };
+                    self.done(now, &path, image, ending, outbox);
                 }
                 deploy::Effect::Superseded { path, change, image } => {
-                    let reason = self.config.serves(&path).map_or_else(String::new, |directory| superseded(directory));
+                    let reason = self.why_superseded(&path);
                     self.given_up(now, &path, (change, image), ("superseded", reason), outbox);
                 }
                 deploy::Effect::Conflict { path, change, image, standing } => {
@@ -260,8 +276,8 @@ impl Node {
     }
 
     /// A deployment has reached its end.
-    fn done(&mut self, now: Now, path: &VPath, ending: Ending<'_>, outbox: &mut Outbox<Effect>) {
-        let Ending { change, image, result, bytes_reused, bytes_fetched, .. } = ending;
+    fn done(&mut self, now: Now, path: &VPath, image: ImageId, ending: Ending<'_>, outbox: &mut Outbox<Effect>) {
+        let Ending { change, result, bytes_reused, bytes_fetched, .. } = ending;
         self.heads.committed(path, change);
         self.scrubs_changed(now, path, result == "done", outbox);
         self.tell_all_pieces(image, outbox);
@@ -283,7 +299,8 @@ impl Node {
     ) {
         self.spread_ended(path, image);
         outbox.push(Effect::Note(Note::Ended { path: path.clone(), image, reason: reason.clone() }));
-        let ending = Ending { change, image, result, reason: Some(&reason), bytes_reused: 0, bytes_fetched: 0 };
+        let reason = Some(&*reason);
+        let ending = Ending { change, image: Some(image), result, reason, bytes_reused: 0, bytes_fetched: 0 };
         self.outcome(now, path, ending, outbox);
         self.keeping_changed(now, path, outbox);
     }
@@ -328,60 +345,6 @@ impl Node {
         }
     }
 
-    fn cancel_index(&mut self, now: Now, path: &VPath, image: ImageId, outbox: &mut Outbox<Effect>) {
-        let Some(waiters) = self.index_waiters.get_mut(&image) else { return };
-        waiters.remove(path);
-        if waiters.is_empty() {
-            self.index_waiters.remove(&image);
-            self.fetch(now, fetch::Input::DropIndex { image }, outbox);
-        }
-    }
-
-    fn index_loaded(&mut self, now: Now, image: ImageId, index: Option<Arc<Image>>, outbox: &mut Outbox<Effect>) {
-        match index {
-            Some(index) => self.index_known(now, image, &index, outbox),
-            None if self.index_waiters.contains_key(&image) => {
-                self.fetch(now, fetch::Input::WantIndex { image }, outbox);
-            }
-            None => {}
-        }
-    }
-
-    fn index_known(&mut self, now: Now, image: ImageId, index: &Arc<Image>, outbox: &mut Outbox<Effect>) {
-        for path in self.index_waiters.remove(&image).unwrap_or_default() {
-            self.deploy(now, deploy::Input::Index { path, id: image, image: index.clone() }, outbox);
-        }
-    }
-
-    fn index_checked(
-        &mut self,
-        now: Now,
-        image: ImageId,
-        result: Result<Arc<Image>, IndexProblem>,
-        outbox: &mut Outbox<Effect>,
-    ) {
-        let genuine = match &result {
-            Err(IndexProblem::Lie(reason)) => Err(reason.clone()),
-            Ok(_) | Err(IndexProblem::Unusable(_) | IndexProblem::NotStored(_)) => Ok(()),
-        };
-        self.fetch(now, fetch::Input::IndexChecked { image, genuine }, outbox);
-        match result {
-            Ok(index) => self.index_known(now, image, &index, outbox),
-            Err(IndexProblem::Lie(_)) => {}
-            Err(IndexProblem::Unusable(reason)) => {
-                for path in self.index_waiters.remove(&image).unwrap_or_default() {
-                    self.deploy(now, deploy::Input::Unusable { path, id: image, reason: reason.clone() }, outbox);
-                }
-            }
-            Err(IndexProblem::NotStored(text)) => {
-                for path in self.index_waiters.remove(&image).unwrap_or_default() {
-                    let failure = Failure { kind: FailureKind::Io, text: text.clone() };
-                    self.deploy(now, deploy::Input::FetchFailed { path, failure }, outbox);
-                }
-            }
-        }
-    }
-
     fn set_rates(&mut self, now: Now, outbox: &mut Outbox<Effect>) {
         self.uploads.pace.set(self.config.rates.upload);
         self.serve_waiting(now, outbox);
@@ -399,6 +362,9 @@ impl Node {
             if idle || before.directory_of(&path) != self.config.directory_of(&path) {
                 self.order(now, &path, outbox);
                 self.spread(now, &path, outbox);
+            }
+            if self.heads.is_deleted(&path) {
+                self.carry_out_delete(now, &path, outbox);
             }
         }
         self.keeping_configured(now, outbox);
@@ -427,6 +393,7 @@ impl Engine for Node {
             Input::Message { connection, message } => self.message(now, connection, message, outbox),
             Input::Disconnected { connection } => {
                 let lost = self.connections.remove(connection);
+                self.plans.forget(connection);
                 self.unfollow(now, connection, outbox);
                 if let Some(lost) = lost {
                     self.link_lost(now, lost, outbox);
@@ -440,12 +407,14 @@ impl Engine for Node {
             Input::IndexesListed { images } => self.indexes_listed(now, &images, outbox),
             Input::IndexesRemoved => self.indexes_removed(now, outbox),
             Input::Served { connection } => self.connections.served(connection),
+            Input::Estimated { job, result } => self.estimated(job, result, outbox),
             Input::Damaged(damage) => self.found_damaged(now, damage, outbox),
             Input::Scrub { ticket, path } => self.scrub_command(now, ticket, path, outbox),
             Input::Told { ticket, alive } => self.scrub(now, scrub::Input::Told { ticket, alive }, outbox),
             Input::Surveyed { job, result } => self.survey_done(now, job, result, outbox),
             Input::Configured(config) => self.configured(now, config, outbox),
         }
+        self.begin_removals(now, outbox);
         self.report_progress(now, outbox);
     }
 
@@ -461,6 +430,8 @@ impl Engine for Node {
             self.cluster.deadline(),
             self.uploads.deadline(),
             self.retentions.deadline(),
+            self.removals.deadline(),
+            self.plans.deadline(),
             self.scrubs.deadline(),
             self.index_sweep.deadline(),
         ];
@@ -481,12 +452,17 @@ impl Engine for Node {
         let mut inner = Outbox::new();
         self.retentions.handle_timeout(now, &mut inner);
         self.retained(now, inner, outbox);
+        let mut inner = Outbox::new();
+        self.removals.handle_timeout(now, &mut inner);
+        self.removed(now, inner, outbox);
+        self.plans_timeout(now, outbox);
         self.scrubs_timeout(now, outbox);
         self.index_sweep_timeout(now, outbox);
         self.serve_waiting(now, outbox);
         self.cluster_timeout(now, outbox);
         self.links_timeout(now, outbox);
         self.neighbours_timeout(now, outbox);
+        self.begin_removals(now, outbox);
         self.report_progress(now, outbox);
     }
 }

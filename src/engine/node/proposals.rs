@@ -70,12 +70,13 @@ impl Node {
         let head = self.heads.access_head(&path, gone);
         let mut decision =
             access::decide_from_node(signed, &self.config, self.cluster_name.as_deref(), head, now.stamp);
-        if decision.verdict == Verdict::Accept && self.deploys.len() >= limits::DEPLOYS_MAX {
+        let full = self.deploys.len() >= limits::DEPLOYS_MAX && !signed.change.deletes();
+        if decision.verdict == Verdict::Accept && full {
             decision.verdict = Verdict::Refused(Refusal::Overloaded);
         }
         match decision.verdict {
             Verdict::Accept => {
-                let image = signed.change.image;
+                let image = signed.change.subject();
                 outbox.push(Effect::Note(Note::Learned { path: path.clone(), image }));
                 self.accept(now, &path, decision.verified, Waiter::Batch(place), outbox);
             }

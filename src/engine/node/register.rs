@@ -1,6 +1,7 @@
 //! What should be at each path: decided by `access`, durable before it is acknowledged.
 
 use super::proposals::Place;
+use super::watch::Subject;
 use super::{Effect, Node, Note, Purpose, Row};
 use crate::engine::access;
 use crate::engine::contract::Outbox;
@@ -71,12 +72,14 @@ impl Node {
         let gone = self.gone(&path).is_some();
         let head = self.heads.access_head(&path, gone);
         let mut decision = access::decide(signed, &self.config, self.cluster_name.as_deref(), head, now.stamp);
-        if decision.verdict == Verdict::Accept && self.deploys.len() >= limits::DEPLOYS_MAX {
+        let full = self.deploys.len() >= limits::DEPLOYS_MAX && !signed.change.deletes();
+        if decision.verdict == Verdict::Accept && full {
             decision.verdict = Verdict::Refused(Refusal::Overloaded);
         }
         let (verdict, image) = (&decision.verdict, signed.change.image);
         let words = verdict.reject_word().unwrap_or(verdict.word()).to_owned();
-        outbox.push(Effect::Note(Note::Decided { path: path.to_string(), verdict: words, image }));
+        let subject = signed.change.subject();
+        outbox.push(Effect::Note(Note::Decided { path: path.to_string(), verdict: words, image: subject }));
         match decision.verdict {
             Verdict::Accept => {
                 self.vouched(now, client.connection, image, outbox);
@@ -96,9 +99,8 @@ impl Node {
 
     fn follow_head(&mut self, now: Now, client: ConnectionId, path: &VPath, outbox: &mut Outbox<Effect>) {
         let Some((_, signed)) = self.heads.change(path) else { return };
-        let rank = access::rank(&signed.change);
-        if let Some(image) = signed.change.image {
-            self.follow(now, client, path, (rank, image), outbox);
+        if let Some(subject) = Subject::of(&signed.change) {
+            self.follow(now, client, path, subject, outbox);
         }
     }
 
@@ -164,6 +166,7 @@ impl Node {
                     self.answer_change(now, waiter, &path, &verdict, outbox);
                 }
                 self.head_changed(now, &path, outbox);
+                self.carry_out_delete(now, &path, outbox);
                 self.order(now, &path, outbox);
                 self.spread(now, &path, outbox);
                 self.keeping_changed(now, &path, outbox);
@@ -213,44 +216,48 @@ impl Node {
     }
 
     fn answer_client(&mut self, client: Submission, path: &VPath, verdict: &Verdict, outbox: &mut Outbox<Effect>) {
+        let answer = self.submit_answer(path, verdict);
+        let SubmitAnswer { reject_reason, hosts, .. } = answer.clone();
         let accepted = matches!(verdict, Verdict::Accept | Verdict::Have);
+        let response = match client.form {
+            Form::AppendDir => Response::AppendDir(ChangeAnswer { accepted, reject_reason, hosts }),
+            Form::ReplaceDir => Response::ReplaceDir(ChangeAnswer { accepted, reject_reason, hosts }),
+            Form::SubmitChange => Response::SubmitChange(answer),
+        };
+        self.respond(client.connection, client.request, response, outbox);
+    }
+
+    /// A verdict, and all that a client may want to know of it.
+    pub(super) fn submit_answer(&mut self, path: &VPath, verdict: &Verdict) -> SubmitAnswer {
         // Where else the directory is carried; so a client knows at once that there are others to wait for.
         let elsewhere = match verdict {
             Verdict::Accept | Verdict::Have | Verdict::Refused(Refusal::NoConfig { .. }) => self.elsewhere(path.key()),
             Verdict::Superseded(_) | Verdict::Refused(_) => Vec::new(),
         };
-        let reject_reason = verdict.reject_word().map(str::to_owned);
         let hosts = match verdict {
             // Who carries it instead.
             Verdict::Refused(Refusal::NoConfig { .. }) => self.cluster.hosts(&elsewhere),
             Verdict::Accept | Verdict::Have | Verdict::Superseded(_) | Verdict::Refused(_) => self.this_host(),
         };
-        let response = match client.form {
-            Form::AppendDir => Response::AppendDir(ChangeAnswer { accepted, reject_reason, hosts }),
-            Form::ReplaceDir => Response::ReplaceDir(ChangeAnswer { accepted, reject_reason, hosts }),
-            Form::SubmitChange => {
-                let (detail, accepted_keys, current, stamp) = self.detail(path, verdict);
-                Response::SubmitChange(SubmitAnswer {
-                    verdict: match verdict {
-                        Verdict::Accept => VerdictWord::Accept,
-                        Verdict::Have => VerdictWord::Have,
-                        Verdict::Superseded(_) => VerdictWord::Superseded,
-                        Verdict::Refused(_) => VerdictWord::Refused,
-                    },
-                    reject_reason,
-                    detail,
-                    accepted_keys,
-                    current,
-                    stamp,
-                    // What is on disk is looked at again each time: the outcome follows in any case.
-                    done: false,
-                    host: self.host.clone(),
-                    hosts,
-                    addresses: elsewhere,
-                })
-            }
-        };
-        self.respond(client.connection, client.request, response, outbox);
+        let (detail, accepted_keys, current, stamp) = self.detail(path, verdict);
+        SubmitAnswer {
+            verdict: match verdict {
+                Verdict::Accept => VerdictWord::Accept,
+                Verdict::Have => VerdictWord::Have,
+                Verdict::Superseded(_) => VerdictWord::Superseded,
+                Verdict::Refused(_) => VerdictWord::Refused,
+            },
+            reject_reason: verdict.reject_word().map(str::to_owned),
+            detail,
+            accepted_keys,
+            current,
+            stamp,
+            // What is on disk is looked at again each time: the outcome follows in any case.
+            done: false,
+            host: self.host.clone(),
+            hosts,
+            addresses: elsewhere,
+        }
     }
 
     /// What a person wants to know about a verdict: in words, whose keys, which image, of what time.
@@ -271,6 +278,7 @@ impl Node {
                     Vec::new()
                 };
                 let stamp = if let Refusal::StampInFuture { node_clock } = refusal { Some(*node_clock) } else { stamp };
+                let image = if let Refusal::Removed { removed } = refusal { *removed } else { image };
                 // Who didn't prove a key isn't told what is there.
                 let known = !matches!(refusal, Refusal::NoConfig { .. } | Refusal::SignatureMismatch { .. });
                 (Some(refusal.to_string()), keys, image.filter(|_| known), stamp.filter(|_| known))

@@ -59,8 +59,8 @@ impl Node {
         if self.config.serves(path).is_some() && self.heads.is_committed(path) {
             // It was to heal what is visible.
             let (result, reason) = ("already", None);
-            let ending = Ending { change, image, result, reason, bytes_reused: 0, bytes_fetched: 0 };
-            self.done(now, path, ending, outbox);
+            let ending = Ending { change, image: Some(image), result, reason, bytes_reused: 0, bytes_fetched: 0 };
+            self.done(now, path, image, ending, outbox);
         } else {
             let why = self.why_cancelled(path);
             self.given_up(now, path, (change, image), why, outbox);

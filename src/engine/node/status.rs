@@ -60,7 +60,9 @@ pub struct PathStatus {
     pub stamp: Stamp,
     /// What this node made visible there.
     pub visible: Option<ImageId>,
-    /// `done`, `cleaned`, `not kept` (the rules of retention would remove it), `not configured`, `conflict` (another image stays visible), or the step of the deployment.
+    /// What was visible before, if it is set aside.
+    pub previous: Option<ImageId>,
+    /// `done`, `removing` and `removed` (by a delete), `cleaned`, `not kept` (the rules of retention would remove it), `not configured`, `conflict` (another image stays visible), or the step of the deployment.
     pub state: &'static str,
     /// What it waits for.
     pub waiting: Option<String>,
@@ -81,9 +83,9 @@ pub struct PathStatus {
 }
 
 impl PathStatus {
-    /// All is as it should be: the image is visible, or the rules of retention don't keep it.
+    /// All is as it should be: the image is visible, or nothing is, as a delete or the rules of retention say.
     pub fn is_settled(&self) -> bool {
-        matches!(self.state, "done" | "cleaned" | "not kept")
+        matches!(self.state, "done" | "removed" | "cleaned" | "not kept")
     }
 }
 
@@ -131,7 +133,11 @@ impl Node {
             Some(status) => (self.fetches.bytes_fetched(path).unwrap_or(0), status.found.clone()),
             None => (fetched, self.heads.origin(path).cloned().unwrap_or_default()),
         };
+        let deleted = self.heads.is_deleted(path);
+        let removal = self.removals.failure(path).filter(|_| deleted);
         let idle = match self.config.serves(path) {
+            Some(_) if deleted && !self.is_removed(path) => "removing",
+            _ if deleted && visible.is_none() => "removed",
             _ if self.heads.is_committed(path) => "done",
             _ if let Some(gone) = gone => gone.state(),
             Some(_) if self.conflict(path).is_some() => "conflict",
@@ -143,11 +149,17 @@ impl Node {
             change,
             stamp: signed.change.stamp,
             visible,
-            state: deploy.as_ref().map_or(idle, |status| status.step),
+            previous: self.heads.previous(path).map(|(image, _)| image),
+            state: deploy.as_ref().filter(|_| !deleted).map_or(idle, |status| status.step),
             waiting: deploy
                 .as_ref()
-                .and_then(|status| self.waiting(path, status).or_else(|| self.unsupplied(path, status))),
-            failure: deploy.as_ref().and_then(|status| status.failure.as_ref().map(|failure| failure.kind.name())),
+                .and_then(|status| self.waiting(path, status).or_else(|| self.unsupplied(path, status)))
+                .or_else(|| removal.map(|failure| failure.text.clone())),
+            failure: deploy
+                .as_ref()
+                .and_then(|status| status.failure.as_ref())
+                .or(removal)
+                .map(|failure| failure.kind.name()),
             bytes_done: deploy
                 .as_ref()
                 .map_or(0, |status| status.bytes_done + self.fetches.bytes_fetched(path).unwrap_or(0)),

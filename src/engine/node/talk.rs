@@ -148,7 +148,7 @@ impl Node {
                     self.release(connection, Need::Members);
                 }
             }
-            (Asked::Content(_) | Asked::Proposed(_), _) => {}
+            (Asked::Content(_) | Asked::Plan | Asked::Proposed(_), _) => {}
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::model::disk_task::{DiskResult, Sealed, Target};
 use crate::model::fingerprint::FileIdentity;
 use crate::model::hash_kind::HashKind;
 use crate::model::ids::MachineId;
-use crate::model::image::ImageBuilder;
+use crate::model::image::{Image, ImageBuilder};
 use crate::model::key::{NamedKey, Scheme, Signature};
 use crate::model::limits;
 use crate::model::peer::{ConnectionId, ProtocolVersion};
@@ -41,6 +41,7 @@ fn node() -> Node {
         append_only: false,
         upload_keys: Vec::new(),
         legacy_signatures: false,
+        keep_previous: false,
         scrub_interval: None,
         heal: false,
         retention: None,
@@ -115,7 +116,9 @@ fn settle(node: &mut Node, effects: Vec<Effect>, index: &Result<Arc<Image>, Inde
                 Input::Written { job, result: Ok(()) }
             }
             Effect::LoadIndex { image } => Input::IndexChecked { image, result: index.clone() },
-            Effect::Disk { task, .. } if slow_to_collect && matches!(task.action, DiskAction::Collect) => continue,
+            Effect::Disk { task, .. } if slow_to_collect && matches!(task.action, DiskAction::Collect { .. }) => {
+                continue;
+            }
             Effect::Disk { job, task } => {
                 let result = match task.action {
                     DiskAction::Look => {

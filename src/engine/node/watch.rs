@@ -11,8 +11,7 @@ use crate::engine::contract::Outbox;
 use crate::engine::{access, gossip, report};
 use crate::format::report::Standing;
 use crate::format::wire::{ImageEvent, Notice, Notification, Outcome, Progress};
-use crate::model::change::Rank;
-use crate::model::directory::DirectoryConfig;
+use crate::model::change::{Change, Rank, Verb};
 use crate::model::failure::FailureKind;
 use crate::model::ids::{ChangeId, ImageId};
 use crate::model::limits;
@@ -36,20 +35,42 @@ pub(super) struct Watch {
 /// What a client waits for at a path.
 #[derive(Debug)]
 struct Following {
-    change: Rank,
-    image: ImageId,
+    subject: Subject,
     /// Of the news that it was told last.
     version: u64,
 }
 
+/// A change that is waited for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Subject {
+    change: Rank,
+    /// The image that it puts there or removes.
+    image: ImageId,
+    deletes: bool,
+}
+
+impl Subject {
+    pub(super) fn of(change: &Change) -> Option<Self> {
+        let image = change.subject()?;
+        Some(Self { change: access::rank(change), image, deletes: change.deletes() })
+    }
+
+    /// The image that is there when it is carried out.
+    fn outcome_image(&self) -> Option<ImageId> {
+        Some(self.image).filter(|_| !self.deletes)
+    }
+}
+
 impl Watch {
     pub(super) fn is_followed(&self, path: &VPath, change: ChangeId) -> bool {
-        self.followers.values().any(|paths| paths.get(path).is_some_and(|following| following.change.id == change))
+        self.followers
+            .values()
+            .any(|paths| paths.get(path).is_some_and(|following| following.subject.change.id == change))
     }
 
     /// What is waited for at the path.
-    fn followed<'a>(&'a self, path: &'a VPath) -> impl Iterator<Item = (Rank, ImageId)> + 'a {
-        self.followers.values().filter_map(|paths| paths.get(path)).map(|following| (following.change, following.image))
+    fn followed<'a>(&'a self, path: &'a VPath) -> impl Iterator<Item = Subject> + 'a {
+        self.followers.values().filter_map(|paths| paths.get(path)).map(|following| following.subject)
     }
 
     /// Something changed at the path.
@@ -66,6 +87,13 @@ impl Watch {
         self.followers.iter().filter(|(_, paths)| paths.contains_key(path)).map(|(connection, _)| *connection)
     }
 
+    fn waiting_for(&self, path: &VPath, change: ChangeId) -> Vec<ConnectionId> {
+        let waits = |paths: &BTreeMap<VPath, Following>| {
+            paths.get(path).is_some_and(|following| following.subject.change.id == change && !following.subject.deletes)
+        };
+        self.followers.iter().filter(|(_, paths)| waits(paths)).map(|(connection, _)| *connection).collect()
+    }
+
     pub(super) fn deadline(&self) -> Option<(Time, &'static str)> {
         (self.news || !self.touched.is_empty()).then_some((self.next, "watch: tell progress"))
     }
@@ -75,7 +103,8 @@ impl Watch {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Ending<'a> {
     pub(super) change: ChangeId,
-    pub(super) image: ImageId,
+    /// What is, or should have been, there; `None` for a delete.
+    pub(super) image: Option<ImageId>,
     /// In one word.
     pub(super) result: &'a str,
     /// Why, if that isn't obvious.
@@ -91,15 +120,16 @@ impl Node {
         now: Now,
         connection: ConnectionId,
         path: &VPath,
-        (change, image): (Rank, ImageId),
+        subject: Subject,
         outbox: &mut Outbox<Effect>,
     ) {
         let paths = self.watch.followers.entry(connection).or_default();
-        let before = paths.insert(path.clone(), Following { change, image, version: 0 });
-        if let Some(before) = before.filter(|before| before.change != change) {
-            self.unwatch(now, path, before.change, outbox);
+        let before = paths.insert(path.clone(), Following { subject, version: 0 });
+        let change = subject.change;
+        if let Some(before) = before.map(|before| before.subject.change).filter(|before| *before != change) {
+            self.unwatch(now, path, before, outbox);
         }
-        if self.cluster.watching.watch(path, change.id, image) {
+        if self.cluster.watching.watch(path, change.id, subject.image) {
             self.gossip(now, gossip::Input::Watch { path: path.clone(), change, on: true }, outbox);
         }
         self.watch.touch(path);
@@ -107,21 +137,22 @@ impl Node {
         self.stand(now, path, outbox);
         self.occupied(now, path, outbox);
         self.tell_gone(now, path, outbox);
+        self.tell_removed(now, path, outbox);
     }
 
     /// What stands in the way at the path goes only when a person moves it: who waits is told that this is the end for now.
     pub(super) fn occupied(&mut self, now: Now, path: &VPath, outbox: &mut Outbox<Effect>) {
         let Some(status) = self.deploys.status(path) else { return };
         let Some(failure) = status.failure.filter(|failure| failure.kind == FailureKind::Occupied) else { return };
-        let (change, image, result) = (status.change, status.image, FailureKind::Occupied.name());
+        let (change, image, result) = (status.change, Some(status.image), FailureKind::Occupied.name());
         let ending = Ending { change, image, result, reason: Some(&failure.text), bytes_reused: 0, bytes_fetched: 0 };
         self.outcome(now, path, ending, outbox);
     }
 
     /// The connection is gone: it waits for nothing any more.
     pub(super) fn unfollow(&mut self, now: Now, connection: ConnectionId, outbox: &mut Outbox<Effect>) {
-        for (path, Following { change, .. }) in self.watch.followers.remove(&connection).unwrap_or_default() {
-            self.unwatch(now, &path, change, outbox);
+        for (path, Following { subject, .. }) in self.watch.followers.remove(&connection).unwrap_or_default() {
+            self.unwatch(now, &path, subject.change, outbox);
         }
     }
 
@@ -136,14 +167,15 @@ impl Node {
     pub(super) fn outcome(&mut self, now: Now, path: &VPath, ending: Ending<'_>, outbox: &mut Outbox<Effect>) {
         let Ending { change, image, result, reason, bytes_reused, bytes_fetched } = ending;
         self.watch.touched.remove(path);
-        let watchers: BTreeSet<_> = self.watch.of(path).chain(self.connections.publishers(image)).collect();
+        let watchers: BTreeSet<_> =
+            self.watch.of(path).chain(image.into_iter().flat_map(|image| self.connections.publishers(image))).collect();
         for connection in watchers {
             let host = self.host.clone();
             match self.connections.version(connection) {
                 Some(ProtocolVersion::V2) => {
                     let outcome = Outcome {
                         path: path.clone(),
-                        image: Some(image),
+                        image,
                         change,
                         host,
                         result: result.to_owned(),
@@ -154,7 +186,8 @@ impl Node {
                     notify(connection, Notification::Outcome(outcome), outbox);
                 }
                 Some(ProtocolVersion::V1) => {
-                    let event = ImageEvent { id: image, path: path.clone(), host, forwarded: false };
+                    let Some(id) = image else { continue };
+                    let event = ImageEvent { id, path: path.clone(), host, forwarded: false };
                     notify(connection, published_ending(event, reason), outbox);
                 }
                 None => {}
@@ -191,14 +224,14 @@ impl Node {
 
     /// The same for changes that are watched and don't hold: once.
     fn stand_others(&mut self, now: Now, path: &VPath, outbox: &mut Outbox<Effect>) {
-        let watched = self.cluster.reporting.watched(path).chain(self.watch.followed(path).map(|(rank, _)| rank));
+        let watched = self.cluster.reporting.watched(path).chain(self.watch.followed(path).map(|one| one.change));
         for rank in watched.collect::<BTreeSet<_>>() {
             let change = rank.id;
             let told = self.cluster.reporting.has_ended(path, change)
                 || self.cluster.watching.ended(path, change, self.links.me).is_some();
             let Some(standing) = self.standing_of_other(path, rank).filter(|_| !told) else { continue };
-            let follower = self.watch.followed(path).find(|(followed, _)| *followed == rank);
-            let Some((_, image)) = follower else {
+            let follower = self.watch.followed(path).find(|followed| followed.change == rank);
+            let Some(image) = follower.map(|followed| followed.outcome_image()) else {
                 self.tell_all_standing(now, path, change, standing, outbox);
                 continue;
             };
@@ -230,7 +263,7 @@ impl Node {
         }
         let (_, head) = head?;
         let lost = access::wins(directory, access::rank(&head.change), rank);
-        lost.then(|| Standing::ended("superseded", Some(superseded(directory)), (0, 0)))
+        lost.then(|| Standing::ended("superseded", Some(self.why_superseded(path)), (0, 0)))
     }
 
     fn tell_all_standing(
@@ -264,6 +297,9 @@ impl Node {
             };
             return Some((change, standing));
         }
+        if self.heads.is_deleted(path) {
+            return Some((change, self.standing_of_delete(path)));
+        }
         if let Some(gone) = self.gone(path) {
             return Some((change, Standing::ended("cleaned", Some(gone.reason().to_owned()), (0, 0))));
         }
@@ -285,6 +321,7 @@ impl Node {
     /// The image that stays visible in an append-only directory although another one should be there.
     pub(super) fn conflict(&self, path: &VPath) -> Option<ImageId> {
         let visible = self.heads.committed_at(path)?.image;
+        self.heads.change(path).filter(|(_, head)| head.change.verb == Verb::Append)?;
         let append_only = self.config.serves(path)?.append_only;
         let idle = self.deploys.status(path).is_none_or(|status| status.reported);
         (append_only && idle && !self.heads.is_committed(path)).then_some(visible)
@@ -303,10 +340,9 @@ impl Node {
         let Some((report, image)) = self.cluster.watching.ended(path, change, from) else { return };
         // Somebody waits for this one: it goes out together with those that come right behind.
         self.watch.next = self.watch.next.min(now.time + limits::ENDS_INTERVAL);
-        // Existing clients are told of each host that has ended, in their own words.
+        // Existing clients are told of each host where what they wait for has ended, in their own words.
         let host = Host { machine_id: from.machine_id, hostname: report.host.hostname.clone() };
-        let followers: Vec<_> = self.watch.of(path).collect();
-        for connection in followers {
+        for connection in self.watch.waiting_for(path, change) {
             if self.connections.version(connection) == Some(ProtocolVersion::V1) {
                 let event = ImageEvent { id: image, path: path.clone(), host: host.clone(), forwarded: true };
                 notify(connection, published_ending(event, report.reason.as_deref()), outbox);
@@ -341,7 +377,7 @@ impl Node {
                 continue;
             }
             for (path, following) in paths {
-                let news = self.cluster.watching.news(path, following.change.id, following.version);
+                let news = self.cluster.watching.news(path, following.subject.change.id, following.version);
                 let Some((nodes, version)) = news else { continue };
                 following.version = version;
                 self.watch.news |= !nodes.complete;
@@ -350,7 +386,23 @@ impl Node {
         }
     }
 
+    /// Why a change lost against the one that holds at the path.
+    pub(super) fn why_superseded(&self, path: &VPath) -> String {
+        let head = self.heads.change(path).map(|(_, signed)| &signed.change);
+        if head.is_some_and(Change::deletes) {
+            return "a change which removes it took its place".to_owned();
+        }
+        let append_only = self.config.serves(path).is_some_and(|directory| directory.append_only);
+        let which = if append_only && !head.is_some_and(Change::overrides) { "an older" } else { "a newer" };
+        format!("{which} change took its place")
+    }
+
     fn progress(&self, path: &VPath) -> Option<Progress> {
+        if let Some((change, signed)) = self.heads.change(path).filter(|(_, signed)| signed.change.deletes()) {
+            let Standing { state, waiting, .. } = self.standing_of_delete(path);
+            let (path, host, image) = (path.clone(), self.host.clone(), signed.change.subject()?);
+            return Some(Progress { path, image, change, host, state, bytes_done: 0, bytes_total: 0, waiting });
+        }
         let status = self.deploys.status(path).filter(|status| !status.reported)?;
         Some(Progress {
             path: path.clone(),
@@ -363,12 +415,6 @@ impl Node {
             state: status.step.to_owned(),
         })
     }
-}
-
-/// Why a change lost.
-pub(super) fn superseded(directory: &DirectoryConfig) -> String {
-    let which = if directory.append_only { "an older" } else { "a newer" };
-    format!("{which} change took its place")
 }
 
 /// Why a change isn't made visible.

@@ -49,8 +49,8 @@ pub struct Reporting {
 struct Watch {
     /// Of the change.
     stamp: Stamp,
-    /// Whether it restores.
-    restores: bool,
+    /// Whether it overrides.
+    overrides: bool,
     /// With the number of the last report to each, while that isn't acknowledged.
     watchers: BTreeMap<NodeId, Option<u64>>,
     standing: Option<Standing>,
@@ -65,7 +65,7 @@ impl Reporting {
     pub fn watched(&self, path: &VPath) -> impl Iterator<Item = Rank> {
         let first = (path.clone(), ChangeId::new([0; ChangeId::LEN]));
         let here = self.watches.range(first..).take_while(move |((at, _), _)| at == path);
-        here.map(|((_, id), watch)| Rank { stamp: watch.stamp, id: *id, restores: watch.restores })
+        here.map(|((_, id), watch)| Rank { stamp: watch.stamp, id: *id, overrides: watch.overrides })
     }
 
     /// Whether the watchers of a change know how it ended here.
@@ -85,8 +85,8 @@ impl Reporting {
         if !known && self.watches.len() >= limits::WATCHES_MAX {
             return;
         }
-        let Rank { stamp, restores, .. } = change;
-        let watch = self.watches.entry(key.clone()).or_insert(Watch { stamp, restores, ..Watch::default() });
+        let Rank { stamp, overrides, .. } = change;
+        let watch = self.watches.entry(key.clone()).or_insert(Watch { stamp, overrides, ..Watch::default() });
         if watch.watchers.len() >= limits::WATCHERS_MAX || watch.watchers.contains_key(&node) {
             return;
         }

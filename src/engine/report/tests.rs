@@ -30,7 +30,7 @@ fn path() -> VPath {
 }
 
 const CHANGE: ChangeId = ChangeId::new([1; 32]);
-const RANK: Rank = Rank { stamp: Stamp(7), id: CHANGE, restores: false };
+const RANK: Rank = Rank { stamp: Stamp(7), id: CHANGE, overrides: false };
 const IMAGE: ImageId = ImageId::new([2; 32]);
 
 fn state(state: &str, done: u64) -> Standing {

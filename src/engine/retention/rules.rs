@@ -111,7 +111,7 @@ mod tests {
 
     /// Its name, and how many seconds old it is.
     fn candidate(path: &str, age_s: u64) -> Candidate {
-        let rank = Rank { stamp: Stamp(NOW.0 - age_s * 1_000), id: ChangeId::new([1; 32]), restores: false };
+        let rank = Rank { stamp: Stamp(NOW.0 - age_s * 1_000), id: ChangeId::new([1; 32]), overrides: false };
         Candidate { path: path.parse().expect("valid"), rank }
     }
 

@@ -26,6 +26,7 @@ fn config(recent_s: u64) -> Arc<DirectoryConfig> {
         append_only: true,
         upload_keys: Vec::new(),
         legacy_signatures: false,
+        keep_previous: false,
         scrub_interval: None,
         heal: false,
         retention: Some(rules),
@@ -38,7 +39,7 @@ fn path(n: u64) -> VPath {
 
 /// Published in that second.
 fn present(n: u64) -> Present {
-    let rank = Rank { stamp: now(n).stamp, id: ChangeId::new([1; 32]), restores: false };
+    let rank = Rank { stamp: now(n).stamp, id: ChangeId::new([1; 32]), overrides: false };
     Present { candidate: Candidate { path: path(n), rank }, root: ROOT, marked: false, busy: false }
 }
 

@@ -21,6 +21,7 @@ fn config(interval_s: Option<u64>) -> Arc<DirectoryConfig> {
         append_only: true,
         upload_keys: Vec::new(),
         legacy_signatures: false,
+        keep_previous: false,
         scrub_interval: interval_s.map(Duration::from_secs),
         heal: true,
         retention: None,

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use super::follow::{Row, is_other};
 use super::peer::{Link, Peer, Stage};
-use super::{Effect, Event, Kept, Refused, Uploads};
+use super::{Effect, Event, Kept, Past, Refused, Upload, Uploads};
 use crate::engine::contract::Outbox;
 use crate::format::change;
 use crate::format::wire::{
@@ -24,7 +24,7 @@ impl Uploads {
         let Link::Up { connection } = peer.link else { return };
         for (upload, intent) in self.intents.iter().enumerate() {
             let (Some(signed), Stage::Unsent) = (&intent.signed, &peer.stages[upload]) else { continue };
-            if peer.published.insert(intent.upload.image) {
+            if intent.upload.given && peer.published.insert(intent.upload.image) {
                 let publish = Message::Notification(Notification::PublishImage { id: intent.upload.image });
                 outbox.push(Effect::Send { connection, message: publish });
             }
@@ -94,6 +94,7 @@ impl Uploads {
             | Response::GetIndexAt { .. }
             | Response::GetBlock { .. }
             | Response::GetBlocks { .. }
+            | Response::Plan(_)
             | Response::Node(_)
             | Response::GetIndexPart { .. } => {}
         }
@@ -131,7 +132,11 @@ impl Uploads {
                 self.set(place, Stage::Kept(kept));
                 outbox.push(Effect::Event(Event::Kept { address, host, path, kept }));
             }
-            VerdictWord::Refused if word == "cleaned" && self.restore(place, outbox) => {}
+            VerdictWord::Refused if word == "cleaned" && self.append_again(place, Past::Cleaned, outbox) => {}
+            VerdictWord::Refused
+                if word == "removed"
+                    && let Some(removed) = answer.current
+                    && self.append_again(place, Past::Removed(removed), outbox) => {}
             VerdictWord::Superseded if self.try_again(now, place, signed, answer.stamp, outbox) => {}
             VerdictWord::Superseded | VerdictWord::Refused => {
                 let refusal = Refused {
@@ -173,17 +178,22 @@ impl Uploads {
         true
     }
 
-    /// The image was there and was cleaned: the change is signed once more, so that it says that it brings it back.
-    fn restore(&mut self, place: &Place, outbox: &mut Outbox<Effect>) -> bool {
+    /// Something was there and is gone: the change is signed once more, so that it says that it knows of it.
+    fn append_again(&mut self, place: &Place, past: Past, outbox: &mut Outbox<Effect>) -> bool {
         let intent = &mut self.intents[place.upload];
         if intent.upload.verb != Verb::Append {
             return false;
         }
         let refused = |signed: &SignedChange| change::id(&signed.change) == place.change;
-        if intent.restores && intent.signed.as_ref().is_some_and(refused) {
+        if intent.past == past && intent.signed.as_ref().is_some_and(refused) {
             return false;
         }
-        if !std::mem::replace(&mut intent.restores, true) {
+        if intent.past != past {
+            if intent.renewals >= limits::SIGN_AGAIN_MAX {
+                return false;
+            }
+            intent.renewals += 1;
+            intent.past = past;
             let stamp = intent.stamp;
             self.sign(place.upload, stamp, outbox);
         }
@@ -208,7 +218,7 @@ impl Uploads {
     fn already(&self, place: &Place) -> Outcome {
         Outcome {
             path: place.path.clone(),
-            image: Some(self.intents[place.upload].upload.image),
+            image: self.intents[place.upload].upload.outcome_image(),
             change: place.change,
             host: place.host.clone(),
             result: "already".to_owned(),
@@ -219,7 +229,13 @@ impl Uploads {
     }
 
     fn progressed(&mut self, connection: ConnectionId, progress: Progress, outbox: &mut Outbox<Effect>) {
-        let found = self.place_of(connection, &progress.host, &progress.path, progress.image);
+        let wanted = |upload: &Upload| upload.path == progress.path && upload.image == progress.image;
+        let deletes = |upload: usize| self.intents[upload].upload.deletes();
+        let meant = self.intents.iter().position(|intent| wanted(&intent.upload));
+        // What was on its way before it was to be removed may still be told of.
+        let meant =
+            meant.filter(|upload| !deletes(*upload) || self.intents[*upload].changes.contains(&progress.change));
+        let found = self.place_of(connection, &progress.host, meant);
         let Some((peer, upload)) = found else { return };
         if let Stage::Accepted { progress: last, .. } = &mut peer.stages[upload] {
             *last = Some(progress.clone());
@@ -229,10 +245,10 @@ impl Uploads {
     }
 
     fn ended(&mut self, connection: ConnectionId, outcome: Outcome, outbox: &mut Outbox<Effect>) {
-        let Some(image) = outcome.image else { return };
-        let is_meant = |upload: &super::Upload| upload.path == outcome.path && upload.weak;
-        let weak = self.intents.iter().any(|intent| is_meant(&intent.upload));
-        let Some((peer, upload)) = self.place_of(connection, &outcome.host, &outcome.path, image) else { return };
+        let is_meant = |upload: &Upload| upload.path == outcome.path && upload.outcome_image() == outcome.image;
+        let meant = self.intents.iter().position(|intent| is_meant(&intent.upload));
+        let weak = meant.is_some_and(|upload| self.intents[upload].upload.weak);
+        let Some((peer, upload)) = self.place_of(connection, &outcome.host, meant) else { return };
         if !peer.stages[upload].takes(&outcome) {
             return;
         }
@@ -272,7 +288,7 @@ impl Uploads {
 
     /// A node tells how others fare: with the change that was submitted, or with one of the same image that it had before.
     fn told_nodes(&mut self, address: SocketAddr, nodes: Nodes, outbox: &mut Outbox<Effect>) {
-        let wanted = |upload: &super::Upload| upload.path == nodes.path && upload.image == nodes.image;
+        let wanted = |upload: &Upload| upload.path == nodes.path && upload.image == nodes.image;
         let Some(upload) = self.intents.iter().position(|intent| wanted(&intent.upload)) else { return };
         let Some(peer) = self.peers.get(&address) else { return };
         let had_it = match &peer.stages[upload] {
@@ -288,7 +304,7 @@ impl Uploads {
         if !had_it && !self.intents[upload].changes.contains(&nodes.change) {
             return;
         }
-        let (path, image, change) = (nodes.path.clone(), nodes.image, nodes.change);
+        let change = nodes.change;
         for key in self.followed[upload].tell(address, nodes) {
             let is_peer = |peer: &Peer| peer.host.as_ref().is_some_and(|host| host.machine_id == key.1);
             let Some(row) = self.followed[upload].row(key) else { continue };
@@ -296,8 +312,7 @@ impl Uploads {
             if self.peers.values().any(|peer| matches!(peer.link, Link::Up { .. }) && is_peer(peer)) {
                 continue;
             }
-            let weak = self.intents[upload].upload.weak;
-            let event = news_of(key.0, &path, (image, weak), change, row);
+            let event = news_of(key.0, &self.intents[upload].upload, change, row);
             // An end is told once, by whomever.
             let ends = matches!(event, Event::Ended { .. } | Event::Kept { .. });
             let ended = |peer: &Peer| matches!(peer.stages[upload], Stage::Ended(_)) || peer.before[upload].is_some();
@@ -309,15 +324,8 @@ impl Uploads {
     }
 
     /// Each node speaks for itself only.
-    fn place_of(
-        &mut self,
-        connection: ConnectionId,
-        host: &Host,
-        path: &VPath,
-        image: ImageId,
-    ) -> Option<(&mut Peer, usize)> {
-        let wanted = |upload: &super::Upload| upload.path == *path && upload.image == image;
-        let upload = self.intents.iter().position(|intent| wanted(&intent.upload))?;
+    fn place_of(&mut self, connection: ConnectionId, host: &Host, upload: Option<usize>) -> Option<(&mut Peer, usize)> {
+        let upload = upload?;
         let peer = self.peers.get_mut(self.by_connection.get(&connection)?)?;
         let speaks = peer.host.as_ref().is_some_and(|speaker| speaker.machine_id == host.machine_id);
         speaks.then_some((peer, upload))
@@ -345,8 +353,9 @@ impl Uploads {
 }
 
 /// What a node told of another one.
-fn news_of(address: SocketAddr, path: &VPath, (image, weak): (ImageId, bool), change: ChangeId, row: Row<'_>) -> Event {
-    let (report, path) = (row.report.clone(), path.clone());
+fn news_of(address: SocketAddr, upload: &Upload, change: ChangeId, row: Row<'_>) -> Event {
+    let (report, path, weak) = (row.report.clone(), upload.path.clone(), upload.weak);
+    let image = upload.outcome_image();
     match &report.result {
         Some(result) if weak && is_other(result) => {
             Event::Kept { address, host: report.host, path, kept: Kept::default() }
@@ -354,7 +363,7 @@ fn news_of(address: SocketAddr, path: &VPath, (image, weak): (ImageId, bool), ch
         Some(result) => {
             let outcome = Outcome {
                 path,
-                image: Some(image),
+                image,
                 change,
                 host: report.host,
                 result: result.clone(),
@@ -364,7 +373,7 @@ fn news_of(address: SocketAddr, path: &VPath, (image, weak): (ImageId, bool), ch
             };
             Event::Ended { address, outcome }
         }
-        None if row.alive => Event::Told { address, path, image, report },
+        None if row.alive => Event::Told { address, path, image: upload.image, report },
         None => {
             let reason = "the other machines don't hear from it".to_owned();
             Event::Unreachable { address, host: Some(report.host), reason, down: true }

@@ -47,7 +47,7 @@ pub(super) struct Row<'a> {
 
 /// The words for an end as it should be.
 pub(super) fn is_good(result: &str) -> bool {
-    matches!(result, "done" | "already")
+    matches!(result, "done" | "already" | "removed")
 }
 
 /// The words for other content at the path.
@@ -179,6 +179,7 @@ impl Followed {
 /// A report as a result. `weak`: other content is fine too.
 pub(super) fn result_of(report: &NodeReport, weak: bool) -> UploadResult {
     match report.result.as_deref() {
+        Some("removed") => UploadResult::Removed,
         Some(result) if is_good(result) => UploadResult::Done {
             already: result == "already",
             bytes_reused: report.bytes_reused,

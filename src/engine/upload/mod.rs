@@ -4,6 +4,7 @@
 //! again, and everything unfinished submitted again: changes are idempotent. Scanning, signing, serving blocks and drawing
 //! belong to others.
 
+mod again;
 mod answers;
 mod follow;
 mod peer;
@@ -21,6 +22,7 @@ use std::time::Duration;
 use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng;
 
+pub use self::again::signed_again;
 use self::follow::Followed;
 use self::peer::Peer;
 pub use self::summary::{Ending, NodeResult, Summary, UploadResult};
@@ -38,14 +40,28 @@ use crate::model::vpath::VPath;
 pub struct Upload {
     /// Where; each path once.
     pub path: VPath,
-    /// What.
+    /// What; for a delete, what is removed.
     pub image: ImageId,
     /// How.
     pub verb: Verb,
-    /// Only in the place of this image.
+    /// Only in the place of this image. A delete removes its image only, whatever stands here.
     pub old_image: Option<ImageId>,
     /// Another image at the path is fine too (`--append-weak`).
     pub weak: bool,
+    /// Whether the client has its content to give; otherwise nodes have it, or need none.
+    pub given: bool,
+}
+
+impl Upload {
+    /// Whether it removes the image.
+    pub fn deletes(&self) -> bool {
+        self.verb == Verb::Delete
+    }
+
+    /// What an outcome names.
+    fn outcome_image(&self) -> Option<ImageId> {
+        Some(self.image).filter(|_| !self.deletes())
+    }
 }
 
 /// When to stop.
@@ -222,8 +238,32 @@ struct Intent {
     changes: BTreeSet<ChangeId>,
     /// How often it was signed again.
     renewals: usize,
-    /// A node has cleaned the image, and the directory is append-only: the change says that it brings it back.
-    restores: bool,
+    past: Past,
+}
+
+/// What a node says that was at the path of an append before, in an append-only directory. The change has to say it too.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Past {
+    #[default]
+    Unknown,
+    /// The same image, which was cleaned: it is brought back.
+    Cleaned,
+    /// This image, which was removed.
+    Removed(ImageId),
+}
+
+impl Intent {
+    /// What is to be signed.
+    fn change(&self, cluster: Option<&str>) -> Change {
+        let Upload { path, image, verb, old_image, .. } = self.upload.clone();
+        let (verb, image, old_image) = match (verb, self.past) {
+            (Verb::Delete, _) => (verb, None, Some(image)),
+            (Verb::Append, Past::Cleaned) => (verb, Some(image), Some(image)),
+            (Verb::Append, Past::Removed(removed)) => (Verb::Replace, Some(image), Some(removed)),
+            (Verb::Append | Verb::Replace, _) => (verb, Some(image), old_image),
+        };
+        Change { cluster: cluster.map(Into::into), verb, path, image, old_image, stamp: self.stamp }
+    }
 }
 
 impl Uploads {
@@ -235,7 +275,7 @@ impl Uploads {
             signed: None,
             changes: BTreeSet::new(),
             renewals: 0,
-            restores: false,
+            past: Past::default(),
         };
         Self {
             names,
@@ -283,10 +323,7 @@ impl Uploads {
     fn sign(&mut self, upload: usize, stamp: Stamp, outbox: &mut Outbox<Effect>) {
         let intent = &mut self.intents[upload];
         (intent.stamp, intent.signed) = (stamp, None);
-        let Upload { path, image, verb, old_image, .. } = intent.upload.clone();
-        let old_image = if intent.restores { Some(image) } else { old_image };
-        let cluster = self.rules.cluster.clone();
-        let change = Change { cluster, verb, path, image: Some(image), old_image, stamp };
+        let change = intent.change(self.rules.cluster.as_deref());
         outbox.push(Effect::Sign { upload, change });
     }
 
@@ -294,7 +331,7 @@ impl Uploads {
         let Some(intent) = self.intents.get_mut(upload) else { return };
         match result {
             // One for an earlier time is followed by another one.
-            Ok(signed) if signed.change.stamp == intent.stamp && signed.change.restores() == intent.restores => {
+            Ok(signed) if signed.change == intent.change(self.rules.cluster.as_deref()) => {
                 intent.changes.insert(change::id(&signed.change));
                 intent.signed = Some(signed);
                 for address in self.peers.keys().copied().collect::<Vec<_>>() {

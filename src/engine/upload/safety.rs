@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use super::follow::is_good;
 use super::peer::{Link, Peer, Stage};
-use super::{Effect, Event, Uploads};
+use super::{Effect, Event, Upload, Uploads};
 use crate::engine::contract::Outbox;
 use crate::model::ids::ImageId;
 use crate::model::limits;
@@ -126,7 +126,11 @@ impl Uploads {
     fn is_supplied(&self, upload: usize, peer: &Peer) -> bool {
         let id = peer.host.as_ref().map(|host| host.machine_id);
         let Some(told) = self.followed[upload].told_by_or_of(peer.address, id) else { return false };
-        let image = self.intents[upload].upload.image;
+        let Upload { image, given, .. } = self.intents[upload].upload;
+        if !given {
+            // Nothing is to be had from here.
+            return true;
+        }
         let near = |other: &&Peer| {
             let host = other.host.as_ref();
             other.address == peer.address || host.is_some_and(|host| told.hears(other.address, host.machine_id))

@@ -12,7 +12,8 @@ use crate::model::peer::ConnectionId;
 impl Uploads {
     /// Tells the nodes their shares where somebody came or went.
     pub(super) fn share_out(&mut self, outbox: &mut Outbox<Effect>) {
-        let images: Vec<_> = self.intents.iter().map(|intent| intent.upload.image).collect();
+        let images: Vec<_> =
+            self.intents.iter().filter(|intent| intent.upload.given).map(|intent| intent.upload.image).collect();
         for image in images {
             let now = self.sharers(image);
             let before = self.shares.get(&image).map(Vec::as_slice).unwrap_or_default();

@@ -80,6 +80,8 @@ pub struct NodeResult {
 pub enum UploadResult {
     /// Visible there.
     Done { already: bool, bytes_reused: u64, bytes_fetched: u64 },
+    /// Not there any more, as a delete asks.
+    Removed,
     /// Another image is there, which `--append-weak` allows.
     Kept(Kept),
     /// The node doesn't carry that directory.
@@ -97,7 +99,7 @@ pub enum UploadResult {
 impl UploadResult {
     /// As it should be.
     pub const fn is_good(&self) -> bool {
-        matches!(self, Self::Done { .. } | Self::Kept(_) | Self::NotHere)
+        matches!(self, Self::Done { .. } | Self::Removed | Self::Kept(_) | Self::NotHere)
     }
 
     /// Nothing more is to come.
@@ -320,6 +322,9 @@ fn others(engine: &Uploads) -> Vec<NodeResult> {
 }
 
 fn ended(outcome: &Outcome) -> UploadResult {
+    if outcome.result == "removed" {
+        return UploadResult::Removed;
+    }
     if is_good(&outcome.result) {
         let already = outcome.result == "already";
         return UploadResult::Done {

@@ -14,6 +14,10 @@ use crate::model::vpath::VPathError;
 /// What separates signed changes from anything else that the same key may sign.
 pub const DOMAIN_TAG: &[u8] = b"ciruela change v2\0";
 
+/// What a signature covers in the place of [`DOMAIN_TAG`] when the change is only to be looked at, so that a plan is never
+/// taken for the change itself.
+pub const PLAN_DOMAIN_TAG: &[u8] = b"ciruela plan v2\0";
+
 /// Why bytes aren't a change.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ChangeError {
@@ -115,6 +119,14 @@ pub fn signed_bytes(change: &Change, scheme: Scheme) -> Option<Vec<u8>> {
             let image = change.image.as_ref().filter(|_| change.verb != Verb::Delete)?;
             Some(legacy_signed_bytes(change.path.as_str(), image, change.stamp))
         }
+    }
+}
+
+/// What a signature covers that only asks what the change would do.
+pub fn signed_plan_bytes(change: &Change, scheme: Scheme) -> Option<Vec<u8>> {
+    match scheme {
+        Scheme::V2 => Some([PLAN_DOMAIN_TAG, &encode(change)].concat()),
+        Scheme::Legacy => None,
     }
 }
 

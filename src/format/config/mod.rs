@@ -95,12 +95,13 @@ const fn scalar(name: &'static str, expected: &'static str) -> Known {
     Known { name, shape: Shape::Scalar, expected }
 }
 
-const DIRECTORY_FIELDS: [Known; 12] = [
+const DIRECTORY_FIELDS: [Known; 13] = [
     scalar("directory", PATH),
     scalar("num-levels", LEVELS),
     scalar("append-only", BOOL),
     Known { name: "upload-keys", shape: Shape::List, expected: NAMES },
     scalar("legacy-signatures", BOOL),
+    scalar("keep-previous", BOOL),
     scalar("auto-clean", BOOL),
     scalar("keep-min-directories", COUNT),
     scalar("keep-max-directories", COUNT),
@@ -132,6 +133,7 @@ pub fn parse_directory(name: &str, text: &str, cwd: &Path) -> Result<(DirectoryC
     let append_only = fields.get("append-only", boolean);
     let (upload_keys, key_lines) = fields.names("upload-keys").into_iter().unzip();
     let legacy_signatures = fields.get("legacy-signatures", boolean).unwrap_or(false);
+    let keep_previous = fields.get("keep-previous", boolean).unwrap_or(false);
     let scrub_interval = fields.get("scrub-interval", interval).flatten();
     let heal = fields.get("heal", boolean).unwrap_or(false);
     let auto_clean = fields.get("auto-clean", boolean).unwrap_or(false);
@@ -159,6 +161,7 @@ pub fn parse_directory(name: &str, text: &str, cwd: &Path) -> Result<(DirectoryC
                 append_only,
                 upload_keys,
                 legacy_signatures,
+                keep_previous,
                 scrub_interval,
                 heal,
                 retention: auto_clean.then_some(retention),

@@ -31,6 +31,7 @@ fn minimal() {
             append_only: true,
             upload_keys: vec![],
             legacy_signatures: false,
+            keep_previous: false,
             scrub_interval: None,
             heal: false,
             retention: None,
@@ -75,6 +76,7 @@ upload-keys:
 - ci
 - 2024
 legacy-signatures: yes
+keep-previous: true
 auto-clean: true
 keep-min-directories: 3
 keep-max-directories: 40
@@ -84,6 +86,7 @@ keep-list-file: ./keep.txt
     let config = parse(text).expect("valid");
     assert_eq!(config.directory, PathBuf::from("/work/dir/site"));
     assert_eq!((config.num_levels, config.append_only, config.legacy_signatures), (0, false, true));
+    assert!(config.keep_previous && !with("").expect("valid").keep_previous);
     assert_eq!(config.upload_keys, ["ci".into(), "bob".into(), "2024".into()] as [Box<str>; 3]);
     assert_eq!(
         config.retention,

@@ -153,13 +153,13 @@ proptest! {
     }
 
     #[test]
-    fn values_round_trip(hostname in ".{0,40}", names in prop::collection::btree_set("[a-z]{1,30}", 0..40), id: [u8; 32], stamp: u64, restores: bool) {
+    fn values_round_trip(hostname in ".{0,40}", names in prop::collection::btree_set("[a-z]{1,30}", 0..40), id: [u8; 32], stamp: u64, overrides: bool) {
         let directories = names.into_iter().map(Into::into).collect();
         let info = NodeInfo { hostname: hostname.into(), version: "1.2".into(), directories };
         let (bytes, left_out) = write_about(&info);
         prop_assert_eq!((read_about(&bytes), left_out), (Ok(info), 0));
         let path: VPath = "/images/a/b".parse().expect("a path");
-        let rank = Rank { stamp: Stamp(stamp), id: ChangeId::new(id), restores };
+        let rank = Rank { stamp: Stamp(stamp), id: ChangeId::new(id), overrides };
         prop_assert_eq!(read_watch(&write_watch(&path, rank)), Ok((path, rank)));
     }
 
@@ -185,7 +185,7 @@ fn values_are_bounded() {
     assert_eq!(read.directories.len() + left_out, 5_000);
     assert_eq!((read.hostname.len(), read.version.len()), (254, 64));
     let path: VPath = format!("/k{}", "/abcdefg".repeat(511)).parse().expect("a path");
-    let rank = Rank { stamp: Stamp(u64::MAX), id: ChangeId::new([0; 32]), restores: true };
+    let rank = Rank { stamp: Stamp(u64::MAX), id: ChangeId::new([0; 32]), overrides: true };
     assert!(write_watch(&path, rank).len() <= limits::VALUE_BYTES_MAX);
 }
 

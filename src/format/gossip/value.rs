@@ -58,7 +58,7 @@ pub fn write_watch(path: &VPath, change: Rank) -> Vec<u8> {
     cbor::put_text(&mut out, path.as_str());
     cbor::put_bytes(&mut out, change.id.as_bytes());
     cbor::put_uint(&mut out, change.stamp.0);
-    if change.restores {
+    if change.overrides {
         cbor::put_bool(&mut out, true);
     }
     out
@@ -71,9 +71,9 @@ pub fn read_watch(bytes: &[u8]) -> Result<(VPath, Rank), GossipError> {
     let path = reader.text(limits::PATH_BYTES_MAX)?.parse().map_err(|_| error)?;
     let id = ChangeId::new(reader.array_of()?);
     let stamp = Stamp(reader.uint()?);
-    let restores = reader.position() < bytes.len() && reader.bool()?;
+    let overrides = reader.position() < bytes.len() && reader.bool()?;
     reader.end()?;
-    Ok((path, Rank { stamp, id, restores }))
+    Ok((path, Rank { stamp, id, overrides }))
 }
 
 /// Of a text of up to 255 bytes.

@@ -26,7 +26,14 @@ fn committed(fingerprints: Vec<Fingerprint>) -> CommittedRecord {
         bytes_reused: 5,
         bytes_fetched: 1 << 40,
         fingerprints,
+        previous: None,
     }
+}
+
+/// With what it took the place of.
+fn replaced() -> CommittedRecord {
+    let previous = Some((ImageId::new([3; 32]), FileIdentity { dev: 2, ino: 9 }));
+    CommittedRecord { previous, ..committed(vec![Fingerprint { ino: 7, size: 8, mtime_ns: -9, ctime_ns: 10 }]) }
 }
 
 fn intent() -> IntentRecord {
@@ -58,12 +65,17 @@ fn round_trips() {
     assert_eq!(HeadRecord::decode(&after.encode()), Ok(after));
     let empty = committed(Vec::new());
     assert_eq!(CommittedRecord::decode(&empty.encode()), Ok(empty));
+    let replaced = replaced();
+    assert_eq!(CommittedRecord::decode(&replaced.encode()), Ok(replaced.clone()));
+    let intent = IntentRecord { committed: replaced, exchange: true };
+    assert_eq!(IntentRecord::decode(&intent.encode()), Ok(intent));
 }
 
 #[test]
 fn damage_is_refused() {
     let after = HeadRecord { before: Some(Box::new(head())), ..head() };
-    for row in [head().encode(), after.encode(), intent().encode(), committed(Vec::new()).encode()] {
+    for row in [head().encode(), after.encode(), intent().encode(), committed(Vec::new()).encode(), replaced().encode()]
+    {
         let mut longer = row.clone();
         longer.push(0);
         let mut newer = row.clone();

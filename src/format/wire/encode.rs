@@ -3,13 +3,14 @@
 //! Texts and lists over their bounds are cut, so that what we send is never what a peer must refuse.
 
 use super::message::{
-    ChangeAnswer, Hello, Hosts, ImageEvent, Message, Notification, Outcome, Progress, PublishedChange, Request,
-    Response, SubmitAnswer,
+    ChangeAnswer, Hello, Hosts, ImageEvent, Message, Notification, Outcome, PlanAnswer, Progress, PublishedChange,
+    Request, Response, SubmitAnswer,
 };
 use super::{RequestType, WireError, cluster};
 use crate::format::cbor::{put_array, put_bool, put_bytes, put_bytes_head, put_map, put_null, put_text, put_uint};
 use crate::format::change;
 use crate::model::change::SignedChange;
+use crate::model::estimate::Estimate;
 use crate::model::ids::ImageId;
 use crate::model::key::Scheme;
 use crate::model::limits;
@@ -188,7 +189,7 @@ fn encode_request(id: u64, request: &Request) -> Vec<u8> {
                 put_uint(&mut out, hint.offset);
             }
         }
-        Request::SubmitChange(signed) => put_signed(&mut out, signed),
+        Request::SubmitChange(signed) | Request::Plan(signed) => put_signed(&mut out, signed),
         Request::GetBlocks { image, run } => {
             put_map(&mut out, 3);
             field_bytes(&mut out, "image", image.as_bytes());
@@ -261,6 +262,7 @@ fn encode_response(id: u64, response: &Response) -> Vec<u8> {
         Response::AppendDir(answer) => put_answer(other(RequestType::AppendDir.name()), answer),
         Response::ReplaceDir(answer) => put_answer(other(RequestType::ReplaceDir.name()), answer),
         Response::SubmitChange(answer) => put_submit_answer(other(RequestType::SubmitChange.name()), answer),
+        Response::Plan(answer) => put_plan_answer(other(RequestType::Plan.name()), answer),
         Response::Node(response) => {
             let mut out = other(response.request_type().name());
             cluster::put_response(&mut out, response);
@@ -296,30 +298,72 @@ fn put_answer(mut out: Vec<u8>, answer: &ChangeAnswer) -> Vec<u8> {
 }
 
 fn put_submit_answer(mut out: Vec<u8>, answer: &SubmitAnswer) -> Vec<u8> {
-    put_map(&mut out, 11);
-    field_text(&mut out, "verdict", answer.verdict.name());
-    field_text_or_null(&mut out, "reject_reason", answer.reject_reason.as_deref());
-    field_text_or_null(&mut out, "detail", answer.detail.as_deref());
-    put_text(&mut out, "accepted_keys");
-    put_array(&mut out, answer.accepted_keys.len().min(limits::ACCEPTED_KEYS_MAX));
-    for name in answer.accepted_keys.iter().take(limits::ACCEPTED_KEYS_MAX) {
-        put_text(&mut out, cut(name, limits::TEXT_BYTES_MAX));
-    }
-    field_image_or_null(&mut out, "current", answer.current.as_ref());
-    match answer.stamp {
-        Some(stamp) => field_uint(&mut out, "stamp", stamp.0),
-        None => field_null(&mut out, "stamp"),
-    }
-    put_text(&mut out, "done");
-    put_bool(&mut out, answer.done);
-    put_host(&mut out, &answer.host);
-    put_hosts(&mut out, &answer.hosts);
-    put_text(&mut out, "addresses");
-    put_array(&mut out, answer.addresses.len().min(limits::HOSTS_MAX));
-    for address in answer.addresses.iter().take(limits::HOSTS_MAX) {
-        put_text(&mut out, &address.to_string());
-    }
+    put_map(&mut out, SUBMIT_ANSWER_FIELDS);
+    put_submit_fields(&mut out, answer);
     out
+}
+
+fn put_plan_answer(mut out: Vec<u8>, plan: &PlanAnswer) -> Vec<u8> {
+    put_map(&mut out, SUBMIT_ANSWER_FIELDS + 2);
+    put_submit_fields(&mut out, &plan.answer);
+    match &plan.estimate {
+        Some(estimate) => {
+            let fields = estimate_fields(estimate);
+            put_text(&mut out, "estimate");
+            put_map(&mut out, fields.len() + 1);
+            for (name, value) in fields {
+                field_uint(&mut out, name, value);
+            }
+            match estimate.inodes_free {
+                Some(free) => field_uint(&mut out, "inodes_free", free),
+                None => field_null(&mut out, "inodes_free"),
+            }
+        }
+        None => field_null(&mut out, "estimate"),
+    }
+    field_text_or_null(&mut out, "problem", plan.problem.as_deref());
+    out
+}
+
+fn estimate_fields(estimate: &Estimate) -> [(&'static str, u64); 9] {
+    [
+        ("files", estimate.files),
+        ("bytes", estimate.bytes),
+        ("files_linked", estimate.files_linked),
+        ("bytes_linked", estimate.bytes_linked),
+        ("bytes_copied", estimate.bytes_copied),
+        ("bytes_fetched", estimate.bytes_fetched),
+        ("bytes_needed", estimate.bytes_needed),
+        ("bytes_free", estimate.bytes_free),
+        ("inodes_needed", estimate.inodes_needed),
+    ]
+}
+
+const SUBMIT_ANSWER_FIELDS: usize = 11;
+
+fn put_submit_fields(out: &mut Vec<u8>, answer: &SubmitAnswer) {
+    field_text(out, "verdict", answer.verdict.name());
+    field_text_or_null(out, "reject_reason", answer.reject_reason.as_deref());
+    field_text_or_null(out, "detail", answer.detail.as_deref());
+    put_text(out, "accepted_keys");
+    put_array(out, answer.accepted_keys.len().min(limits::ACCEPTED_KEYS_MAX));
+    for name in answer.accepted_keys.iter().take(limits::ACCEPTED_KEYS_MAX) {
+        put_text(out, cut(name, limits::TEXT_BYTES_MAX));
+    }
+    field_image_or_null(out, "current", answer.current.as_ref());
+    match answer.stamp {
+        Some(stamp) => field_uint(out, "stamp", stamp.0),
+        None => field_null(out, "stamp"),
+    }
+    put_text(out, "done");
+    put_bool(out, answer.done);
+    put_host(out, &answer.host);
+    put_hosts(out, &answer.hosts);
+    put_text(out, "addresses");
+    put_array(out, answer.addresses.len().min(limits::HOSTS_MAX));
+    for address in answer.addresses.iter().take(limits::HOSTS_MAX) {
+        put_text(out, &address.to_string());
+    }
 }
 
 /// Two fields.

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::WireError;
 use super::cluster::{NodeRequest, NodeResponse, Notice};
 use crate::model::change::SignedChange;
+use crate::model::estimate::Estimate;
 use crate::model::ids::{BlockHash, ChangeId, ImageId, MachineId};
 use crate::model::key::SignatureBytes;
 use crate::model::peer::Host;
@@ -129,6 +130,8 @@ pub enum Request {
     GetBlock { hash: BlockHash, hint: Option<BlockHint> },
     /// v2: one change with its signatures.
     SubmitChange(SignedChange),
+    /// v2: what would come of this change? Its signatures cover [`crate::format::change::signed_plan_bytes`].
+    Plan(SignedChange),
     /// v2: consecutive blocks of an image.
     GetBlocks { image: ImageId, run: Run },
     /// v2: a part of an index, [`crate::model::limits::INDEX_PART_BYTES_MAX`] bytes unless the index ends before.
@@ -179,6 +182,8 @@ pub enum RequestType {
     /// v2.
     SubmitChange,
     /// v2.
+    Plan,
+    /// v2.
     GetBlocks,
     /// v2.
     GetIndexPart,
@@ -209,6 +214,8 @@ pub enum Response {
     GetBlock { data: Option<Bytes> },
     /// v2.
     SubmitChange(SubmitAnswer),
+    /// v2.
+    Plan(Box<PlanAnswer>),
     /// v2: the blocks, one after the other.
     GetBlocks { data: Bytes },
     /// v2: the part, and the length of the whole index.
@@ -258,6 +265,17 @@ pub struct SubmitAnswer {
     pub addresses: Vec<SocketAddr>,
 }
 
+/// The answer to `Plan`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlanAnswer {
+    /// What the daemon would answer to the change.
+    pub answer: SubmitAnswer,
+    /// What it would take, if it would be accepted.
+    pub estimate: Option<Estimate>,
+    /// Why that isn't known.
+    pub problem: Option<String>,
+}
+
 /// A verdict as a word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum VerdictWord {
@@ -290,13 +308,14 @@ impl VerdictWord {
 
 impl RequestType {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::AppendDir,
         Self::ReplaceDir,
         Self::GetIndex,
         Self::GetIndexAt,
         Self::GetBlock,
         Self::SubmitChange,
+        Self::Plan,
         Self::GetBlocks,
         Self::GetIndexPart,
         Self::NodeHello,
@@ -315,6 +334,7 @@ impl RequestType {
             Self::GetIndexAt => "GetIndexAt",
             Self::GetBlock => "GetBlock",
             Self::SubmitChange => "SubmitChange",
+            Self::Plan => "Plan",
             Self::GetBlocks => "GetBlocks",
             Self::GetIndexPart => "GetIndexPart",
             Self::NodeHello => "NodeHello",
@@ -341,6 +361,7 @@ impl Request {
             Self::GetIndexAt { .. } => RequestType::GetIndexAt,
             Self::GetBlock { .. } => RequestType::GetBlock,
             Self::SubmitChange(_) => RequestType::SubmitChange,
+            Self::Plan(_) => RequestType::Plan,
             Self::GetBlocks { .. } => RequestType::GetBlocks,
             Self::GetIndexPart { .. } => RequestType::GetIndexPart,
             Self::Node(request) => request.request_type(),
@@ -358,6 +379,7 @@ impl Response {
             Self::GetIndexAt { .. } => Some(RequestType::GetIndexAt),
             Self::GetBlock { .. } => Some(RequestType::GetBlock),
             Self::SubmitChange(_) => Some(RequestType::SubmitChange),
+            Self::Plan(_) => Some(RequestType::Plan),
             Self::GetBlocks { .. } => Some(RequestType::GetBlocks),
             Self::GetIndexPart { .. } => Some(RequestType::GetIndexPart),
             Self::Node(response) => Some(response.request_type()),

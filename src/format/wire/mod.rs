@@ -18,8 +18,8 @@ pub use cluster::{NodeReport, NodeRequest, NodeResponse, Nodes, Notice, Proof, P
 pub use decode::decode;
 pub use encode::{DataResponse, begin_data_response, data_response_header, encode};
 pub use message::{
-    BlockHint, ChangeAnswer, Hello, Hosts, ImageEvent, Message, Notification, Outcome, Progress, PublishedChange,
-    Request, RequestType, Response, SubmitAnswer, VerdictWord,
+    BlockHint, ChangeAnswer, Hello, Hosts, ImageEvent, Message, Notification, Outcome, PlanAnswer, Progress,
+    PublishedChange, Request, RequestType, Response, SubmitAnswer, VerdictWord,
 };
 
 use super::cbor::CborError;

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::format::cbor;
 use crate::model::change::{Change, SignedChange, Verb};
+use crate::model::estimate::Estimate;
 use crate::model::ids::{BlockHash, ChangeId, ImageId, MachineId};
 use crate::model::key::{PublicKey, Scheme, Signature, SignatureBytes};
 use crate::model::limits;
@@ -106,10 +107,30 @@ fn request() -> impl Strategy<Value = Request> {
         path().prop_map(|path| Request::GetIndexAt { path }),
         (any::<[u8; 32]>(), option::of(hint))
             .prop_map(|(hash, hint)| Request::GetBlock { hash: BlockHash::new(hash), hint }),
-        change.prop_map(Request::SubmitChange),
+        (change, any::<bool>())
+            .prop_map(|(change, plan)| { if plan { Request::Plan(change) } else { Request::SubmitChange(change) } }),
         (image(), run).prop_map(|(image, run)| Request::GetBlocks { image, run }),
         (image(), any::<u64>()).prop_map(|(id, offset)| Request::GetIndexPart { id, offset }),
     ]
+}
+
+fn estimate() -> impl Strategy<Value = Estimate> {
+    (any::<[u64; 9]>(), option::of(any::<u64>())).prop_map(|(numbers, inodes_free)| {
+        let [files, bytes, files_linked, bytes_linked, bytes_copied, bytes_fetched, rest @ ..] = numbers;
+        let [bytes_needed, bytes_free, inodes_needed] = rest;
+        Estimate {
+            files,
+            bytes,
+            files_linked,
+            bytes_linked,
+            bytes_copied,
+            bytes_fetched,
+            bytes_needed,
+            bytes_free,
+            inodes_needed,
+            inodes_free,
+        }
+    })
 }
 
 fn response() -> impl Strategy<Value = Response> {
@@ -151,7 +172,12 @@ fn response() -> impl Strategy<Value = Response> {
         data().prop_map(|data| Response::GetIndex { data: Some(data) }),
         (option::of(data()), hosts()).prop_map(|(data, hosts)| Response::GetIndexAt { data, hosts }),
         data().prop_map(|data| Response::GetBlock { data: Some(data) }),
-        submitted.prop_map(Response::SubmitChange),
+        (submitted, option::of((option::of(estimate()), option::of(".{0,20}")))).prop_map(
+            |(answer, plan)| match plan {
+                Some((estimate, problem)) => Response::Plan(Box::new(PlanAnswer { answer, estimate, problem })),
+                None => Response::SubmitChange(answer),
+            }
+        ),
         data().prop_map(|data| Response::GetBlocks { data }),
         (data(), any::<u64>()).prop_map(|(data, total)| Response::GetIndexPart { data, total }),
         ".{0,20}".prop_map(Response::Error),

@@ -1,7 +1,9 @@
-//! Reading from daemons, and changing single files there: `download`, `ls`, `diff`, `put-file`, `edit`.
+//! Reading from daemons, and changing single files there: `download`, `ls`, `diff`, `put-file`, `edit`; and removing.
 
 mod changing;
 mod reading;
+mod removing;
+mod rolling_back;
 
 use std::ffi::OsStr;
 use std::fs;

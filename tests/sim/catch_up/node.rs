@@ -44,6 +44,7 @@ pub(super) fn config() -> Arc<NodeConfig> {
         append_only: name == "append",
         upload_keys: vec!["ci".into()],
         legacy_signatures: false,
+        keep_previous: false,
         scrub_interval: None,
         heal: false,
         retention: None,
@@ -137,7 +138,12 @@ impl Node {
     pub(super) fn prefers(&self, new: &SignedChange, old: &SignedChange) -> bool {
         let key = |signed: &SignedChange| (signed.change.stamp, change::id(&signed.change));
         let directory = self.config.directory_of(&new.change.path).expect("configured");
-        if directory.append_only { key(new) < key(old) } else { key(new) > key(old) }
+        match (directory.append_only, new.change.overrides(), old.change.overrides()) {
+            (true, false, false) => key(new) < key(old),
+            (true, true, false) => true,
+            (true, false, true) => false,
+            (true, true, true) | (false, _, _) => key(new) > key(old),
+        }
     }
 }
 

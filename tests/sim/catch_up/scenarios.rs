@@ -31,8 +31,8 @@ pub(super) fn signed(verb: Verb, path: &str, image: u8, stamp: u64) -> SignedCha
         cluster: None,
         verb,
         path: path.parse().expect("valid"),
-        image: Some(ImageId::new([image; 32])),
-        old_image: None,
+        image: Some(ImageId::new([image; 32])).filter(|_| verb != Verb::Delete),
+        old_image: Some(ImageId::new([image; 32])).filter(|_| verb == Verb::Delete),
         stamp: Stamp(stamp),
     };
     let secret = node::secret();
@@ -43,9 +43,11 @@ pub(super) fn signed(verb: Verb, path: &str, image: u8, stamp: u64) -> SignedCha
 
 /// A client somewhere, whose clock may be wrong by minutes.
 fn any_change(random: &mut Random, at: Duration, paths: u64) -> SignedChange {
-    let (directory, verb) = match random.below(3) {
+    let (directory, verb) = match random.below(5) {
         0 => ("append", Verb::Append),
         1 => ("replace", Verb::Append),
+        2 => ("append", Verb::Delete),
+        3 => ("replace", Verb::Delete),
         _ => ("replace", Verb::Replace),
     };
     let milliseconds = u64::try_from(at.as_millis()).expect("short");

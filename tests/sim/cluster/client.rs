@@ -104,6 +104,7 @@ impl Client {
             | Request::Node(_)
             | Request::GetBlock { .. }
             | Request::SubmitChange(_)
+            | Request::Plan(_)
             | Request::GetBlocks { .. }
             | Request::GetIndexPart { .. }) => Response::Error(format!("no {other:?} here")),
         };

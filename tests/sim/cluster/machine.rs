@@ -147,6 +147,7 @@ impl Machine {
                 Input::Written { job, result: running.db.write(&rows).map_err(|error| error.to_string()) }
             }
             Effect::Survey { job, directory } => Input::Surveyed { job, result: survey(&self.fs, &directory) },
+            Effect::Estimate { job, .. } => Input::Estimated { job, result: Err("not simulated".to_owned()) },
             Effect::LoadIndex { image } => Input::IndexLoaded { image, index: images(image) },
             Effect::ListIndexes => Input::IndexesListed { images: running.indexes.list().unwrap_or_default() },
             Effect::RemoveIndexes { images } => {
@@ -184,7 +185,7 @@ fn writes(row: Row, images: &dyn Fn(ImageId) -> Option<Arc<Image>>) -> Vec<Write
         Row::Incarnation(number) => vec![Write::PutIncarnation(number)],
         Row::Damaged { path, record } => vec![Write::PutDamage(path, record)],
         Row::Scrubbed { path, verdict, sound } => scrubbed(path, verdict, sound),
-        Row::NotCommitted { path } => vec![Write::DeleteCommitted(path)],
+        Row::NotCommitted { path } => vec![Write::DeleteCommitted(path.clone()), Write::DeleteIntent(path)],
         Row::Committed { path, directory, record } => committed(&directory, path, record, images),
     }
 }

@@ -6,6 +6,7 @@ mod client;
 mod heal;
 mod machine;
 pub(crate) mod network;
+mod removal;
 mod retention;
 mod scenarios;
 mod serve;

@@ -41,7 +41,7 @@ fn config() -> Arc<NodeConfig> {
 fn client(version: usize, seed: u64) -> Client {
     let upload = move |image| {
         let path = vpath(&format!("/key/v{version}"));
-        Upload { path, image, verb: Verb::Append, old_image: None, weak: false }
+        Upload { path, image, verb: Verb::Append, old_image: None, weak: false, given: true }
     };
     let rules = Rules { deadline: Duration::from_mins(2), require_all: false, ..patient() };
     let sample = Sample::new(u8::try_from(version + 1).expect("few"));

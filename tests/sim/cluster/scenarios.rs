@@ -47,7 +47,7 @@ fn machines(random: &mut Random, append_only: bool) -> Vec<Machine> {
 }
 
 pub(super) fn upload(verb: Verb) -> impl FnOnce(ImageId) -> Upload {
-    move |image| Upload { path: vpath(PATH), image, verb, old_image: None, weak: false }
+    move |image| Upload { path: vpath(PATH), image, verb, old_image: None, weak: false, given: true }
 }
 
 pub(super) fn sample(random: &mut Random, version: u8) -> Sample {

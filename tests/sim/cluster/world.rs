@@ -321,6 +321,7 @@ impl World {
                 }
                 effect @ (Effect::Disk { .. }
                 | Effect::Survey { .. }
+                | Effect::Estimate { .. }
                 | Effect::Write { .. }
                 | Effect::ListIndexes
                 | Effect::RemoveIndexes { .. }

@@ -16,7 +16,7 @@ use ciruela::driver::disk::reuse::EmptyLibrary;
 use ciruela::driver::disk::stage::stage;
 use ciruela::format::record::{CommittedRecord, IntentRecord};
 use ciruela::model::block_set::BlockSet;
-use ciruela::model::disk_task::{Sealed, Side};
+use ciruela::model::disk_task::{Previous, Sealed, Side};
 use ciruela::model::failure::FailureKind;
 use ciruela::model::ids::ChangeId;
 use ciruela::model::vpath::VPath;
@@ -112,7 +112,7 @@ impl Machine {
         sample.store_missing(&self.fs, &self.place, &staged.have).map_err(text)?;
         let sealed = match seal(&self.fs, &self.place, &sample.image, &BlockSet::none(0)) {
             Err(failure) if failure.kind == FailureKind::Poisoned => {
-                while !collect(&self.fs, &self.place, &mut Vec::new()).map_err(text)? {}
+                while !collect(&self.fs, &self.place, Previous::Untouched, &mut Vec::new()).map_err(text)? {}
                 return Err(text(failure));
             }
             other => other.map_err(text)?,
@@ -133,7 +133,7 @@ impl Machine {
         let committed = Write::PutCommitted(self.path.clone(), intent.committed.clone());
         db.write(&[committed, Write::DeleteIntent(self.path.clone())]).map_err(|e| e.to_string())?;
         self.reported = true;
-        while !collect(&self.fs, &self.place, &mut Vec::new()).map_err(|e| e.to_string())? {}
+        while !collect(&self.fs, &self.place, Previous::Untouched, &mut Vec::new()).map_err(|e| e.to_string())? {}
         Ok(())
     }
 
@@ -176,7 +176,7 @@ impl Machine {
     fn go_on(&mut self, case: &Case, db: &Db) -> Result<(), Text> {
         let snapshot = db.load().map_err(|e| e.to_string())?;
         if snapshot.committed.get(&self.path).is_some_and(|row| row.image == case.new.id) {
-            while !collect(&self.fs, &self.place, &mut Vec::new()).map_err(|e| e.to_string())? {}
+            while !collect(&self.fs, &self.place, Previous::Untouched, &mut Vec::new()).map_err(|e| e.to_string())? {}
             return Ok(());
         }
         let mode = if case.old.is_some() { SwapMode::Exchange } else { SwapMode::Create };
@@ -234,7 +234,7 @@ impl Machine {
         assert_eq!(snapshot.committed.get(&self.path).map(|row| row.image), Some(case.new.id));
         assert_eq!(snapshot.intents.len(), 0);
         self.check_rows(case, &db);
-        while !collect(&self.fs, &self.place, &mut Vec::new()).expect("collected") {}
+        while !collect(&self.fs, &self.place, Previous::Untouched, &mut Vec::new()).expect("collected") {}
         assert_eq!(look(&self.fs, &self.place).expect("readable").map(|target| target.empty), Some(false));
     }
 }
@@ -247,6 +247,7 @@ fn intent_of(sample: &Sample, sealed: Sealed, mode: SwapMode) -> IntentRecord {
         bytes_reused: 0,
         bytes_fetched: 0,
         fingerprints: sealed.fingerprints,
+        previous: None,
     };
     IntentRecord { committed, exchange: mode == SwapMode::Exchange }
 }
@@ -345,7 +346,7 @@ fn a_stale_intent_swaps_nothing_else() {
             let when = format!("{:?}, crash at {crash_at} of collecting, seed {seed}", case.abilities);
             let machine = start.copy();
             machine.power.crash_after(crash_at);
-            let _ = collect(&machine.fs, &machine.place, &mut Vec::new());
+            let _ = collect(&machine.fs, &machine.place, Previous::Untouched, &mut Vec::new());
             after_a_stale_intent(machine, &case, &between, seed, &when);
         }
     }

@@ -16,6 +16,7 @@ use ciruela::driver::disk::stage::stage;
 use ciruela::format::record::{CommittedRecord, HeadRecord};
 use ciruela::model::block_set::BlockSet;
 use ciruela::model::change::{Change, SignedChange, Verb};
+use ciruela::model::disk_task::Previous;
 use ciruela::model::disk_task::Sealed;
 use ciruela::model::fingerprint::FileIdentity;
 use ciruela::model::ids::ChangeId;
@@ -56,9 +57,10 @@ impl Machine {
         sample.store_missing(&fs, &place(), &staged.have).expect("stored");
         let Sealed { root, fingerprints } = seal(&fs, &place(), &sample.image, &BlockSet::none(0)).expect("sealed");
         swap(&fs, &place(), SwapMode::Create).expect("visible");
-        while !collect(&fs, &place(), &mut Vec::new()).expect("collected") {}
+        while !collect(&fs, &place(), Previous::Untouched, &mut Vec::new()).expect("collected") {}
         let (change, image) = (ChangeId::new([1; 32]), sample.id);
-        let committed = CommittedRecord { change, image, root, bytes_reused: 0, bytes_fetched: 0, fingerprints };
+        let committed =
+            CommittedRecord { change, image, root, bytes_reused: 0, bytes_fetched: 0, fingerprints, previous: None };
         let db = Db::open_with(storage.clone()).expect("opens");
         let rows = [Write::PutHead(vpath(PATH), head(sample, false)), Write::PutCommitted(vpath(PATH), committed)];
         db.write(&rows).expect("written");

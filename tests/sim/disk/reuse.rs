@@ -14,7 +14,7 @@ use ciruela::driver::disk::stage::stage;
 use ciruela::driver::disk::task::perform;
 use ciruela::driver::library::{DbLibrary, committed};
 use ciruela::format::record::{CommittedRecord, IntentRecord};
-use ciruela::model::disk_task::{DiskAction, DiskResult, DiskTask};
+use ciruela::model::disk_task::{DiskAction, DiskResult, DiskTask, Previous};
 use ciruela::model::ids::{ChangeId, ImageId};
 use ciruela::model::image::Image;
 use ciruela::model::reuse::{Reused, Sibling};
@@ -79,6 +79,7 @@ impl Machine {
             path: Clone::clone(path),
             image: row.image,
             root: row.root,
+            previous: false,
             damaged: false,
         };
         let known: Vec<_> = snapshot.committed.iter().map(sibling).collect();
@@ -93,6 +94,7 @@ impl Machine {
             bytes_reused: 0,
             bytes_fetched: 0,
             fingerprints: sealed.fingerprints,
+            previous: None,
         };
         let root = self.fs.open_root(place.base()).map_err(|e| e.to_string())?;
         let exchange = self.fs.stat(&root, place.target()).is_ok();
@@ -101,7 +103,7 @@ impl Machine {
         swap(&self.fs, &place, if exchange { SwapMode::Exchange } else { SwapMode::Create }).map_err(text)?;
         db.write(&committed(&directory, path, record, &images)).map_err(|e| e.to_string())?;
         let mut touches = Vec::new();
-        let collected = collect(&self.fs, &place, &mut touches);
+        let collected = collect(&self.fs, &place, Previous::Untouched, &mut touches);
         library.touched(touches);
         collected.map_err(text)?;
         Ok(staged.reused)

@@ -17,7 +17,7 @@ use ciruela::driver::disk::stage::stage;
 use ciruela::driver::disk::store::store;
 use ciruela::driver::disk::task::perform;
 use ciruela::model::block_set::BlockSet;
-use ciruela::model::disk_task::{DiskAction, DiskResult, DiskTask, Sealed, Side, Target};
+use ciruela::model::disk_task::{DiskAction, DiskResult, DiskTask, Previous, Sealed, Side, Target};
 use ciruela::model::failure::FailureKind;
 use ciruela::model::image::blocks_of;
 use ciruela::model::limits::BLOCK_BYTES;
@@ -61,7 +61,7 @@ impl<W: World> Setup<W> {
     fn deployed(&self, sample: &Sample, mode: SwapMode) -> Sealed {
         let sealed = self.staged(sample);
         swap(self.fs(), &self.place, mode).expect("swapped");
-        while !collect(self.fs(), &self.place, &mut Vec::new()).expect("collected") {}
+        while !collect(self.fs(), &self.place, Previous::Untouched, &mut Vec::new()).expect("collected") {}
         sealed
     }
 
@@ -91,8 +91,8 @@ pub(crate) fn appears_whole<W: World>() {
         assert!(setup.target_is(&sample));
         assert_eq!(side(setup.fs(), &setup.place, sealed.root), Ok(Side::After));
         swap(setup.fs(), &setup.place, SwapMode::Create).expect("swapping again changes nothing");
-        while !collect(setup.fs(), &setup.place, &mut Vec::new()).expect("collected") {}
-        assert!(collect(setup.fs(), &setup.place, &mut Vec::new()).expect("nothing is left"));
+        while !collect(setup.fs(), &setup.place, Previous::Untouched, &mut Vec::new()).expect("collected") {}
+        assert!(collect(setup.fs(), &setup.place, Previous::Untouched, &mut Vec::new()).expect("nothing is left"));
         assert!(setup.target_is(&sample));
         let target = look(setup.fs(), &setup.place).expect("readable").expect("visible");
         assert_eq!((target.identity, target.empty), (sealed.root, false));
@@ -116,7 +116,7 @@ pub(crate) fn replaces<W: World>() {
     let staged = stage(setup.fs(), &EmptyLibrary, &setup.place, (new.id, &new.image), &[]).expect("staged");
     assert_eq!(staged.kept_bytes, 0);
     assert_eq!(side(setup.fs(), &setup.place, sealed.root), Ok(Side::After));
-    while !collect(setup.fs(), &setup.place, &mut Vec::new()).expect("collected") {}
+    while !collect(setup.fs(), &setup.place, Previous::Untouched, &mut Vec::new()).expect("collected") {}
     assert!(setup.target_is(&new));
 }
 
@@ -133,11 +133,11 @@ pub(crate) fn an_old_tree_is_put_back<W: World>() {
     stage(setup.fs(), &EmptyLibrary, &setup.place, (newer.id, &newer.image), &[]).expect("staged");
     assert!(setup.target_is(&old));
     gap();
-    while !collect(setup.fs(), &setup.place, &mut Vec::new()).expect("collected") {}
+    while !collect(setup.fs(), &setup.place, Previous::Untouched, &mut Vec::new()).expect("collected") {}
     assert!(setup.target_is(&old));
     gap();
     swap(setup.fs(), &setup.place, SwapMode::Exchange).expect("finished");
-    while !collect(setup.fs(), &setup.place, &mut Vec::new()).expect("collected") {}
+    while !collect(setup.fs(), &setup.place, Previous::Untouched, &mut Vec::new()).expect("collected") {}
     assert!(setup.target_is(&new));
 }
 
@@ -225,7 +225,7 @@ pub(crate) fn an_incomplete_tree_is_not_sealed<W: World>() {
     let failure = seal(fs, &setup.place, &sample.image, &BlockSet::none(0)).expect_err("files are missing");
     assert_eq!(failure.kind, FailureKind::Poisoned, "{failure}");
     assert!(failure.text.contains("is missing"), "{failure}");
-    while !collect(fs, &setup.place, &mut Vec::new()).expect("collected") {}
+    while !collect(fs, &setup.place, Previous::Untouched, &mut Vec::new()).expect("collected") {}
     for mode in [SwapMode::Create, SwapMode::Exchange] {
         assert_eq!(swap(fs, &setup.place, mode).expect_err("not sealed").kind, FailureKind::Poisoned);
     }
@@ -299,7 +299,7 @@ pub(crate) fn a_missing_base_is_not_empty<W: World>() {
         look(fs, &place).map(|_| ()),
         seal(fs, &place, &sample.image, &BlockSet::none(0)).map(|_| ()),
         swap(fs, &place, SwapMode::Create),
-        collect(fs, &place, &mut Vec::new()).map(|_| ()),
+        collect(fs, &place, Previous::Untouched, &mut Vec::new()).map(|_| ()),
         Claims::new(None).claim(fs, place.base()).map(|_| ()),
         sweep(fs, place.base(), &BTreeSet::new()).map(|_| ()),
     ]
@@ -418,7 +418,7 @@ pub(crate) fn tasks_do_it_all<W: World>() {
     assert_eq!(on_side(), Ok(DiskResult::Side(Side::Before)));
     assert_eq!(perform(DiskAction::Swap { exchange: false }), Ok(DiskResult::Done));
     assert_eq!(on_side(), Ok(DiskResult::Side(Side::After)));
-    assert_eq!(perform(DiskAction::Collect), Ok(DiskResult::Done));
+    assert_eq!(perform(DiskAction::Collect { previous: Previous::Dropped }), Ok(DiskResult::Done));
     assert_eq!(perform(DiskAction::Adopt { id, image }), Ok(DiskResult::Adopted(Some(sealed.clone()))));
     let target = Target { identity: sealed.root, empty: false };
     assert_eq!(perform(DiskAction::Look), Ok(DiskResult::Target(Some(target))));

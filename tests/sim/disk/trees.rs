@@ -172,6 +172,7 @@ pub(crate) fn config(directory: &Path, num_levels: usize) -> DirectoryConfig {
         append_only: true,
         upload_keys: Vec::new(),
         legacy_signatures: false,
+        keep_previous: false,
         scrub_interval: None,
         heal: false,
         retention: None,

@@ -19,7 +19,7 @@ const LOSSY: Conditions =
     Conditions { loss_permille: 200, doubled_permille: 50, jitter: Duration::from_millis(50), ..USUAL };
 
 pub(super) fn change(number: u8) -> Rank {
-    Rank { stamp: Stamp(1), id: ChangeId::new([number; 32]), restores: false }
+    Rank { stamp: Stamp(1), id: ChangeId::new([number; 32]), overrides: false }
 }
 
 fn path(name: &str) -> VPath {

@@ -105,6 +105,7 @@ pub(super) fn directory() -> Arc<DirectoryConfig> {
         append_only: true,
         upload_keys: Vec::new(),
         legacy_signatures: false,
+        keep_previous: false,
         scrub_interval: None,
         heal: false,
         retention: None,

@@ -76,6 +76,12 @@ impl<'a> Copier<'a> {
         }
     }
 
+    /// Bytes that would be copied, if nothing turns out to be wrong.
+    pub(in crate::driver::disk) fn bytes_found(&self, have: &BlockSet) -> u64 {
+        let found = self.found.keys().filter(|block| !have.contains(**block));
+        found.filter_map(|block| self.image.place(*block)).map(|place| place.len as u64).sum()
+    }
+
     /// Copies what was found; gives the bytes. What turns out to be wrong stays missing.
     pub(in crate::driver::disk) fn copy<F: FileSystem>(
         &self,

@@ -85,6 +85,25 @@ impl<'a, F: FileSystem> Linker<'a, F> {
         Ok(false)
     }
 
+    /// Whether the file would be linked; otherwise a donor of its blocks is noted, if there is one. Nothing is hashed: what would have to
+    /// be isn't used.
+    pub(in crate::driver::disk) fn would_link(&mut self, file: &FileRef<'_>, sources: &[Source]) -> bool {
+        for source in sources {
+            let donor = Donor::of(&source.path, &source.tree, &source.file);
+            let Some(opened) = self.trees.open(&donor) else { continue };
+            let Ok(stat) = self.fs.file_stat(&opened) else { continue };
+            if source.fingerprint != Some(stat.fingerprint()) {
+                continue;
+            }
+            if source.executable == file.executable && stat.mode == mode_of(file.executable) {
+                return true;
+            }
+            self.donors.push(((file.first_block, file.size), donor));
+            return false;
+        }
+        false
+    }
+
     /// What the opened file is, if its content is right.
     fn trusted(&mut self, file: &FileRef<'_>, source: &Source, donor: &Donor, opened: &F::File) -> Option<Stat> {
         let stat = self.fs.file_stat(opened).ok()?;

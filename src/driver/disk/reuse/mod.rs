@@ -60,9 +60,10 @@ pub struct SiblingTree {
 
 /// Where the siblings lie, as far as they have a place under this configuration.
 pub fn siblings(directory: &DirectoryConfig, siblings: &[Sibling]) -> Vec<SiblingTree> {
-    let tree = |Sibling { path, image, root, damaged }: &Sibling| {
+    let tree = |Sibling { path, image, root, damaged, previous }: &Sibling| {
         let place = Place::new(directory, path).ok()?;
-        let tree = TreePlace { base: place.base().to_owned(), target: place.target().to_owned(), root: *root };
+        let target = if *previous { place.previous() } else { place.target().to_owned() };
+        let tree = TreePlace { base: place.base().to_owned(), target, root: *root };
         Some(SiblingTree { path: path.clone(), image: *image, tree, damaged: *damaged })
     };
     siblings.iter().filter_map(tree).collect()

@@ -42,6 +42,7 @@ impl World {
             append_only: true,
             upload_keys: Vec::new(),
             legacy_signatures: false,
+            keep_previous: false,
             scrub_interval: None,
             heal: false,
             retention: None,

@@ -39,7 +39,7 @@ fn image(n: u8) -> ImageId {
 
 fn upload(n: u8) -> Upload {
     let path = format!("/key/{n}").parse().expect("valid");
-    Upload { path, image: image(n), verb: Verb::Append, old_image: None, weak: false }
+    Upload { path, image: image(n), verb: Verb::Append, old_image: None, weak: false, given: true }
 }
 
 fn rules() -> Rules {

@@ -211,6 +211,7 @@ pub(in crate::format::wire) fn decode_request(
         | RequestType::GetIndexAt
         | RequestType::GetBlock
         | RequestType::SubmitChange
+        | RequestType::Plan
         | RequestType::GetBlocks
         | RequestType::GetIndexPart => return Ok(None),
     };
@@ -298,6 +299,7 @@ pub(in crate::format::wire) fn decode_response(
         | RequestType::GetIndexAt
         | RequestType::GetBlock
         | RequestType::SubmitChange
+        | RequestType::Plan
         | RequestType::GetBlocks
         | RequestType::GetIndexPart => return Ok(None),
     };

@@ -28,6 +28,7 @@ pub(super) fn decode(request_type: RequestType, reader: &mut Reader<'_>) -> Resu
         }
         RequestType::GetBlock => get_block(reader),
         RequestType::SubmitChange => signed_change(reader).map(Request::SubmitChange),
+        RequestType::Plan => signed_change(reader).map(Request::Plan),
         RequestType::GetBlocks => get_blocks(reader),
         RequestType::GetIndexPart => {
             let (mut id, mut offset) = (None, None);

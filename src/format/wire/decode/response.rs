@@ -1,15 +1,30 @@
 //! Responses. A bad one ends the connection: its request would never be answered.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
 
 use super::{HostFields, fields, hosts, image, need, set, text, text_or_null};
 use crate::format::cbor::{CborError, Reader};
-use crate::format::wire::message::{ChangeAnswer, RequestType, Response, SubmitAnswer, VerdictWord};
+use crate::format::wire::message::{ChangeAnswer, PlanAnswer, RequestType, Response, SubmitAnswer, VerdictWord};
 use crate::format::wire::{WireError, cluster};
+use crate::model::estimate::Estimate;
 use crate::model::limits;
 use crate::model::time::Stamp;
+
+/// Numbers of an estimate.
+const ESTIMATE_FIELDS: [&str; 9] = [
+    "files",
+    "bytes",
+    "files_linked",
+    "bytes_linked",
+    "bytes_copied",
+    "bytes_fetched",
+    "bytes_needed",
+    "bytes_free",
+    "inodes_needed",
+];
 
 pub(super) fn decode(request_type: RequestType, frame: &Bytes, reader: &mut Reader<'_>) -> Result<Response, WireError> {
     match request_type {
@@ -26,6 +41,7 @@ pub(super) fn decode(request_type: RequestType, frame: &Bytes, reader: &mut Read
             Ok(Response::GetIndexAt { data: content.data, hosts: found.unwrap_or_default() })
         }
         RequestType::SubmitChange => submit_answer(reader).map(Response::SubmitChange),
+        RequestType::Plan => Ok(Response::Plan(Box::new(plan_answer(reader)?))),
         RequestType::GetBlocks => Ok(Response::GetBlocks { data: need(content(frame, reader)?.data, "data")? }),
         RequestType::GetIndexPart => {
             let content = content(frame, reader)?;
@@ -86,6 +102,48 @@ fn change_answer(reader: &mut Reader<'_>) -> Result<ChangeAnswer, WireError> {
 }
 
 fn submit_answer(reader: &mut Reader<'_>) -> Result<SubmitAnswer, WireError> {
+    submit_answer_and(reader, |_, _| Ok(false))
+}
+
+fn plan_answer(reader: &mut Reader<'_>) -> Result<PlanAnswer, WireError> {
+    let (mut known, mut problem) = (None, None);
+    let answer = submit_answer_and(reader, |name, reader| match name {
+        "estimate" => set(&mut known, "estimate", reader.nullable(estimate)?),
+        "problem" => set(&mut problem, "problem", text_or_null(reader)?),
+        _ => Ok(false),
+    })?;
+    Ok(PlanAnswer { answer, estimate: known.flatten(), problem: problem.flatten() })
+}
+
+fn estimate(reader: &mut Reader<'_>) -> Result<Estimate, WireError> {
+    let (mut numbers, mut inodes_free) = (BTreeMap::new(), None);
+    fields(reader, |name, reader| match ESTIMATE_FIELDS.iter().find(|known| **known == name) {
+        Some(known) => {
+            numbers.insert(*known, reader.uint()?);
+            Ok(true)
+        }
+        None if name == "inodes_free" => set(&mut inodes_free, "inodes_free", reader.nullable(Reader::uint)?),
+        None => Ok(false),
+    })?;
+    let number = |name| need(numbers.get(name).copied(), name);
+    Ok(Estimate {
+        files: number("files")?,
+        bytes: number("bytes")?,
+        files_linked: number("files_linked")?,
+        bytes_linked: number("bytes_linked")?,
+        bytes_copied: number("bytes_copied")?,
+        bytes_fetched: number("bytes_fetched")?,
+        bytes_needed: number("bytes_needed")?,
+        bytes_free: number("bytes_free")?,
+        inodes_needed: number("inodes_needed")?,
+        inodes_free: inodes_free.flatten(),
+    })
+}
+
+fn submit_answer_and<'a>(
+    reader: &mut Reader<'a>,
+    mut field: impl FnMut(&str, &mut Reader<'a>) -> Result<bool, WireError>,
+) -> Result<SubmitAnswer, WireError> {
     let (mut verdict, mut reject_reason, mut detail, mut accepted_keys) = (None, None, None, None);
     let (mut current, mut stamp, mut done, mut known, mut addresses) = (None, None, None, None, None);
     let mut host = HostFields::default();
@@ -99,7 +157,8 @@ fn submit_answer(reader: &mut Reader<'_>) -> Result<SubmitAnswer, WireError> {
         "done" => set(&mut done, "done", reader.bool()?),
         "hosts" => set(&mut known, "hosts", hosts(reader)?),
         "addresses" => set(&mut addresses, "addresses", socket_addresses(reader)?),
-        _ => host.field(name, reader),
+        "machine_id" | "hostname" => host.field(name, reader),
+        _ => field(name, reader),
     })?;
     Ok(SubmitAnswer {
         verdict: need(verdict, "verdict")?,

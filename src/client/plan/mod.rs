@@ -1,0 +1,70 @@
+//! `ciruela plan`: what `ciruela sync` with the same options would do on each machine. Nothing is changed.
+//!
+//! `ask` asks the machines, `judge` says what follows from their answers, `shown` prints it.
+
+mod ask;
+mod judge;
+mod shown;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Args;
+
+use self::ask::ask_all;
+use self::judge::Judged;
+use super::sync::{self, Drive, Scanned, SyncArgs};
+use super::ui;
+
+/// Ended by a signal.
+const INTERRUPTED_STATUS: u8 = 130;
+
+const EXIT_STATUS: &str = "\
+Exit status:
+    0  every machine that was reached would take all of it and has room for it
+    1  bad arguments, or a source that can't be read
+    2  no usable key
+    3  some machine would refuse, has no room, or can't tell
+    5  no machine could be reached
+  130  interrupted";
+
+/// Show what `ciruela sync` with the same options would do, machine by machine: taken or refused, what is there already,
+/// what would be sent, and whether there is room. Nothing is changed.
+///
+/// SRC:DEST without an option is the same as --append SRC:DEST.
+#[derive(Debug, Args)]
+#[command(after_help = EXIT_STATUS, override_usage = "ciruela plan [OPTIONS] [SRC:DEST]... ENTRY_POINT... [-- ENTRY_POINT...]")]
+pub struct PlanArgs {
+    #[command(flatten)]
+    sync: SyncArgs,
+}
+
+/// Runs the command. `port`: what stood before the subcommand.
+pub fn run(args: PlanArgs, port: Option<u16>) -> ExitCode {
+    let json = args.sync.spread.json;
+    sync::ended(plan(args, port), json)
+}
+
+fn plan(args: PlanArgs, port: Option<u16>) -> Result<u8, anyhow::Error> {
+    let plan = Arc::new(args.sync.with_destinations()?.plan(port)?);
+    let loaded = sync::load_keys(&plan.spread)?;
+    let mut drive = Drive::open()?;
+    let Some(scanned) = drive.scanned(plan.clone()) else { return Ok(interrupted()) };
+    let Scanned { sources, images, .. } = scanned?;
+    let indexes = sources.into_iter().map(|source| (source.id, source.index)).collect();
+    let sign = sync::sign_plans_with(Arc::new(loaded.signers));
+    let asked = drive.run(ask_all(&plan, &images, Arc::new(indexes), sign));
+    let Some(asked) = asked else { return Ok(interrupted()) };
+    let judged = Judged::of(asked?, &plan);
+    if plan.spread.json {
+        ui::line(&shown::json(&judged, &plan, &images).to_string())?;
+    } else {
+        ui::line(&shown::text(&judged, &plan))?;
+    }
+    Ok(judged.exit_status())
+}
+
+fn interrupted() -> u8 {
+    ui::error("interrupted: nothing was changed");
+    INTERRUPTED_STATUS
+}

@@ -1,0 +1,102 @@
+//! `ciruela plan` as a process: it tells what `sync` would do, and changes nothing.
+
+use std::process::Command;
+
+use assert_cmd::cargo::cargo_bin;
+use serde_json::Value;
+
+use crate::cluster::{cluster, wait_for_members};
+use crate::daemon::{Daemon, tree};
+use crate::publisher::{Publisher, addresses, to};
+use crate::trees::{file, plain};
+
+/// Exit status, output, and what was said to people.
+fn plan(publisher: &Publisher, words: &[&str]) -> (Option<i32>, String, String) {
+    let mut command = Command::new(cargo_bin("ciruela"));
+    command.arg("plan").args(words).env_clear().env("HOME", publisher.folder.path());
+    command.env("CIRUELA_KEY", publisher.secret().to_openssh("test").expect("text").as_str());
+    let output = command.output().expect("starts");
+    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+fn planned(publisher: &Publisher, status: i32, words: &[&str]) -> Value {
+    let (code, out, err) = plan(publisher, &[&["--json"], words].concat());
+    assert_eq!(code, Some(status), "{out}{err}");
+    serde_json::from_str(&out).expect("JSON")
+}
+
+/// What a machine would do with a path.
+fn would<'a>(plan: &'a Value, daemon: &Daemon, path: &str) -> &'a Value {
+    let address = daemon.address.to_string();
+    let nodes = plan["nodes"].as_array().expect("an array");
+    &nodes.iter().find(|node| node["address"] == address.as_str()).expect("it was asked")["paths"][path]
+}
+
+/// All that a daemon could have changed.
+fn state(daemon: &Daemon) -> (Value, Vec<String>) {
+    let status: Value = serde_json::from_str(&daemon.get("/status.json")).expect("JSON");
+    let mut files = Vec::new();
+    for folder in ["data", "conf-data", "db/indexes"] {
+        let root = daemon.data(folder);
+        if root.exists() {
+            files.extend(tree(&root).keys().map(|name| format!("{folder}/{name}")));
+        }
+    }
+    (status["paths"].clone(), files)
+}
+
+#[test]
+fn what_a_sync_would_do_on_each_machine() {
+    let publisher = Publisher::new(208);
+    let mut daemons = cluster(&publisher, [208, 209, 210]);
+    wait_for_members(&daemons.each_ref(), 3);
+    let entry = addresses(&[&daemons[0]]);
+    let entry = entry[0].as_str();
+    let source = publisher.folder.path().join("source");
+    std::fs::create_dir(&source).expect("mkdir");
+    plain(&source, 1, 10, 1_000);
+    let first = to(&source, "/data/v1");
+    let new = planned(&publisher, 0, &["--append", &first, entry]);
+    assert_eq!(new["nodes"].as_array().expect("an array").len(), 3, "{new}");
+    let bytes = &new["nodes"][0]["paths"]["/data/v1"]["estimate"]["bytes"];
+    for daemon in &daemons {
+        let one = would(&new, daemon, "/data/v1");
+        assert_eq!((&one["would"], &one["estimate"]["files"]), (&"take".into(), &10.into()), "{new}");
+        assert_eq!((&one["estimate"]["bytes_fetched"], &one["estimate"]["files_linked"]), (bytes, &0.into()));
+        assert!(one["estimate"]["bytes_free"].as_u64().expect("a number") > 0);
+        assert_eq!(state(daemon).0, Value::Array(Vec::new()));
+    }
+
+    publisher.run(&["--append", &first], &[entry.to_owned()]).expect(0);
+    file(&source.join("new"), &[7; 5_000], 0o644);
+    let before: Vec<_> = daemons.iter().map(state).collect();
+    let second = to(&source, "/data/v2");
+    let next = planned(&publisher, 0, &[&second, entry]);
+    for daemon in &daemons {
+        let estimate = &would(&next, daemon, "/data/v2")["estimate"];
+        assert_eq!((&estimate["files_linked"], &estimate["bytes_fetched"]), (&10.into(), &5_000.into()), "{next}");
+    }
+    // Refused, kept, there already, and in words.
+    let refused = planned(&publisher, 3, &["--append", &first, entry]);
+    assert_eq!(would(&refused, &daemons[1], "/data/v1")["reason"], "already_exists");
+    let kept = planned(&publisher, 0, &["--append-weak", &first, entry]);
+    assert_eq!(would(&kept, &daemons[1], "/data/v1")["would"], "keep");
+    std::fs::remove_file(source.join("new")).expect("removed");
+    let (code, out, err) = plan(&publisher, &["--append", &first, entry]);
+    assert_eq!((code, out.matches("has it already").count()), (Some(0), 3), "{out}{err}");
+    let stranger = Publisher::new(211);
+    let (code, out, _) = plan(&stranger, &["--append", &second, entry]);
+    assert_eq!((code, out.matches("REFUSE (signature_mismatch)").count()), (Some(3), 3), "{out}");
+    let (code, out, _) = plan(&publisher, &["--append", &to(&source, "/none/v1"), entry]);
+    assert!(code == Some(3) && out.contains("/none/v1: no machine that was reached carries it"), "{out}");
+    assert_eq!(daemons.iter().map(state).collect::<Vec<_>>(), before, "nothing was changed");
+
+    // Who is off isn't asked; it only counts if all are required.
+    daemons[2].kill();
+    wait_for_members(&[&daemons[0], &daemons[1]], 2);
+    planned(&publisher, 0, &["--append", &second, entry]);
+    planned(&publisher, 3, &["--append", &second, "--require-all", entry]);
+    let off = daemons[2].address.to_string();
+    planned(&publisher, 5, &["--append", &second, &off]);
+}

@@ -1,0 +1,98 @@
+//! `rollback`: what was there before comes back everywhere, from what machines have kept.
+
+use std::fs;
+
+use rustix::process::Signal;
+
+use super::{Said, User};
+use crate::cluster::{cluster, wait_for_members};
+use crate::daemon::{Daemon, tree};
+use crate::e2e::wait_for_status;
+use crate::publisher::to;
+use crate::trees::{file, mixed, plain};
+
+fn keep_previous(daemon: &Daemon) {
+    daemon.configure("conf", "conf-data", "append-only: false\nkeep-previous: true");
+    daemon.signal(Signal::HUP);
+    daemon.wait_for_line("configuration read again");
+}
+
+fn rollback(user: &User, daemon: &Daemon, options: &[&str]) -> Said {
+    let address = daemon.address.to_string();
+    user.run(&[&["rollback", "/conf/x", &address][..], options].concat())
+}
+
+fn visible(daemon: &Daemon) -> String {
+    let entry = wait_for_status(daemon, "/conf/x", |entry| entry["state"] == "done");
+    entry["visible"].as_str().expect("an id").to_owned()
+}
+
+#[test]
+fn it_goes_back_and_forth_without_the_source() {
+    let user = User::new(212);
+    let mut daemons = cluster(&user.publisher, [212, 213, 214]);
+    wait_for_members(&daemons.each_ref(), 3);
+    daemons.iter().for_each(keep_previous);
+    let (first, second) = (user.folder("first"), user.folder("second"));
+    mixed(&first, 1);
+    mixed(&second, 1);
+    file(&second.join("large"), &[5; 200_000], 0o644);
+    file(&second.join("more"), b"more", 0o644);
+    let entry = [daemons[0].address.to_string()];
+    user.publisher.run(&["--replace", &to(&first, "/conf/x")], &entry).expect(0);
+    let one = visible(&daemons[0]);
+    rollback(&user, &daemons[0], &[]).expect(3, &["no machine has kept", "keep-previous: true"]);
+    user.publisher.run(&["--replace", &to(&second, "/conf/x")], &entry).expect(0);
+    let two = visible(&daemons[0]);
+    let expected = [tree(&first), tree(&second)];
+    for daemon in &daemons {
+        wait_for_status(daemon, "/conf/x", |entry| entry["state"] == "done" && entry["previous"] == one.as_str());
+    }
+    fs::remove_dir_all(&first).expect("removed");
+    fs::remove_dir_all(&second).expect("removed");
+
+    let none = "ab".repeat(32);
+    rollback(&user, &daemons[0], &["--to", &none]).expect(3, &["no machine has kept image abab", &one]);
+    daemons[2].kill();
+    rollback(&user, &daemons[0], &[]).expect(0, &["back from image", "done on 2 of "]);
+    for daemon in &daemons[..2] {
+        assert_eq!(tree(&daemon.data("conf-data/x")), expected[0]);
+        let entry = wait_for_status(daemon, "/conf/x", |entry| entry["previous"] == two.as_str());
+        assert_eq!((&entry["visible"], &entry["bytes_fetched"]), (&one.as_str().into(), &0.into()), "{entry}");
+    }
+    // A machine that was killed has what it kept; who was off has it from the others, or from what it kept.
+    daemons[0].kill();
+    daemons[0].spawn();
+    daemons[2].spawn();
+    wait_for_members(&daemons.each_ref(), 3);
+    for daemon in &daemons {
+        wait_for_status(daemon, "/conf/x", |entry| entry["state"] == "done" && entry["visible"] == one.as_str());
+        assert_eq!(tree(&daemon.data("conf-data/x")), expected[0]);
+    }
+    rollback(&user, &daemons[1], &["--to", &two]).expect(0, &[]);
+    for daemon in &daemons {
+        assert_eq!((visible(daemon), tree(&daemon.data("conf-data/x"))), (two.clone(), expected[1].clone()));
+    }
+    // What is removed takes along what was kept.
+    user.run(&["remove", "/conf/x", &daemons[0].address.to_string()]).expect(0, &[]);
+    for daemon in &daemons {
+        wait_for_status(daemon, "/conf/x", |entry| entry["state"] == "removed" && entry["previous"].is_null());
+        let staged = fs::read_dir(daemon.data("conf-data/.ciruela-staging")).map_or(0, Iterator::count);
+        assert_eq!(staged, 0);
+    }
+    rollback(&user, &daemons[0], &[]).expect(3, &["nothing is at /conf/x"]);
+}
+
+#[test]
+fn what_cant_be_rolled_back_says_why() {
+    let user = User::new(215);
+    let daemons = user.daemons([215]);
+    let source = user.folder("source");
+    plain(&source, 1, 2, 100);
+    user.publish("--append", &source, "/data/x", &daemons);
+    let at = daemons[0].address.to_string();
+    user.run(&["rollback", "/data/x", &at]).expect(3, &["no machine has kept"]);
+    user.run(&["rollback", "/none/x", &at]).expect(3, &["carries /none"]);
+    user.run(&["rollback", "/data/x", "127.0.0.1:1"]).expect(5, &[]);
+    user.run(&["rollback", "/data/x"]).expect(1, &["no entry point"]);
+}
