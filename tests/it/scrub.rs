@@ -1,7 +1,9 @@
 //! `ciruela-server scrub` and what follows from it, with real daemons: what is changed by hand is found, named and healed.
 
 use std::fs;
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -134,6 +136,21 @@ fn what_cannot_be_asked() {
     assert_eq!(scrub(&daemon, &["data"]).0, Some(2));
     let socket = fs::metadata(daemon.data("db/control.sock")).expect("there");
     assert_eq!(socket.permissions().mode() & 0o777, 0o600);
+    // Whatever else comes on the socket gets an answer, or none.
+    let say = |text: &[u8]| {
+        let mut stream = UnixStream::connect(daemon.data("db/control.sock")).expect("it listens");
+        stream.write_all(text).expect("written");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("UTF-8");
+        answer
+    };
+    for text in
+        [&b"nonsense\n"[..], b"{\"scrub\":{\"path\":\"x\"}}\n", b"{\"scrub\":{},\"more\":1}\n", &[b'x'; 16 << 10]]
+    {
+        let answer: Value = serde_json::from_str(&say(text)).expect("one line of JSON");
+        assert_eq!(answer["event"], "refused", "{answer}");
+    }
+    drop(UnixStream::connect(daemon.data("db/control.sock")).expect("it listens"));
     daemon.kill();
     let (code, _, err) = scrub(&daemon, &[]);
     assert_eq!(code, Some(3));

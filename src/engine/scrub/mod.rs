@@ -119,24 +119,26 @@ impl Scrubs {
         self.directories.get(path.key()).filter(|config| config.num_levels == path.levels())
     }
 
-    fn configured(&mut self, directories: Vec<Arc<DirectoryConfig>>, rate: u64) {
+    fn configured(&mut self, now: Now, directories: Vec<Arc<DirectoryConfig>>, rate: u64) {
         self.rate = rate;
         self.directories = directories.into_iter().map(|config| (config.name.clone(), config)).collect();
         let paths: Vec<_> = self.trees.keys().cloned().collect();
         for path in paths {
-            self.schedule(&path, None);
+            self.schedule(now, &path, None);
         }
     }
 
     /// Sets when a directory is due: an interval after it was whole, or at `at`.
-    fn schedule(&mut self, path: &VPath, at: Option<Stamp>) {
+    fn schedule(&mut self, now: Now, path: &VPath, at: Option<Stamp>) {
         if let Some(before) = self.due_at.remove(path) {
             self.due.remove(&(before, path.clone()));
         }
         let interval = self.config(path).and_then(|config| config.scrub_interval);
         let (Some(tree), Some(interval)) = (self.trees.get(path), interval) else { return };
         let interval = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX);
-        let due = tree.verdict.map_or(Stamp(0), |verdict| Stamp(verdict.at.0.saturating_add(interval)));
+        // A clock that was ahead is no reason to wait for it.
+        let last = |verdict: Verdict| verdict.at.0.min(now.stamp.0);
+        let due = tree.verdict.map_or(Stamp(0), |verdict| Stamp(last(verdict).saturating_add(interval)));
         let due = at.unwrap_or(due);
         self.due.insert((due, path.clone()));
         self.due_at.insert(path.clone(), due);
@@ -147,17 +149,17 @@ impl Scrubs {
         let interval = self.config(path).and_then(|config| config.scrub_interval);
         let pause = interval.map_or(limits::SCRUB_RETRY_PAUSE, |interval| interval.min(limits::SCRUB_RETRY_PAUSE));
         let pause = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
-        self.schedule(path, Some(Stamp(now.stamp.0.saturating_add(pause))));
+        self.schedule(now, path, Some(Stamp(now.stamp.0.saturating_add(pause))));
     }
 
-    fn visible(&mut self, path: &VPath, tree: Tree) {
+    fn visible(&mut self, now: Now, path: &VPath, tree: Tree) {
         self.trees.insert(path.clone(), tree);
-        self.schedule(path, None);
+        self.schedule(now, path, None);
     }
 
-    fn gone(&mut self, path: &VPath) {
+    fn gone(&mut self, now: Now, path: &VPath) {
         self.trees.remove(path);
-        self.schedule(path, None);
+        self.schedule(now, path, None);
     }
 
     fn doubted(&mut self, path: &VPath) {
@@ -304,7 +306,11 @@ impl Scrubs {
             if let Some(tree) = self.trees.get_mut(&path) {
                 tree.verdict = Some(verdict);
             }
-            self.schedule(&path, None);
+            self.schedule(now, &path, None);
+            if verdict.damaged == 0 && run.doubted {
+                // Who is right shows the next time.
+                self.put_off(now, &path);
+            }
             outbox.push(Effect::Read { path, root: run.root, verdict, bytes: run.bytes, sound });
             let heals = verdict.damaged > 0 && self.config(&run.path).is_some_and(|config| config.heal);
             self.over(now, by, End::Read { verdict, bytes: run.bytes, heals }, outbox);
@@ -333,7 +339,7 @@ impl Scrubs {
     fn over(&mut self, now: Now, by: By, end: End, outbox: &mut Outbox<Effect>) {
         let Some(run) = self.run(by).and_then(Option::take) else { return };
         if end == End::Changed {
-            self.schedule(&run.path, None);
+            self.schedule(now, &run.path, None);
         } else if self.due_at.get(&run.path).is_some_and(|due| *due <= now.stamp) {
             // Nothing said when to try again, and at once would be for ever.
             self.put_off(now, &run.path);
@@ -364,9 +370,9 @@ impl Engine for Scrubs {
 
     fn handle(&mut self, now: Now, input: Input, outbox: &mut Outbox<Effect>) {
         match input {
-            Input::Configured { directories, rate } => self.configured(directories, rate),
-            Input::Visible { path, tree } => self.visible(&path, tree),
-            Input::Gone { path } => self.gone(&path),
+            Input::Configured { directories, rate } => self.configured(now, directories, rate),
+            Input::Visible { path, tree } => self.visible(now, &path, tree),
+            Input::Gone { path } => self.gone(now, &path),
             Input::Doubted { path } => self.doubted(&path),
             Input::Command { ticket, path } => self.command(ticket, path.as_ref(), outbox),
             Input::Disk { result } => self.stepped(now, result, outbox),

@@ -154,6 +154,12 @@ fn the_oldest_first_and_one_at_a_time() {
 }
 
 #[test]
+fn a_clock_that_was_ahead_is_not_waited_for() {
+    let (mut world, _) = World::new(Some(500), &[(1, Some(1_000_000))]);
+    assert_eq!(world.wait(1_500), ["scrub /k/1 from 0"]);
+}
+
+#[test]
 fn the_rate_is_kept() {
     let (mut world, seen) = World::new(Some(5_000), &[(1, None)]);
     assert_eq!(seen, ["scrub /k/1 from 0"]);
@@ -192,6 +198,7 @@ fn what_comes_in_between() {
     // Somebody else finds it damaged: it isn't right, whatever was read before.
     assert_eq!(world.tell(Input::Doubted { path: path(1) }), [""; 0]);
     assert_eq!(world.part(part(0, None, &[])), ["read /k/1 damaged=0 extras=0 sound=false", "released /k/1"]);
+    assert_eq!(world.wait(2_200), ["scrub /k/1 from 0"], "who is right shows soon");
     // Another directory, a removal, another configuration.
     let (mut world, _) = World::new(Some(5_000), &[(1, None)]);
     let other = Tree { root: FileIdentity { dev: 1, ino: 8 }, ..tree(Some(1_000)) };
