@@ -36,7 +36,7 @@ fn it_goes_back_and_forth_without_the_source() {
     let (first, second) = (user.folder("first"), user.folder("second"));
     mixed(&first, 1);
     mixed(&second, 1);
-    file(&second.join("large"), &[5; 200_000], 0o644);
+    file(&second.join("large"), &vec![5; 200_000], 0o644);
     file(&second.join("more"), b"more", 0o644);
     let entry = [daemons[0].address.to_string()];
     user.publisher.run(&["--replace", &to(&first, "/conf/x")], &entry).expect(0);
