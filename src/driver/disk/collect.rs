@@ -47,15 +47,21 @@ pub fn collect<F: FileSystem>(
     clear(fs, &root, &staging, &mut budget, touches).map_err(|e| error::at(place, "remove", &staging, &e))
 }
 
-/// Removes the tree that was set aside.
+/// Removes the tree that was set aside, durably: what is kept there is never swept.
 pub(super) fn drop_previous<F: FileSystem>(
     fs: &F,
     root: &F::Root,
     place: &Place,
     touches: &mut Vec<Touch>,
 ) -> Result<(), Failure> {
-    let previous = place.previous();
-    clear_all(fs, root, &previous, touches).map_err(|e| error::at(place, "remove", &previous, &e))
+    let (previous, staging) = (place.previous(), Path::new(STAGING_DIR_NAME));
+    match fs.stat(root, &previous) {
+        Err(e) if is(&e, Errno::NOENT) => return Ok(()),
+        Err(e) => return Err(error::at(place, "look at", &previous, &e)),
+        Ok(_) => {}
+    }
+    clear_all(fs, root, &previous, touches).map_err(|e| error::at(place, "remove", &previous, &e))?;
+    fs.fsync_dir(root, staging).map_err(|e| error::at(place, "sync the directory", staging, &e))
 }
 
 /// Sets the old tree aside that a swap left, if it is there and has this root.

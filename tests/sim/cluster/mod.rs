@@ -8,6 +8,7 @@ mod machine;
 pub(crate) mod network;
 mod removal;
 mod retention;
+mod rollback;
 mod scenarios;
 mod serve;
 mod spread;

@@ -70,7 +70,9 @@ fn settled(world: &World, shown: Option<usize>) -> bool {
 fn nothing_staged(world: &World, seed: u64) {
     for machine in &world.machines {
         let staging = read_tree(&machine.fs, Path::new(BASE), Path::new(".ciruela-staging"));
-        assert!(staging.len() <= 1, "seed {seed}: left in staging: {:?}", staging.keys());
+        // A crash may bring back what was deleted of a removed tree: a daemon sweeps that when it starts.
+        let left: Vec<_> = staging.keys().filter(|name| !name.is_empty() && !name.contains("-removed")).collect();
+        assert!(left.is_empty(), "seed {seed}: left in staging: {left:?}");
     }
 }
 
