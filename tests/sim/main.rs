@@ -5,4 +5,5 @@ mod catch_up;
 mod cluster;
 mod disk;
 mod gossip;
+mod seeds;
 mod swarm;

@@ -13,13 +13,7 @@ use super::node::{self, Node};
 use super::world::{START, World};
 use crate::cluster::network::Conditions;
 use crate::disk::power::Random;
-
-/// How many seeds: `CIRUELA_SIM_LONG=1` for a hundred times as many, `CIRUELA_SIM_FIRST=17` to begin with another one.
-fn seeds(few: u64) -> std::ops::Range<u64> {
-    let first = std::env::var("CIRUELA_SIM_FIRST").ok().and_then(|text| text.parse().ok()).unwrap_or(0);
-    let long = std::env::var("CIRUELA_SIM_LONG").is_ok_and(|long| long == "1");
-    first..first + if long { few * 100 } else { few }
-}
+use crate::seeds::seeds;
 
 fn nodes(count: u64) -> Vec<Node> {
     let config = node::config();

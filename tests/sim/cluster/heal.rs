@@ -14,11 +14,12 @@ use ciruela::model::peer::ClusterKey;
 use super::client::Client;
 use super::machine::{BASE, Machine};
 use super::network::Conditions;
-use super::scenarios::{PATH, node_config, secret, seeds, upload};
+use super::scenarios::{PATH, node_config, secret, upload};
 use super::world::{World, status};
 use crate::disk::memory_fs::Abilities;
 use crate::disk::power::Random;
 use crate::disk::trees::{Item, Sample, read_tree, vpath};
+use crate::seeds::seeds;
 
 const LIMIT: Duration = Duration::from_hours(2);
 

@@ -12,11 +12,12 @@ use super::checks;
 use super::client::{Client, patient};
 use super::machine::{BASE, Machine};
 use super::network::Conditions;
-use super::scenarios::{PATH, node_config, secret, seeds};
+use super::scenarios::{PATH, node_config, secret};
 use super::world::{World, status};
 use crate::disk::memory_fs::Abilities;
 use crate::disk::power::Random;
 use crate::disk::trees::{Sample, read_tree, vpath};
+use crate::seeds::seeds;
 
 const NODES: usize = 3;
 const LIMIT: Duration = Duration::from_hours(3);

@@ -1,6 +1,5 @@
 //! Scenarios: what is put where, what goes wrong meanwhile, and how it must end.
 
-use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +18,7 @@ use super::world::{World, status};
 use crate::disk::memory_fs::Abilities;
 use crate::disk::power::Random;
 use crate::disk::trees::{Sample, config, read_tree, vpath};
+use crate::seeds::seeds;
 
 pub(super) const PATH: &str = "/key/image";
 
@@ -159,16 +159,6 @@ fn two_appends_meet(seed: u64) {
     let winner = endings.iter().position(|ending| *ending == Ending::Done).expect("one wins");
     assert_eq!(endings[1 - winner], Ending::Refused, "seed {seed}");
     check_end(&world, winner, seed);
-}
-
-/// How many seeds: `CIRUELA_SIM_LONG=1` for a hundred times as many, from any on; `CIRUELA_SIM_SEEDS=100000` for so many,
-/// `CIRUELA_SIM_FIRST=17` to begin with that one.
-pub(super) fn seeds(few: u64) -> std::ops::Range<u64> {
-    let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
-    let long = std::env::var("CIRUELA_SIM_LONG").is_ok_and(|long| long == "1");
-    let (first, count) = if long { (RandomState::new().hash_one(0) >> 24, few * 100) } else { (0, few) };
-    let first = number("CIRUELA_SIM_FIRST").unwrap_or(first);
-    first..first + number("CIRUELA_SIM_SEEDS").unwrap_or(count)
 }
 
 #[test]

@@ -11,11 +11,12 @@ use super::checks;
 use super::client::{Client, patient};
 use super::machine::Machine;
 use super::network::Conditions;
-use super::scenarios::{PATH, node_config, sample, secret, seeds, upload};
+use super::scenarios::{PATH, node_config, sample, secret, upload};
 use super::world::{World, status};
 use crate::disk::memory_fs::Abilities;
 use crate::disk::power::Random;
 use crate::disk::trees::{Sample, vpath};
+use crate::seeds::seeds;
 
 const NODES: usize = 5;
 /// More virtual time than any of these needs.

@@ -27,6 +27,7 @@ use super::memory_db::MemoryStorage;
 use super::memory_fs::{Abilities, MemoryFs};
 use super::power::{Power, Survival};
 use super::trees::{Sample, config, read_tree, vpath};
+use crate::seeds::seeds;
 
 const BASE: &str = "/srv/images";
 const PATH: &str = "/key/x/y/image";
@@ -147,7 +148,7 @@ fn a_crash_before_each_operation() {
                 assert!(operation > 10, "{operation} operations");
                 break;
             }
-            for seed in 0..12 {
+            for seed in seeds(12) {
                 let case = format!("abilities {number}, operation {operation}, seed {seed}");
                 for keep in [false, true] {
                     let machine = ready.copy();

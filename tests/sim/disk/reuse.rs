@@ -25,6 +25,7 @@ use super::memory_db::MemoryStorage;
 use super::memory_fs::{Abilities, MemoryFs};
 use super::power::{Power, Survival};
 use super::trees::{Item, Sample, bytes, config, read_tree, vpath};
+use crate::seeds::seeds;
 
 const BASE: &str = "/srv/images";
 const OLD: &str = "/key/old";
@@ -170,7 +171,7 @@ fn crashes_with_shared_files_end_well() {
         start.deploy(OLD, &old).expect("nothing fails");
         let whole = start.copy();
         whole.deploy(path, &new).expect("nothing fails");
-        for (crash_at, seed) in (0..whole.power.operations()).flat_map(|at| (0..4).map(move |seed| (at, seed))) {
+        for (crash_at, seed) in (0..whole.power.operations()).flat_map(|at| seeds(4).map(move |seed| (at, seed))) {
             let when = format!("{path}, modern {abilities}, crash at {crash_at}, seed {seed}");
             let machine = start.copy();
             machine.power.crash_after(crash_at);
