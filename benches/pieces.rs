@@ -44,18 +44,7 @@ fn engine(image: &Arc<Image>) -> (Fetches, Outbox<Effect>) {
         let (connection, have) = (ConnectionId(neighbour), has.to_bytes().into());
         engine.handle(Now::default(), Input::Pieces { connection, image: IMAGE, count, have }, &mut outbox);
     }
-    let directory = DirectoryConfig {
-        name: "key".into(),
-        directory: "/srv".into(),
-        num_levels: 1,
-        append_only: true,
-        upload_keys: Vec::new(),
-        legacy_signatures: false,
-        keep_previous: false,
-        scrub_interval: None,
-        heal: false,
-        retention: None,
-    };
+    let directory = DirectoryConfig::plain("key", "/srv");
     let path = "/key/image".parse().expect("valid");
     let have = BlockSet::none(image.block_count());
     let (directory, image) = (Arc::new(directory), image.clone());

@@ -34,6 +34,24 @@ pub struct DirectoryConfig {
     pub retention: Option<Retention>,
 }
 
+impl DirectoryConfig {
+    /// One whose file says nothing else but that it is append-only and has one level.
+    pub fn plain(name: impl Into<Box<str>>, directory: impl Into<PathBuf>) -> Self {
+        Self {
+            name: name.into(),
+            directory: directory.into(),
+            num_levels: 1,
+            append_only: true,
+            upload_keys: Vec::new(),
+            legacy_signatures: false,
+            keep_previous: false,
+            scrub_interval: None,
+            heal: false,
+            retention: None,
+        }
+    }
+}
+
 /// The `keep-*` rules of a directory with `auto-clean: true`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Retention {

@@ -123,18 +123,7 @@ mod tests {
     use super::*;
 
     fn config(directory: &str, num_levels: usize) -> DirectoryConfig {
-        DirectoryConfig {
-            name: "key".into(),
-            directory: directory.into(),
-            num_levels,
-            append_only: true,
-            upload_keys: Vec::new(),
-            legacy_signatures: false,
-            keep_previous: false,
-            scrub_interval: None,
-            heal: false,
-            retention: None,
-        }
+        DirectoryConfig { num_levels, ..DirectoryConfig::plain("key", directory) }
     }
 
     fn path(text: &str) -> VPath {

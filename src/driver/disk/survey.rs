@@ -145,18 +145,7 @@ mod tests {
             keep_recent: Duration::ZERO,
             keep_list_file: keep_list.map(Path::to_owned),
         };
-        DirectoryConfig {
-            name: "k".into(),
-            directory: base.to_owned(),
-            num_levels,
-            append_only: true,
-            upload_keys: Vec::new(),
-            legacy_signatures: false,
-            keep_previous: false,
-            scrub_interval: None,
-            heal: false,
-            retention: Some(rules),
-        }
+        DirectoryConfig { num_levels, retention: Some(rules), ..DirectoryConfig::plain("k", base.to_owned()) }
     }
 
     fn in_use(config: &DirectoryConfig, names: &[&str]) -> Vec<String> {

@@ -15,16 +15,11 @@ fn secret(n: u8) -> SecretKey {
 
 fn directory(name: &str, num_levels: usize, append_only: bool, legacy_signatures: bool) -> DirectoryConfig {
     DirectoryConfig {
-        name: name.into(),
-        directory: format!("/srv/{name}").into(),
         num_levels,
         append_only,
         upload_keys: vec!["ci".into()],
         legacy_signatures,
-        keep_previous: false,
-        scrub_interval: None,
-        heal: false,
-        retention: None,
+        ..DirectoryConfig::plain(name, format!("/srv/{name}"))
     }
 }
 

@@ -17,18 +17,7 @@ const OURS: FileIdentity = FileIdentity { dev: 1, ino: 77 };
 
 /// Image and change have the same number.
 fn order(number: u8, committed: Option<u8>) -> Order {
-    let directory = DirectoryConfig {
-        name: "key".into(),
-        directory: "/srv".into(),
-        num_levels: 1,
-        append_only: false,
-        upload_keys: Vec::new(),
-        legacy_signatures: false,
-        keep_previous: false,
-        scrub_interval: None,
-        heal: false,
-        retention: None,
-    };
+    let directory = DirectoryConfig { append_only: false, ..DirectoryConfig::plain("key", "/srv") };
     Order {
         path: path(),
         directory: Arc::new(directory),

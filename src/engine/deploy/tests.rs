@@ -25,18 +25,7 @@ fn image() -> Arc<Image> {
 }
 
 fn order(n: u8, committed: Option<(ImageId, FileIdentity)>) -> Order {
-    let directory = DirectoryConfig {
-        name: "key".into(),
-        directory: "/srv".into(),
-        num_levels: 1,
-        append_only: false,
-        upload_keys: Vec::new(),
-        legacy_signatures: false,
-        keep_previous: false,
-        scrub_interval: None,
-        heal: false,
-        retention: None,
-    };
+    let directory = DirectoryConfig { append_only: false, ..DirectoryConfig::plain("key", "/srv") };
     let (change, image) = (ChangeId::new([n; 32]), ImageId::new([n; 32]));
     Order {
         path: path(),

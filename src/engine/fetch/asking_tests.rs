@@ -24,18 +24,7 @@ fn path() -> VPath {
 }
 
 fn directory() -> Arc<DirectoryConfig> {
-    Arc::new(DirectoryConfig {
-        name: "key".into(),
-        directory: "/srv".into(),
-        num_levels: 1,
-        append_only: true,
-        upload_keys: Vec::new(),
-        legacy_signatures: false,
-        keep_previous: false,
-        scrub_interval: None,
-        heal: false,
-        retention: None,
-    })
+    Arc::new(DirectoryConfig::plain("key", "/srv"))
 }
 
 impl Case {

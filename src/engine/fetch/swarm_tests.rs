@@ -49,18 +49,7 @@ impl Case {
 
     fn start(&mut self) -> Vec<Effect> {
         let image = self.image.clone();
-        let directory = DirectoryConfig {
-            name: "key".into(),
-            directory: "/srv".into(),
-            num_levels: 1,
-            append_only: true,
-            upload_keys: Vec::new(),
-            legacy_signatures: false,
-            keep_previous: false,
-            scrub_interval: None,
-            heal: false,
-            retention: None,
-        };
+        let directory = DirectoryConfig::plain("key", "/srv");
         let have = BlockSet::none(image.block_count());
         self.tell(Input::Start { path: path(), directory: Arc::new(directory), id: IMAGE, image, have })
     }

@@ -34,18 +34,7 @@ fn now() -> Now {
 }
 
 fn node() -> Node {
-    let directory = DirectoryConfig {
-        name: "key".into(),
-        directory: "/srv".into(),
-        num_levels: 1,
-        append_only: false,
-        upload_keys: Vec::new(),
-        legacy_signatures: false,
-        keep_previous: false,
-        scrub_interval: None,
-        heal: false,
-        retention: None,
-    };
+    let directory = DirectoryConfig { append_only: false, ..DirectoryConfig::plain("key", "/srv") };
     let master = NamedKey { key: secret().public_key(), name: "master".into() };
     let directories = [("key".into(), Arc::new(directory))].into();
     let config = NodeConfig { directories, master_keys: vec![master], ..NodeConfig::default() };

@@ -16,18 +16,7 @@ fn root() -> FileIdentity {
 }
 
 fn begin(n: usize, root: Option<FileIdentity>) -> Input {
-    let directory = DirectoryConfig {
-        name: "key".into(),
-        directory: "/srv".into(),
-        num_levels: 1,
-        append_only: true,
-        upload_keys: Vec::new(),
-        legacy_signatures: false,
-        keep_previous: false,
-        scrub_interval: None,
-        heal: false,
-        retention: None,
-    };
+    let directory = DirectoryConfig::plain("key", "/srv");
     Input::Begin { path: path(n), directory: Arc::new(directory), root }
 }
 

@@ -19,18 +19,7 @@ fn config(recent_s: u64) -> Arc<DirectoryConfig> {
         keep_recent: Duration::from_secs(recent_s),
         keep_list_file: None,
     };
-    Arc::new(DirectoryConfig {
-        name: "k".into(),
-        directory: "/srv/k".into(),
-        num_levels: 1,
-        append_only: true,
-        upload_keys: Vec::new(),
-        legacy_signatures: false,
-        keep_previous: false,
-        scrub_interval: None,
-        heal: false,
-        retention: Some(rules),
-    })
+    Arc::new(DirectoryConfig { retention: Some(rules), ..DirectoryConfig::plain("k", "/srv/k") })
 }
 
 fn path(n: u64) -> VPath {

@@ -15,16 +15,9 @@ fn now(seconds: u64) -> Now {
 
 fn config(interval_s: Option<u64>) -> Arc<DirectoryConfig> {
     Arc::new(DirectoryConfig {
-        name: "k".into(),
-        directory: "/srv/k".into(),
-        num_levels: 1,
-        append_only: true,
-        upload_keys: Vec::new(),
-        legacy_signatures: false,
-        keep_previous: false,
         scrub_interval: interval_s.map(Duration::from_secs),
         heal: true,
-        retention: None,
+        ..DirectoryConfig::plain("k", "/srv/k")
     })
 }
 

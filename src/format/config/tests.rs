@@ -22,21 +22,7 @@ fn with(line: &str) -> Result<DirectoryConfig, Vec<String>> {
 #[test]
 fn minimal() {
     let config = parse(MINIMAL).expect("valid");
-    assert_eq!(
-        config,
-        DirectoryConfig {
-            name: "site".into(),
-            directory: "/srv/site".into(),
-            num_levels: 2,
-            append_only: true,
-            upload_keys: vec![],
-            legacy_signatures: false,
-            keep_previous: false,
-            scrub_interval: None,
-            heal: false,
-            retention: None,
-        }
-    );
+    assert_eq!(config, DirectoryConfig { num_levels: 2, ..DirectoryConfig::plain("site", "/srv/site") });
 }
 
 #[test]

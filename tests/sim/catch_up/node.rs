@@ -38,16 +38,9 @@ pub(super) fn secret() -> SecretKey {
 
 pub(super) fn config() -> Arc<NodeConfig> {
     let directory = |name: &str| DirectoryConfig {
-        name: name.into(),
-        directory: format!("/srv/{name}").into(),
-        num_levels: 1,
         append_only: name == "append",
         upload_keys: vec!["ci".into()],
-        legacy_signatures: false,
-        keep_previous: false,
-        scrub_interval: None,
-        heal: false,
-        retention: None,
+        ..DirectoryConfig::plain(name, format!("/srv/{name}"))
     };
     let key = NamedKey { key: secret().public_key(), name: "ci".into() };
     Arc::new(NodeConfig {

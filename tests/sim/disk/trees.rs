@@ -165,18 +165,7 @@ pub(crate) fn read_tree<F: FileSystem>(fs: &F, base: &Path, path: &Path) -> BTre
 }
 
 pub(crate) fn config(directory: &Path, num_levels: usize) -> DirectoryConfig {
-    DirectoryConfig {
-        name: "key".into(),
-        directory: directory.to_owned(),
-        num_levels,
-        append_only: true,
-        upload_keys: Vec::new(),
-        legacy_signatures: false,
-        keep_previous: false,
-        scrub_interval: None,
-        heal: false,
-        retention: None,
-    }
+    DirectoryConfig { num_levels, ..DirectoryConfig::plain("key", directory.to_owned()) }
 }
 
 pub(crate) fn vpath(text: &str) -> VPath {

@@ -35,18 +35,7 @@ impl World {
         fill(&tree);
         let image = scan(&tree, &ScanOptions::default(), &|_| ()).expect("readable").image;
         let metadata = fs::metadata(&tree).expect("there");
-        let config = DirectoryConfig {
-            name: "k".into(),
-            directory: folder.path().to_owned(),
-            num_levels: 1,
-            append_only: true,
-            upload_keys: Vec::new(),
-            legacy_signatures: false,
-            keep_previous: false,
-            scrub_interval: None,
-            heal: false,
-            retention: None,
-        };
+        let config = DirectoryConfig::plain("k", folder.path().to_owned());
         let place = Place::new(&config, &"/k/t".parse().expect("valid")).expect("fits");
         Self { image, root: FileIdentity { dev: metadata.dev(), ino: metadata.ino() }, place, folder }
     }
