@@ -20,9 +20,29 @@ pub mod verify;
 
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::{CommandFactory, Parser};
+use tokio::runtime::Runtime;
 
 use args::{Cli, Command};
+
+use crate::driver::interrupt::Interrupts;
+
+/// The exit status of who was ended by a signal.
+const INTERRUPTED_STATUS: u8 = 130;
+/// Threads which carry messages; reading, hashing and writing have their own.
+const RUNTIME_THREADS: usize = 2;
+
+/// What runs a command that takes its time. From now on Ctrl-C is listened to.
+fn threads() -> Result<(Runtime, Interrupts), anyhow::Error> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let runtime = builder.worker_threads(RUNTIME_THREADS).enable_all().build().context("can't start threads")?;
+    let interrupts = {
+        let _inside = runtime.enter();
+        Interrupts::listen().context("can't listen to signals")?
+    };
+    Ok((runtime, interrupts))
+}
 
 /// Runs the command that the process was started with.
 pub fn main() -> ExitCode {

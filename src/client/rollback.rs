@@ -11,14 +11,12 @@ use super::status::gather::{Gathered, gather};
 use super::status::page::PathEntry;
 use super::sync::{self, Drive, Errand, Spread, SpreadArgs, Task, count};
 use super::ui;
+use crate::client::INTERRUPTED_STATUS;
 use crate::engine::download::Failure;
 use crate::engine::upload::Upload;
 use crate::model::change::Verb;
 use crate::model::ids::ImageId;
 use crate::model::vpath::VPath;
-
-/// Ended by a signal.
-const INTERRUPTED_STATUS: u8 = 130;
 
 const EXIT_STATUS: &str = "\
 Exit status:

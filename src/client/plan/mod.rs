@@ -15,9 +15,7 @@ use self::ask::ask_all;
 use self::judge::Judged;
 use super::sync::{self, Drive, Scanned, SyncArgs};
 use super::ui;
-
-/// Ended by a signal.
-const INTERRUPTED_STATUS: u8 = 130;
+use crate::client::INTERRUPTED_STATUS;
 
 const EXIT_STATUS: &str = "\
 Exit status:

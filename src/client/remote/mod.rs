@@ -13,6 +13,7 @@ use tokio::runtime::Runtime;
 
 pub use self::place::{Place, PlaceError};
 use super::ui;
+use crate::client::{INTERRUPTED_STATUS, threads};
 use crate::driver::clock::Clock;
 use crate::driver::download_loop::{self, Audience, Content, Setup};
 use crate::driver::interrupt::Interrupts;
@@ -29,10 +30,6 @@ const NOT_THERE_STATUS: u8 = 3;
 const NOT_GIVEN_STATUS: u8 = 4;
 /// Nobody answered.
 const UNREACHABLE_STATUS: u8 = 5;
-/// Ended by a signal.
-const INTERRUPTED_STATUS: u8 = 130;
-/// Threads which carry messages; checking and writing have their own.
-const RUNTIME_THREADS: usize = 2;
 
 /// For the help of the commands that read.
 pub(super) const EXIT_STATUS: &str = "\
@@ -71,12 +68,7 @@ pub(super) struct Session {
 impl Session {
     /// `port`: what stood before the subcommand.
     pub(super) fn open(args: &ReadArgs, port: Option<u16>) -> Result<Self, anyhow::Error> {
-        let mut builder = tokio::runtime::Builder::new_multi_thread();
-        let runtime = builder.worker_threads(RUNTIME_THREADS).enable_all().build().context("can't start threads")?;
-        let interrupts = {
-            let _inside = runtime.enter();
-            Interrupts::listen().context("can't listen to signals")?
-        };
+        let (runtime, interrupts) = threads()?;
         let port = args.port.or(port).unwrap_or(limits::DEFAULT_PORT);
         Ok(Self { runtime: Some(runtime), interrupts, clock: Clock::new(), port, image: args.image })
     }

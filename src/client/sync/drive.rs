@@ -9,15 +9,13 @@ use tokio::runtime::Runtime;
 use super::prepare::{Prepared, Scanned, scan_all, sign_with};
 use super::{Json, Live, NOT_STARTED_STATUS, Output, Plain, Plan, Spread, Stage, Task, exit_status, severity};
 use crate::client::keys::{self, Loaded};
+use crate::client::threads;
 use crate::client::ui;
 use crate::driver::clock::Clock;
 use crate::driver::interrupt::Interrupts;
 use crate::driver::resolve::ResolveOptions;
 use crate::driver::upload_loop::{self, Setup, Source};
 use crate::engine::upload::{Upload, Uploads};
-
-/// Threads which carry messages; reading and hashing have their own.
-const RUNTIME_THREADS: usize = 2;
 
 /// What is to be done.
 pub(in crate::client) struct Errand {
@@ -40,12 +38,7 @@ pub(in crate::client) struct Drive {
 impl Drive {
     /// From now on Ctrl-C is listened to.
     pub(in crate::client) fn open() -> Result<Self, anyhow::Error> {
-        let mut builder = tokio::runtime::Builder::new_multi_thread();
-        let runtime = builder.worker_threads(RUNTIME_THREADS).enable_all().build().context("can't start threads")?;
-        let interrupts = {
-            let _inside = runtime.enter();
-            Interrupts::listen().context("can't listen to signals")?
-        };
+        let (runtime, interrupts) = threads()?;
         Ok(Self { runtime: Some(runtime), interrupts, clock: Clock::new() })
     }
 

@@ -31,6 +31,7 @@ pub(super) use self::spread::{Spread, SpreadArgs, duration};
 pub(super) use self::words::{count, moment};
 use super::keys::{self, KeysError, Loaded, Process};
 use super::{remote, ui};
+use crate::client::INTERRUPTED_STATUS;
 use crate::driver::upload_loop::{Audience, Status};
 use crate::engine::upload::{Ending, Upload};
 use crate::model::ids::ImageId;
@@ -39,8 +40,7 @@ use crate::model::ids::ImageId;
 const NOT_STARTED_STATUS: u8 = 1;
 /// No key, or none that signs.
 const NO_KEY_STATUS: u8 = 2;
-/// Ended by a signal.
-const INTERRUPTED_STATUS: u8 = 130;
+
 /// What is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Task {
