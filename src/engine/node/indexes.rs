@@ -31,6 +31,9 @@ impl Node {
         match index {
             Some(index) => self.index_known(now, image, &index, outbox),
             None if self.index_waiters.contains_key(&image) => {
+                for path in self.index_waiters.get(&image).cloned().unwrap_or_default() {
+                    self.seek(now, &path, outbox);
+                }
                 self.fetch(now, fetch::Input::WantIndex { image }, outbox);
             }
             None => {}

@@ -228,6 +228,7 @@ impl Node {
                 }
                 deploy::Effect::Fetch { path, directory, id, image, have } => {
                     self.watch.touch(&path);
+                    self.seek(now, &path, outbox);
                     self.fetch(now, fetch::Input::Start { path, directory, id, image, have }, outbox);
                     self.tell_all_pieces(id, outbox);
                 }

@@ -81,7 +81,14 @@ impl Node {
     /// The head at this path is to be deployed: others should know of it and take part.
     pub(super) fn spread(&mut self, now: Now, path: &VPath, outbox: &mut Outbox<Effect>) {
         let needed = !self.heads.is_committed(path) || self.heals(path);
-        if self.config.serves(path).is_none() || !needed || self.is_held_back(path) {
+        if needed && !self.is_held_back(path) {
+            self.seek(now, path, outbox);
+        }
+    }
+
+    /// Chooses neighbours for what is to be at a path, also where it should be visible already and isn't.
+    pub(super) fn seek(&mut self, now: Now, path: &VPath, outbox: &mut Outbox<Effect>) {
+        if self.config.serves(path).is_none() {
             return;
         }
         let Some(image) = self.heads.change(path).and_then(|(_, signed)| signed.change.image) else { return };

@@ -30,7 +30,8 @@ impl Uploads {
                 outbox.push(Effect::Send { connection, message: publish });
             }
             let id = peer.next_request();
-            peer.stages[upload] = Stage::Asked { request: id, change: change::id(&signed.change), stamp: intent.stamp };
+            let (change, stamp) = (change::id(&signed.change), intent.stamp);
+            peer.stages[upload] = Stage::Asked { request: id, change, stamp, early: None };
             let message = Message::Request { id, request: Request::SubmitChange(signed.clone()) };
             outbox.push(Effect::Send { connection, message });
         }
@@ -71,7 +72,9 @@ impl Uploads {
             return;
         };
         let asked = peer.stages.iter().enumerate().find_map(|(upload, stage)| match stage {
-            Stage::Asked { request, change, stamp } => (*request == id).then_some((upload, *change, *stamp)),
+            Stage::Asked { request, change, stamp, early } => {
+                (*request == id).then(|| (upload, *change, *stamp, early.clone()))
+            }
             Stage::Unsent
             | Stage::Accepted { .. }
             | Stage::NotHere
@@ -80,7 +83,7 @@ impl Uploads {
             | Stage::NotServed { .. }
             | Stage::Ended(_) => None,
         });
-        let (Some((upload, change, signed)), Some(host)) = (asked, peer.host.clone()) else { return };
+        let (Some((upload, change, signed, early)), Some(host)) = (asked, peer.host.clone()) else { return };
         let path = self.intents[upload].upload.path.clone();
         let place = Place { address: peer.address, host, upload, change, path };
         match response {
@@ -98,6 +101,9 @@ impl Uploads {
             | Response::Plan(_)
             | Response::Node(_)
             | Response::GetIndexPart { .. } => {}
+        }
+        if let Some(outcome) = early {
+            self.ended(connection, *outcome, outbox);
         }
     }
 
@@ -250,6 +256,10 @@ impl Uploads {
         let weak = meant.is_some_and(|upload| self.intents[upload].upload.weak);
         let Some((peer, upload)) = self.place_of(connection, &outcome.host, meant) else { return };
         if !peer.stages[upload].takes(&outcome) {
+            return;
+        }
+        if let Stage::Asked { early, .. } = &mut peer.stages[upload] {
+            *early = Some(Box::new(outcome));
             return;
         }
         let address = peer.address;

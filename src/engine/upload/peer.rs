@@ -68,8 +68,9 @@ impl Silence {
 pub(super) enum Stage {
     /// To be submitted (again).
     Unsent,
-    /// Waits for the verdict on this change of that time.
-    Asked { request: u64, change: ChangeId, stamp: Stamp },
+    /// Waits for the verdict on this change of that time. The outcome may come before it, but only the verdict says whether there are
+    /// others to wait for.
+    Asked { request: u64, change: ChangeId, stamp: Stamp, early: Option<Box<Outcome>> },
     /// Registered; waits for the outcome. Without `change` the node had the image already, by whatever change.
     Accepted { change: Option<ChangeId>, progress: Option<Progress> },
     /// The node doesn't carry the directory.

@@ -87,6 +87,26 @@ fn who_was_off_and_who_is_new_catch_up_with_no_client_there() {
     wait_for_all(&[&daemons[2], &fresh], "/conf/other", "conf-data/other", &second);
 }
 
+/// A new disk, or somebody's `rm -r`, while the daemon was off: the others have it, and their names are known.
+#[test]
+fn what_was_lost_while_a_daemon_was_off_comes_from_the_others() {
+    let publisher = Publisher::new(170);
+    let mut daemons = cluster(&publisher, [170, 171, 172]);
+    wait_for_members(&daemons.each_ref(), 3);
+    let first = source(&publisher, "first", |root| mixed(root, 12));
+    let second = source(&publisher, "second", |root| mixed(root, 13));
+    let entry = [daemons[0].address.to_string()];
+    publisher.run(&["--append", &to(&first, "/data/mixed")], &entry).expect(0);
+    publisher.run(&["--replace", &to(&second, "/conf/other")], &entry).expect(0);
+    daemons[2].kill();
+    fs::remove_dir_all(daemons[2].data("data/mixed")).expect("it was there");
+    fs::remove_dir_all(daemons[2].data("conf-data")).expect("it was there");
+    fs::create_dir(daemons[2].data("conf-data")).expect("made");
+    daemons[2].spawn();
+    wait_for_all(&[&daemons[2]], "/data/mixed", "data/mixed", &first);
+    wait_for_all(&[&daemons[2]], "/conf/other", "conf-data/other", &second);
+}
+
 #[test]
 fn a_node_without_the_directory_names_those_that_have_it() {
     let publisher = Publisher::new(110);

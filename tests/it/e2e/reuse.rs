@@ -3,7 +3,9 @@
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use super::{source, start, status, wait_until_done};
+use serde_json::Value;
+
+use super::{source, start, status, statuses, wait_until_done};
 use crate::daemon::{Daemon, tree};
 use crate::publisher::{Publisher, addresses, to};
 use crate::trees::{file, noise, plain};
@@ -78,6 +80,30 @@ fn files_of_another_version_are_linked() {
         assert_eq!((number(&entry, "bytes_linked"), number(&entry, "bytes_copied")), (1_000_000, 100_000));
         assert_eq!(number(&entry, "bytes_fetched"), 3_000);
         assert_eq!((damage(daemon, "/data/v1"), damage(daemon, "/data/v2")), (None, None));
+    }
+}
+
+/// Each link changes the status of the one inode, while others look whether its content is still right.
+#[test]
+fn many_deployments_at_once_link_one_file() {
+    let publisher = Publisher::new(173);
+    let [daemon] = start(&publisher, [173]);
+    let all = addresses(&[&daemon]);
+    let root = source(&publisher, "tree", |root| {
+        file(&root.join("large"), &noise(3, 40 << 20), 0o644);
+        plain(root, 4, 10, 10_000);
+    });
+    publisher.run(&["--append", &to(&root, "/data/first")], &all).expect(0);
+    for round in 0..3 {
+        let options: Vec<_> = (0..8).map(|number| to(&root, &format!("/data/r{round}n{number}"))).collect();
+        let options: Vec<_> = options.iter().flat_map(|option| ["--append", option]).collect();
+        let ended = publisher.run(&options, &all).expect(0);
+        for entry in statuses(&daemon) {
+            assert_eq!(entry["damaged"], Value::Null, "{entry}");
+        }
+        for number in 0..8 {
+            assert_eq!(ended.at(&daemon, &format!("/data/r{round}n{number}"))["bytes_fetched"], 0, "round {round}");
+        }
     }
 }
 

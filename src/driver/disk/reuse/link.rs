@@ -114,9 +114,9 @@ impl<'a, F: FileSystem> Linker<'a, F> {
         }
         self.rehashed += 1;
         let right = stat.size == file.size && content_is(self.fs, opened, self.image, file)?;
-        // Changed while it was read: then it isn't known what it is.
+        // Written to while it was read: then it isn't known what it is. Others may have linked it meanwhile.
         let after = self.fs.file_stat(opened).ok()?;
-        let right = right && after.fingerprint() == stat.fingerprint();
+        let right = right && touch(&stat, &after).is_some();
         self.known.insert(identity, right.then(|| after.fingerprint()));
         if !right {
             self.trees.damage(donor, "was changed on this node");

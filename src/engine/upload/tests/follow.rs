@@ -183,6 +183,23 @@ fn when_an_entry_node_dies_another_one_tells() {
     assert_eq!(world.results(), [(1, false, true), (2, true, false), (3, true, false)]);
 }
 
+/// Whether there are others, the verdict says.
+#[test]
+fn an_outcome_before_the_verdict_is_no_end() {
+    let mut world = World::new(vec![upload(1)], rules());
+    world.found(&[1]);
+    world.connect(1);
+    world.outcome(1, 1, "already");
+    assert_eq!(world.ending(), None);
+    world.answer(1, 1, |answer| {
+        answer.verdict = VerdictWord::Have;
+        answer.addresses = vec![address(2)];
+    });
+    assert_eq!(world.ending(), None, "another one carries it");
+    world.tell_nodes(1, 2, &[(1, "already"), (2, "done")]);
+    assert_eq!(world.ending(), Some(&Ending::Done));
+}
+
 #[test]
 fn nodes_that_are_done_are_asked_again_for_what_they_tell() {
     let mut world = World::accepted(&[1], rules());
