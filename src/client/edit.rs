@@ -1,6 +1,7 @@
 //! `ciruela edit`: one file of a directory on a cluster, in an editor.
 
 use std::ffi::OsString;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
@@ -10,6 +11,7 @@ use tempfile::TempDir;
 
 use super::remote::change::{self, Change, ChangeArgs};
 use super::{sync, ui};
+use crate::client::INTERRUPTED_STATUS;
 
 /// Variables that name an editor, the first one that is set counts.
 const EDITOR_VARIABLES: [&str; 3] = ["CIRUELA_EDITOR", "VISUAL", "EDITOR"];
@@ -36,17 +38,24 @@ fn edit(args: &EditArgs, port: Option<u16>) -> Result<u8, anyhow::Error> {
     let text = Text::of(&change)?;
     let edited = open_editor(&text.path);
     if !text.is_other(&change)? {
-        edited?;
-        ui::note(&format!("{} is unchanged: nothing to publish", change.name()));
-        return Ok(0);
+        return edited.map(|finished| {
+            if !finished {
+                return interrupted();
+            }
+            ui::note(&format!("{} is unchanged: nothing to publish", change.name()));
+            0
+        });
     }
     let name = change.name();
-    let published = edited.and_then(|()| {
+    let published = edited.and_then(|finished| {
+        if !finished {
+            return Ok(interrupted());
+        }
         change.put(&text.path)?;
         change.publish()
     });
     if !matches!(published, Ok(0)) {
-        text.keep(&name, args);
+        text.keep(&name, &args.change.words(port));
     }
     published
 }
@@ -83,9 +92,9 @@ impl Text {
     }
 
     /// It stays where it is.
-    fn keep(self, name: &str, args: &EditArgs) {
+    fn keep(self, name: &str, words: &str) {
         let _ = self.folder.keep();
-        let (path, words) = (self.path.to_string_lossy(), args.change.words());
+        let path = self.path.to_string_lossy();
         ui::error(&format!(
             "your text of {name} was not published everywhere; it is kept in {path}. Look at what is there now, with `ciruela \
              download` or `ciruela edit`, then publish yours with: ciruela put-file {words} -s {}",
@@ -94,8 +103,13 @@ impl Text {
     }
 }
 
-/// Runs the editor to its end. It may replace the file.
-fn open_editor(path: &Path) -> Result<(), anyhow::Error> {
+fn interrupted() -> u8 {
+    ui::error("interrupted: nothing is published");
+    INTERRUPTED_STATUS
+}
+
+/// Runs the editor to its end; `false`: somebody pressed Ctrl-C. It may replace the file.
+fn open_editor(path: &Path) -> Result<bool, anyhow::Error> {
     let named = EDITOR_VARIABLES.iter().filter_map(std::env::var_os).find(|editor| !editor.is_empty());
     let editor = named.unwrap_or_else(|| "vi".into());
     // As a shell reads it: it may have arguments.
@@ -104,8 +118,12 @@ fn open_editor(path: &Path) -> Result<(), anyhow::Error> {
     let status = Command::new("sh").arg("-c").arg(script).arg("sh").arg(path).status();
     let shown = editor.to_string_lossy();
     let status = status.with_context(|| format!("can't start the editor {shown}"))?;
+    // The shell gives its own form of that.
+    if status.signal() == Some(2) || status.code() == Some(INTERRUPTED_STATUS.into()) {
+        return Ok(false);
+    }
     if !status.success() {
         bail!("the editor {shown} failed ({status}): nothing is published");
     }
-    Ok(())
+    Ok(true)
 }

@@ -127,8 +127,8 @@ impl Turn {
         };
         if kept.is_empty() {
             return Err(NotThere(format!(
-                "no machine has kept what was at {path} before: it can't be put back. With `keep-previous: true` in \
-                 configs/{}.yaml machines keep it from the next replacement on",
+                "no machine has kept what was at {path} before: it can't be put back. Where directories may be replaced, \
+                 and with `keep-previous: true` in configs/{}.yaml, machines keep it from the next replacement on",
                 path.key()
             )));
         }

@@ -19,7 +19,7 @@ use crate::client::INTERRUPTED_STATUS;
 
 const EXIT_STATUS: &str = "\
 Exit status:
-    0  every machine that was reached would take all of it and has room for it
+    0  every machine that was reached would take each directory and has room for it
     1  bad arguments, or a source that can't be read
     2  no usable key
     3  some machine would refuse, has no room, or can't tell

@@ -62,10 +62,17 @@ pub struct ChangeArgs {
 }
 
 impl ChangeArgs {
-    /// The words that name the same file.
-    pub(in crate::client) fn words(&self) -> String {
+    /// The words that name the same file, and how it is reached and signed for. `port`: what stood before the subcommand.
+    pub(in crate::client) fn words(&self, port: Option<u16>) -> String {
         let [cluster, dir, file] = [&self.cluster, &self.dir, &self.file].map(|word| quoted(word));
-        format!("{cluster} -d {dir} -f {file}")
+        let identities = self.identity.iter().map(|path| ("-i", path.to_string_lossy().into_owned()));
+        let variables = self.key_from_env.iter().map(|name| ("-k", name.clone()));
+        let cluster_name = self.sign_for.iter().map(|name| ("--sign-for", name.clone()));
+        let port = self.read.port.or(port).map(|port| ("--port", port.to_string()));
+        let options = identities.chain(variables).chain(cluster_name).chain(port);
+        options.fold(format!("{cluster} -d {dir} -f {file}"), |words, (option, value)| {
+            format!("{words} {option} {}", quoted(&value))
+        })
     }
 }
 

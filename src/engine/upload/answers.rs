@@ -315,6 +315,8 @@ impl Uploads {
             return;
         }
         let change = nodes.change;
+        let nodes =
+            if self.intents[upload].changes.contains(&change) { nodes } else { self.followed[upload].before(nodes) };
         for key in self.followed[upload].tell(address, nodes) {
             let is_peer = |peer: &Peer| peer.host.as_ref().is_some_and(|host| host.machine_id == key.1);
             let Some(row) = self.followed[upload].row(key) else { continue };

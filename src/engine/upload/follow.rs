@@ -11,6 +11,7 @@ use super::summary::UploadResult;
 use crate::format::wire::{NodeReport, Nodes};
 use crate::model::ids::MachineId;
 use crate::model::limits;
+use crate::model::origins::Origins;
 
 /// A node, as the others tell it from clones.
 pub(super) type Key = (SocketAddr, MachineId);
@@ -90,6 +91,18 @@ impl Teller {
 }
 
 impl Followed {
+    /// What is told of a change from before this upload: who is done when it is heard of first had it already.
+    pub(super) fn before(&self, mut nodes: Nodes) -> Nodes {
+        for report in nodes.nodes.iter_mut().filter(|report| report.result.as_deref() == Some("done")) {
+            let known = report.address.parse().ok().and_then(|address| self.row((address, report.host.machine_id)));
+            if known.is_none_or(|row| row.report.result.as_deref() == Some("already")) {
+                report.result = Some("already".to_owned());
+                report.bytes = Origins::default();
+            }
+        }
+        nodes
+    }
+
     /// A connected node told; gives the nodes of which there is news.
     pub(super) fn tell(&mut self, teller: SocketAddr, nodes: Nodes) -> Vec<Key> {
         self.aware = true;

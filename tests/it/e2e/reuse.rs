@@ -35,7 +35,7 @@ fn next(publisher: &Publisher, name: &str, before: &Path) -> PathBuf {
     source(publisher, name, |root| copy(before, root))
 }
 
-fn number(entry: &serde_json::Value, field: &str) -> u64 {
+fn number(entry: &Value, field: &str) -> u64 {
     entry[field].as_u64().unwrap_or_else(|| panic!("no {field} in {entry}"))
 }
 
