@@ -46,9 +46,12 @@ impl Uploads {
     ) {
         match message {
             Message::Notification(Notification::Hello(hello)) => self.hello(now, connection, hello.host, outbox),
-            Message::Notification(Notification::Progress(progress)) => self.progressed(connection, progress, outbox),
+            Message::Notification(Notification::Progress(progress)) => {
+                self.progressed(connection, progress, outbox);
+                self.help_others(now, outbox);
+            }
             Message::Notification(Notification::Outcome(outcome)) => self.ended(connection, outcome, outbox),
-            Message::Notification(Notification::Cluster(notice)) => self.noticed(connection, notice, outbox),
+            Message::Notification(Notification::Cluster(notice)) => self.noticed(now, connection, notice, outbox),
             Message::Response { id, response } => self.answered(now, connection, id, response, outbox),
             // Of older versions, or nothing that is for an engine.
             Message::Notification(
@@ -285,12 +288,32 @@ impl Uploads {
         }
     }
 
-    fn noticed(&mut self, connection: ConnectionId, notice: Notice, outbox: &mut Outbox<Effect>) {
+    /// What one machine can't take others may, if somebody gives it to them.
+    fn help_others(&mut self, now: Now, outbox: &mut Outbox<Effect>) {
+        let waits = |stage: &Stage| match stage {
+            Stage::Accepted { progress, .. } => progress.as_ref().is_some_and(|progress| progress.waiting.is_some()),
+            Stage::Unsent
+            | Stage::Asked { .. }
+            | Stage::NotHere
+            | Stage::Kept(_)
+            | Stage::Refused(_)
+            | Stage::NotServed { .. }
+            | Stage::Ended(_) => false,
+        };
+        if self.peers.values().any(|peer| peer.stages.iter().any(waits)) {
+            self.replace_with_spare(now, outbox);
+        }
+    }
+
+    fn noticed(&mut self, now: Now, connection: ConnectionId, notice: Notice, outbox: &mut Outbox<Effect>) {
         let Some(address) = self.by_connection.get(&connection).copied() else { return };
         match notice {
             Notice::Pieces { image, count, have } => self.told_pieces(address, image, count, &have),
             Notice::Have { image, pieces } => self.told_have(address, image, &pieces),
-            Notice::Nodes(nodes) => self.told_nodes(address, nodes, outbox),
+            Notice::Nodes(nodes) => {
+                self.told_nodes(address, nodes, outbox);
+                self.help_others(now, outbox);
+            }
             // Between nodes, or what a client says.
             Notice::Share { .. } | Notice::Corrupt { .. } | Notice::NodeProof { .. } | Notice::SyncComplete { .. } => {}
         }

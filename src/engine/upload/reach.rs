@@ -68,7 +68,7 @@ impl Uploads {
     }
 
     /// An address that was chosen is of no use: another one of the cluster may do better, while too few have been reached.
-    fn replace_with_spare(&mut self, now: Now, outbox: &mut Outbox<Effect>) {
+    pub(super) fn replace_with_spare(&mut self, now: Now, outbox: &mut Outbox<Effect>) {
         if self.reached() >= self.rules.initial_connections {
             return;
         }

@@ -8,6 +8,7 @@ use rustix::mount::{MountFlags, UnmountFlags};
 use serde_json::Value;
 
 use super::{source, start, wait_for_status};
+use crate::cluster::{join, wait_for_members};
 use crate::daemon::{Daemon, tree};
 use crate::publisher::{Ended, Publisher, Running, addresses, to};
 use crate::trees::{file, noise, plain};
@@ -119,6 +120,27 @@ fn full_disk() {
     mount.remount("size=8m");
     done(client, &daemon, &root);
     daemon.kill();
+}
+
+/// The client is told of one machine, and its disk is full: the others get all of it nevertheless.
+#[test]
+fn a_full_disk_holds_up_nobody_else() {
+    let publisher = Publisher::new(174);
+    let [mut full, mut other] = [174, 175].map(|number| Daemon::prepare(number, &publisher.public_key()));
+    let Some(mount) = Mount::new(&full.data("data"), "size=2m", MountFlags::empty()) else {
+        return skipped("no small file system can be mounted; tests/sim/disk has a fake one");
+    };
+    join(&mut full, None);
+    join(&mut other, Some(full.address));
+    wait_for_members(&[&full, &other], 2);
+    let root = source(&publisher, "tree", |root| file(&root.join("large"), &noise(1, 3 << 20), 0o644));
+    let client = publisher.start(&["--append", &to(&root, "/data/tree")], &addresses(&[&full]));
+    wait_for_status(&other, "/data/tree", |entry| entry["state"] == "done");
+    assert_eq!(tree(&other.data("data/tree")), tree(&root));
+    mount.remount("size=8m");
+    client.end().expect(0);
+    assert_eq!(tree(&full.data("data/tree")), tree(&root));
+    full.kill();
 }
 
 /// Inodes, too: a state, and when there are enough all goes on.

@@ -183,6 +183,21 @@ fn when_an_entry_node_dies_another_one_tells() {
     assert_eq!(world.results(), [(1, false, true), (2, true, false), (3, true, false)]);
 }
 
+/// The only one that is connected has no room: another one is connected, too, so that it can fetch.
+#[test]
+fn who_waits_is_not_the_only_one_that_is_connected() {
+    let mut world = World::accepted(&[1], rules());
+    let before = world.dialed.len();
+    world.tell_nodes(1, 2, &[(1, "fetch"), (2, "fetch")]);
+    assert_eq!(world.dialed.len(), before);
+    world.progress(1, "fetch", Some("the disk is full"));
+    assert_eq!(world.dialed[before..], [address(2)]);
+    world.connect(2);
+    world.accept(2, 1);
+    world.outcome(2, 1, "done");
+    assert_eq!(world.ending(), None);
+}
+
 /// Whether there are others, the verdict says.
 #[test]
 fn an_outcome_before_the_verdict_is_no_end() {
