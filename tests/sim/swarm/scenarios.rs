@@ -75,7 +75,7 @@ fn a_thousand_nodes() {
         for (name, setup, most, client) in [
             ("equal links", equal.clone(), 1.15, 1.1),
             ("slow client", Setup { client_rate: SLOW, ..equal.clone() }, 1.15, 1.02),
-            ("late answers", Setup { stalls: 100, breaks: 1, ..equal.clone() }, 1.3, 1.2),
+            ("late answers", Setup { stalls: 100, breaks: 1, ..equal.clone() }, 1.3, 1.1),
             ("deaths", Setup { deaths: nodes / 10, ..equal.clone() }, 1.3, 1.1),
             ("one liar", Setup { liars: 1, ..equal.clone() }, 1.3, 1.1),
         ] {
