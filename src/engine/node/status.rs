@@ -138,6 +138,8 @@ impl Node {
         let idle = match self.config.serves(path) {
             Some(_) if deleted && !self.is_removed(path) => "removing",
             _ if deleted && visible.is_none() => "removed",
+            // Marked: what may be left of it goes.
+            _ if self.heads.is_cleaned(path) => Gone::Cleaned.state(),
             _ if self.heads.is_committed(path) => "done",
             _ if let Some(gone) = gone => gone.state(),
             Some(_) if self.conflict(path).is_some() => "conflict",
