@@ -9,7 +9,6 @@ use ciruela::driver::disk::fs::FileSystem as _;
 use ciruela::engine::upload::Upload;
 use ciruela::model::change::Verb;
 use ciruela::model::directory::{NodeConfig, Retention};
-use ciruela::model::peer::ClusterKey;
 
 use super::client::Client;
 use super::machine::{BASE, Machine};
@@ -46,9 +45,7 @@ fn deployed(seed: u64, machines: u8, retention: bool, sample: &Sample) -> World 
     let conditions = Conditions { loss_permille: 0, breaks_permille: 0, ..Conditions::of_seed(&mut random) };
     let machine = |number| {
         let abilities = Abilities::renames(!seed.is_multiple_of(3));
-        let mut machine = Machine::new(number, config(retention || seed.is_multiple_of(2), retention), abilities);
-        machine.key = Some(ClusterKey([9; 32]));
-        machine
+        Machine::in_cluster(number, config(retention || seed.is_multiple_of(2), retention), abilities)
     };
     let client = Client::new(sample.clone(), secret(), upload(Verb::Append), seed);
     let next = |image| Upload { path: vpath("/key/next"), ..upload(Verb::Append)(image) };

@@ -82,6 +82,11 @@ impl Machine {
         }
     }
 
+    /// One that has the key which all have that know each other.
+    pub(super) fn in_cluster(number: u8, config: Arc<NodeConfig>, abilities: Abilities) -> Self {
+        Self { key: Some(ClusterKey([9; 32])), ..Self::new(number, config, abilities) }
+    }
+
     /// Starts the daemon; `None` if the machine crashed meanwhile.
     pub(super) fn boot(&mut self, at: Duration, random: &mut Random, outbox: &mut Outbox<Effect>) -> Option<()> {
         self.boot += 1;

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use ciruela::engine::upload::{Ending, Rules, Upload};
 use ciruela::model::change::Verb;
-use ciruela::model::peer::ClusterKey;
 
 use super::checks;
 use super::client::{Client, patient};
@@ -41,11 +40,8 @@ fn client(verb: Verb, version: u8, entries: &[usize], seed: u64) -> Client {
 fn world(seed: u64, append_only: bool, clients: Vec<Client>) -> World {
     let mut random = Random::new(seed ^ 0xde1e);
     let conditions = Conditions { loss_permille: 0, breaks_permille: 0, ..Conditions::of_seed(&mut random) };
-    let machine = |number| {
-        let mut machine = Machine::new(number, node_config(append_only), Abilities::renames(!seed.is_multiple_of(3)));
-        machine.key = Some(ClusterKey([9; 32]));
-        machine
-    };
+    let machine =
+        |number| Machine::in_cluster(number, node_config(append_only), Abilities::renames(!seed.is_multiple_of(3)));
     let machines = (1..=u8::try_from(NODES).expect("few")).map(machine).collect();
     let mut world = World::new(seed, conditions, machines, clients, vpath(PATH));
     world.cluster = true;

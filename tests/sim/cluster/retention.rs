@@ -9,7 +9,6 @@ use ciruela::driver::disk::fs::FileSystem as _;
 use ciruela::engine::upload::{Ending, Rules, Upload};
 use ciruela::model::change::Verb;
 use ciruela::model::directory::{NodeConfig, Retention};
-use ciruela::model::peer::ClusterKey;
 
 use super::checks;
 use super::client::{Client, patient};
@@ -91,11 +90,7 @@ fn unreachable(world: &World, version: usize) -> bool {
 fn versions(seed: u64) {
     let mut random = Random::new(seed ^ 0x4e7e);
     let conditions = Conditions { loss_permille: 0, breaks_permille: 0, ..Conditions::of_seed(&mut random) };
-    let machine = |number| {
-        let mut machine = Machine::new(number, config(), Abilities::renames(!seed.is_multiple_of(3)));
-        machine.key = Some(ClusterKey([9; 32]));
-        machine
-    };
+    let machine = |number| Machine::in_cluster(number, config(), Abilities::renames(!seed.is_multiple_of(3)));
     let machines = (1..=u8::try_from(NODES).expect("few")).map(machine).collect();
     let clients = (0..VERSIONS).map(|version| client(version, seed)).collect();
     let mut world = World::new(seed, conditions, machines, clients, vpath("/key/v0"));

@@ -7,7 +7,6 @@ use std::time::Duration;
 use ciruela::engine::upload::{Ending, Rules, Upload};
 use ciruela::model::change::Verb;
 use ciruela::model::directory::NodeConfig;
-use ciruela::model::peer::ClusterKey;
 
 use super::checks;
 use super::client::{Client, patient};
@@ -54,11 +53,7 @@ fn settled(world: &World, shown: usize, kept: Option<usize>) -> bool {
 fn back_and_forth(seed: u64) {
     let mut random = Random::new(seed ^ 0xbac4);
     let conditions = Conditions { loss_permille: 0, breaks_permille: 0, ..Conditions::of_seed(&mut random) };
-    let machine = |number| {
-        let mut machine = Machine::new(number, config(), Abilities::renames(!seed.is_multiple_of(3)));
-        machine.key = Some(ClusterKey([9; 32]));
-        machine
-    };
+    let machine = |number| Machine::in_cluster(number, config(), Abilities::renames(!seed.is_multiple_of(3)));
     let machines = (1..=u8::try_from(NODES).expect("few")).map(machine).collect();
     let clients = vec![
         client(1, true, random.next()),
