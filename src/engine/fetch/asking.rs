@@ -120,27 +120,28 @@ impl Job {
     /// For a publisher of whose share everything is asked for: what others were to fetch, and won't have asked for yet. They begin
     /// with the first pieces, so these are the last ones.
     fn helping(&self, connection: ConnectionId) -> Option<Run> {
-        let Shared { share, foreign, helped, .. } = self.shares.get(&connection)?;
+        let Shared { share, own, helped } = self.shares.get(&connection)?;
         self.flows.get(&connection).filter(|flow| flow.has_room_to_help(self.usual_run()))?;
-        let begun = self.begun(|piece, job| foreign.contains(piece) && !job.rarity.has_holder(piece));
+        let begun = self.begun(|piece, job| !own.contains(piece) && !job.rarity.has_holder(piece));
         if begun.is_some() {
             return begun;
         }
         let asked_by_others = (PUBLISHER_QUESTIONS + HELPING_QUESTIONS) * u64::from(share.of.saturating_sub(1));
-        if u64::from(self.rarity.count_unheld(foreign)) <= asked_by_others {
+        if u64::from(self.rarity.count_unheld(|at| !own.words()[at])) <= asked_by_others {
             return None;
         }
-        let piece = self.rarity.last_unheld(helped).or_else(|| self.rarity.last_unheld(foreign))?;
+        let piece = self.rarity.last_unheld(|at| helped.words()[at]);
+        let piece = piece.or_else(|| self.rarity.last_unheld(|at| !own.words()[at]))?;
         self.first_run(piece)
     }
 
     /// For a publisher that has had nothing to do for a while: what no neighbour has, and others were to fetch.
     fn foreign(&self, now: Time, connection: ConnectionId) -> Option<Run> {
-        let foreign = &self.shares.get(&connection)?.foreign;
+        let own = &self.shares.get(&connection)?.own;
         let at = self.flows.get(&connection).map_or(Some(now), Flow::foreign_at);
         at.filter(|at| *at <= now)?;
         self.begun(|piece, job| !job.rarity.has_holder(piece))
-            .or_else(|| self.rarity.last_unheld(foreign).and_then(|piece| self.first_run(piece)))
+            .or_else(|| self.rarity.last_unheld(|at| !own.words()[at]).and_then(|piece| self.first_run(piece)))
     }
 
     fn note_share(&mut self, connection: ConnectionId, share: Option<Share>) {

@@ -139,10 +139,10 @@ impl Rarity {
         }
     }
 
-    /// A piece of a set that no neighbour has: the last one, as those in whose share it is begin with the first.
-    pub(super) fn last_unheld(&self, of: &PieceSet) -> Option<u32> {
+    /// A piece under a mask that no neighbour has: the last one, as those in whose share it is begin with the first.
+    pub(super) fn last_unheld(&self, mask: impl Fn(usize) -> u64) -> Option<u32> {
         let level = self.levels.first().filter(|_| self.complete == 0)?;
-        common(level, |at| of.words()[at]).map(|(first, word)| first + word.ilog2()).next_back()
+        common(level, mask).map(|(first, word)| first + word.ilog2()).next_back()
     }
 
     /// Whether of each piece that is wanted and not asked for, some neighbour has it.
@@ -150,10 +150,10 @@ impl Rarity {
         self.complete > 0 || self.levels[0].is_empty()
     }
 
-    /// How many pieces of a set no neighbour has.
-    pub(super) fn count_unheld(&self, of: &PieceSet) -> u32 {
+    /// How many pieces under a mask no neighbour has.
+    pub(super) fn count_unheld(&self, mask: impl Fn(usize) -> u64) -> u32 {
         let level = self.levels.first().filter(|_| self.complete == 0);
-        level.map_or(0, |level| common(level, |at| of.words()[at]).map(|(_, word)| word.count_ones()).sum())
+        level.map_or(0, |level| common(level, mask).map(|(_, word)| word.count_ones()).sum())
     }
 
     fn level(&self, piece: u32) -> usize {

@@ -49,9 +49,7 @@ pub(super) struct Shared {
     pub(super) share: Share,
     /// In it.
     pub(super) own: PieceSet,
-    /// In those of others.
-    pub(super) foreign: PieceSet,
-    /// Of these, the ones to fetch first when all of the own ones are asked for, so that those who help don't fetch the same.
+    /// Of those of others, the ones to fetch first when all of the own ones are asked for, so that those who help don't fetch the same.
     pub(super) helped: PieceSet,
 }
 
@@ -124,12 +122,7 @@ impl Shared {
             (0..count).filter(|piece| wanted(*piece)).for_each(|piece| _ = pieces.insert(piece));
             pieces
         };
-        Self {
-            share,
-            own: those(&|piece| share.contains(piece)),
-            foreign: those(&|piece| !share.contains(piece)),
-            helped: those(&|piece| share.helps_with(piece)),
-        }
+        Self { share, own: those(&|piece| share.contains(piece)), helped: those(&|piece| share.helps_with(piece)) }
     }
 }
 
