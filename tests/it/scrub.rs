@@ -160,6 +160,30 @@ fn what_cannot_be_asked() {
     assert_eq!(scrub(&daemon, &[]).0, Some(0));
 }
 
+#[test]
+fn publishing_again_puts_damage_right_also_elsewhere() {
+    let publisher = Publisher::new(235);
+    let daemons = cluster(&publisher, [234, 235]);
+    wait_for_members(&daemons.each_ref(), 2);
+    let first = source(&publisher, "first", tool);
+    let all = addresses(&daemons.each_ref());
+    publisher.run(&["--append", &to(&first, "/data/v1")], &all).expect(0);
+    for daemon in &daemons {
+        spoil(&daemon.data("data/v1"));
+        assert_eq!(scrub(daemon, &[]).0, Some(1));
+        assert!(!wait_for_status(daemon, "/data/v1", |entry| entry["state"] == "done")["damaged"].is_null());
+    }
+    // Only one is asked.
+    let ended = publisher.run(&["--append", &to(&first, "/data/v1")], &all[..1]).expect(0);
+    assert_eq!(ended.at(&daemons[0], "/data/v1")["result"], "done");
+    for daemon in &daemons {
+        assert_eq!(tree(&daemon.data("data/v1")), tree(&first));
+        wait_for_status(daemon, "/data/v1", |entry| entry["state"] == "done" && entry["damaged"].is_null());
+    }
+    let ended = publisher.run(&["--append", &to(&first, "/data/v1")], &all[..1]).expect(0);
+    assert_eq!(ended.at(&daemons[1], "/data/v1")["result"], "already");
+}
+
 /// Every second, and what is damaged comes from the other node.
 fn with_scrub(daemon: &Daemon) {
     daemon.configure("data", "data", "append-only: true\nscrub-interval: 1s\nheal: true");

@@ -212,6 +212,7 @@ impl Fetches {
                 .and_then(|job| job.landed(now.time, connection, question.run())),
         };
         let Some(bytes) = awaited else { return };
+        let failed = answer.is_err();
         let taken = answer.and_then(|answer| match question {
             Question::Index { .. } | Question::IndexPart { .. } => {
                 self.indexes.get_mut(&image).map_or(Ok(()), |job| job.take(connection, answer, outbox))
@@ -228,6 +229,9 @@ impl Fetches {
                 job.put_back(question.run());
             }
             self.drop_source(connection, image, reason, outbox);
+            if failed {
+                self.sources.failed(image, connection);
+            }
         }
     }
 

@@ -25,6 +25,8 @@ pub(super) struct Source {
     pub(super) share: Option<Share>,
     /// It lied, failed or fell silent.
     dropped: bool,
+    /// It said that it couldn't give something: it isn't dropped any more when it says anew what it has.
+    failed: bool,
 }
 
 /// What a source is.
@@ -147,7 +149,8 @@ impl Sources {
         signed: bool,
     ) -> Vec<ConnectionId> {
         self.by_connection.entry(connection).or_default().insert(image);
-        let fresh = Source { version, role: Role::Publisher { vouched: false }, share: None, dropped: false };
+        let fresh =
+            Source { version, role: Role::Publisher { vouched: false }, share: None, dropped: false, failed: false };
         let source = self.by_image.entry(image).or_default().entry(connection).or_insert(fresh);
         let Role::Publisher { vouched } = &mut source.role else { return Vec::new() };
         if *vouched || !signed {
@@ -170,8 +173,17 @@ impl Sources {
     pub(super) fn neighbour(&mut self, connection: ConnectionId, image: ImageId, has: Has) -> Known {
         let sources = self.by_image.entry(image).or_default();
         if let Some(source) = sources.get_mut(&connection) {
-            let Source { role: Role::Neighbour(before), dropped: false, .. } = source else { return Known::Ignored };
-            return Known::Changed(std::mem::replace(before, has));
+            match source {
+                Source { role: Role::Neighbour(before), dropped: false, .. } => {
+                    return Known::Changed(std::mem::replace(before, has));
+                }
+                Source { role: Role::Neighbour(before), failed: true, .. } => {
+                    *before = has;
+                    (source.dropped, source.failed) = (false, false);
+                    return Known::New;
+                }
+                Source { .. } => return Known::Ignored,
+            }
         }
         if sources.values().filter(|source| source.has().is_some()).count() >= limits::NEIGHBOURS_MAX {
             return Known::Ignored;
@@ -179,7 +191,13 @@ impl Sources {
         self.by_connection.entry(connection).or_default().insert(image);
         sources.insert(
             connection,
-            Source { version: ProtocolVersion::V2, role: Role::Neighbour(has), share: None, dropped: false },
+            Source {
+                version: ProtocolVersion::V2,
+                role: Role::Neighbour(has),
+                share: None,
+                dropped: false,
+                failed: false,
+            },
         );
         Known::New
     }
@@ -204,6 +222,13 @@ impl Sources {
             }
         }
         gone
+    }
+
+    /// What it was dropped for is that it had failed.
+    pub(super) fn failed(&mut self, image: ImageId, connection: ConnectionId) {
+        if let Some(source) = self.get_mut(image, connection) {
+            source.failed = true;
+        }
     }
 
     /// Never to be asked for the image again; gives it if it could be until now.

@@ -188,8 +188,12 @@ fn wrong_lengths_and_refusals_are_no_answers() {
         let run = asked(&setup.start())[0].1;
         // Unasked ones mean nothing.
         let foreign = question(Run { first: 500, count: 1 });
-        assert!(setup.tell(1, Input::Answered { connection, question: foreign, answer: answer.clone() }).is_empty());
-        let effects = setup.tell(1, Input::Answered { connection, question: question(run), answer });
+        assert!(
+            setup
+                .tell(1, Input::Answered { connection: ConnectionId(1), question: foreign, answer: answer.clone() })
+                .is_empty()
+        );
+        let effects = setup.tell(1, Input::Answered { connection: ConnectionId(1), question: question(run), answer });
         assert_eq!(dropped(&effects).len(), 1, "{effects:?}");
         assert!(asked(&setup.offer(2, 2, true)).contains(&(2, run)));
     }
@@ -204,7 +208,7 @@ fn an_index_that_is_no_index_costs_the_source_its_place() {
     assert!(matches!(&effects[..], [Effect::Ask { question, .. }] if *question == part(0)));
     let answer = |setup: &mut Setup, connection, offset, data: &'static [u8], total| {
         let (connection, answer) = (ConnectionId(connection), Ok(Answer::Part { data: data.into(), total }));
-        setup.tell(1, Input::Answered { connection, question: part(offset), answer })
+        setup.tell(1, Input::Answered { connection: ConnectionId(1), question: part(offset), answer })
     };
     let effects = answer(&mut setup, 1, 0, b"DIRS", 8);
     assert!(matches!(&effects[..], [Effect::Ask { question, .. }] if *question == part(4)));
@@ -224,4 +228,25 @@ fn an_index_that_is_no_index_costs_the_source_its_place() {
     setup.offer(3, 3, true);
     let effects = answer(&mut setup, 3, 0, b"part", 1 << 60);
     assert_eq!(dropped(&effects).len(), 1, "{effects:?}");
+}
+
+#[test]
+fn who_failed_may_say_anew_what_it_has_and_who_lied_may_not() {
+    let mut setup = Setup::new();
+    setup.start();
+    let all = || Input::Pieces { connection: ConnectionId(1), image: IMAGE, count: 0, have: Bytes::new() };
+    let first = asked(&setup.tell(0, all()));
+    let question = |run| Question::Run { path: path(), image: IMAGE, run };
+    let answer = Err("block 3 is damaged on this node".to_owned());
+    let effects =
+        setup.tell(1, Input::Answered { connection: ConnectionId(1), question: question(first[0].1), answer });
+    assert_eq!(dropped(&effects), [(1, "block 3 is damaged on this node")]);
+    assert_eq!(setup.engine.source_count(IMAGE), 0);
+    let again = asked(&setup.tell(2, all()));
+    assert!(!again.is_empty());
+    setup.answer(3, 1, again[0].1);
+    let effects = setup.stored(4, again[0].1, vec![again[0].1.first]);
+    assert_eq!(dropped(&effects).len(), 1);
+    assert!(asked(&setup.tell(5, all())).is_empty());
+    assert_eq!(setup.engine.source_count(IMAGE), 0);
 }

@@ -139,6 +139,7 @@ impl Node {
                     let input = report::Input::Watched { node, path: path.clone(), change, on };
                     self.report(now, input, outbox);
                     if on {
+                        self.published_again(now, &path, change.id, outbox);
                         self.stand(now, &path, outbox);
                     }
                 }

@@ -47,6 +47,8 @@ pub(super) struct Heads {
     origins: BTreeMap<VPath, (ChangeId, Found)>,
     /// What is wrong with visible directories.
     damaged: BTreeMap<VPath, DamageRecord>,
+    /// Those of the damaged that somebody has published once more since.
+    again: BTreeSet<VPath>,
 }
 
 /// What this node made visible at a path.
@@ -135,9 +137,14 @@ impl Heads {
         self.committed.get(path).is_some_and(|committed| committed.image == image)
     }
 
+    /// Whether the image is visible somewhere, with nothing known to be wrong.
+    pub(super) fn has_whole(&self, image: ImageId) -> bool {
+        self.visible.get(&image).into_iter().flatten().any(|path| !self.is_damaged(path))
+    }
+
     fn show(&mut self, path: VPath, committed: Committed) {
         self.recent.committed(&path);
-        self.damaged.remove(&path);
+        self.undamaged(&path);
         self.take(&path);
         self.put(path, committed);
     }
@@ -169,7 +176,7 @@ impl Heads {
     pub(super) fn hidden_ended(&mut self, path: &VPath, gone: bool) {
         let Some(committed) = self.hidden.remove(path) else { return };
         if gone {
-            self.damaged.remove(path);
+            self.undamaged(path);
             self.origins.remove(path);
             self.recent.removed(path);
         } else {
@@ -348,8 +355,27 @@ impl Heads {
 
     /// Nothing is wrong with what is visible after all; gives by which change it is visible, if something was known to be.
     pub(super) fn sound(&mut self, path: &VPath, root: FileIdentity) -> Option<ChangeId> {
-        let committed = self.committed.get(path).filter(|committed| committed.root == root)?;
-        self.damaged.remove(path).map(|_| committed.change)
+        let change = self.committed.get(path).filter(|committed| committed.root == root)?.change;
+        self.undamaged(path).then_some(change)
+    }
+
+    fn undamaged(&mut self, path: &VPath) -> bool {
+        self.again.remove(path);
+        self.damaged.remove(path).is_some()
+    }
+
+    /// A change is published which, maybe, holds at the path; says whether something is wrong with what is visible by it.
+    pub(super) fn publish_again(&mut self, path: &VPath, change: ChangeId) -> bool {
+        let wrong = self.is_damaged(path) && self.heads.get(path).is_some_and(|head| head.id == change);
+        if wrong {
+            self.again.insert(path.clone());
+        }
+        wrong
+    }
+
+    /// Whether it is damaged, and was published once more since.
+    pub(super) fn is_published_again(&self, path: &VPath) -> bool {
+        self.again.contains(path)
     }
 
     /// All that is visible.

@@ -279,7 +279,14 @@ impl Node {
     /// A deployment has reached its end.
     fn done(&mut self, now: Now, path: &VPath, image: ImageId, ending: Ending<'_>, outbox: &mut Outbox<Effect>) {
         let Ending { change, result, bytes, .. } = ending;
+        let healed = result == "done" && self.heads.is_damaged(path);
         self.heads.committed(path, change);
+        if healed {
+            // Who has asked for what was damaged doesn't ask any more.
+            for connection in self.connections.participants(image) {
+                self.connections.untell(connection, image);
+            }
+        }
         self.scrubs_changed(now, path, result == "done", outbox);
         self.tell_all_pieces(image, outbox);
         self.spread_ended(path, image);

@@ -88,6 +88,9 @@ impl Node {
             }
             Verdict::Have => {
                 self.vouched(now, client.connection, image, outbox);
+                if let Some((change, _)) = self.heads.change(&path) {
+                    self.heads.publish_again(&path, change);
+                }
                 self.follow_head(now, client.connection, &path, outbox);
                 self.merge(now, &path, &decision.verified, Waiter::Client(client), outbox);
             }

@@ -5,6 +5,7 @@ use super::{Effect, Node, Note, Purpose, Row};
 use crate::engine::contract::{Engine, Outbox};
 use crate::engine::deploy;
 use crate::engine::scrub::{self, Tree};
+use crate::model::directory::DirectoryConfig;
 use crate::model::disk_task::DiskResult;
 use crate::model::failure::Failure;
 use crate::model::fingerprint::FileIdentity;
@@ -117,10 +118,19 @@ impl Node {
         self.is_to_be_healed(path) && !self.scrubs.reads(path)
     }
 
+    /// If its config says so, or somebody has published it once more.
     fn is_to_be_healed(&self, path: &VPath) -> bool {
-        self.config.serves(path).is_some_and(|directory| directory.heal)
-            && self.heads.is_damaged(path)
+        let configured = |directory: &DirectoryConfig| directory.heal || self.heads.is_published_again(path);
+        self.heads.is_damaged(path)
             && self.heads.is_committed(path)
+            && self.config.serves(path).is_some_and(|directory| configured(directory))
+    }
+
+    /// A client, of this node or another one, wants to have there what the head says: what is damaged of it is put right.
+    pub(super) fn published_again(&mut self, now: Now, path: &VPath, change: ChangeId, outbox: &mut Outbox<Effect>) {
+        if self.heads.publish_again(path, change) && self.deploys.status(path).is_none() {
+            self.heal(now, path, outbox);
+        }
     }
 
     pub(super) fn scrub(&mut self, now: Now, input: scrub::Input, outbox: &mut Outbox<Effect>) {

@@ -308,7 +308,7 @@ impl Node {
         if let Some(standing) = self.conflict(path) {
             return Some((change, Standing::ended("conflict", Some(conflict(standing)), Origins::default())));
         }
-        if !self.heads.is_committed(path) {
+        if !self.heads.is_committed(path) || self.heals(path) {
             return None;
         }
         let (result, bytes) =

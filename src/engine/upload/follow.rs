@@ -95,7 +95,8 @@ impl Followed {
     pub(super) fn before(&self, mut nodes: Nodes) -> Nodes {
         for report in nodes.nodes.iter_mut().filter(|report| report.result.as_deref() == Some("done")) {
             let known = report.address.parse().ok().and_then(|address| self.row((address, report.host.machine_id)));
-            if known.is_none_or(|row| row.report.result.as_deref() == Some("already")) {
+            let first = |row: Row<'_>| row.report.result.as_deref() == Some("already") || row.report.state == "unknown";
+            if known.is_none_or(first) {
                 report.result = Some("already".to_owned());
                 report.bytes = Origins::default();
                 report.sources = Vec::new();

@@ -193,8 +193,8 @@ fn it_goes_when_the_disk_lets_it_and_also_when_the_daemon_is_killed() {
 
 #[test]
 fn a_disk_that_is_not_mounted_has_lost_nothing() {
-    let user = User::new(234);
-    let mut daemon = Daemon::prepare(234, &user.publisher.public_key());
+    let user = User::new(233);
+    let mut daemon = Daemon::prepare(233, &user.publisher.public_key());
     let disk = user.folder("disk");
     let Some(_disk) = Mount::new(&disk, "size=8m", MountFlags::empty()) else {
         return skipped("no file system can be mounted");
