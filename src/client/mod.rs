@@ -26,10 +26,8 @@ use tokio::runtime::Runtime;
 
 use args::{Cli, Command};
 
-use crate::driver::interrupt::Interrupts;
+use crate::driver::interrupt::{INTERRUPTED_STATUS, Interrupts};
 
-/// The exit status of who was ended by a signal.
-const INTERRUPTED_STATUS: u8 = 130;
 /// Threads which carry messages; reading, hashing and writing have their own.
 const RUNTIME_THREADS: usize = 2;
 
