@@ -130,11 +130,6 @@ impl Heads {
         self.visible.get(&image)?.first()
     }
 
-    /// Whether the image is visible at the path.
-    pub(super) fn shows(&self, path: &VPath, image: ImageId) -> bool {
-        self.committed.get(path).is_some_and(|committed| committed.image == image)
-    }
-
     fn show(&mut self, path: VPath, committed: Committed) {
         self.recent.committed(&path);
         self.damaged.remove(&path);
