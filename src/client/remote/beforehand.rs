@@ -1,0 +1,83 @@
+//! Whether machines would refuse a change of a directory, whatever it is: who has edited a file should not learn that only then.
+//!
+//! That somebody else was faster, or that a machine has too much to do, is found out when it is published.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::WouldRefuse;
+use crate::client::keys::Signer;
+use crate::client::sync;
+use crate::driver::plan_loop::Asking;
+use crate::driver::resolve::{ResolveOptions, resolve};
+use crate::driver::{clock, upload_loop::Signing};
+use crate::engine::download::Found;
+use crate::engine::upload::Refused;
+use crate::format::wire::SubmitAnswer;
+use crate::model::change::{Change, Verb};
+use crate::model::ids::ImageId;
+use crate::model::limits;
+
+/// Words of refusals which another content or another moment wouldn't change.
+const LASTING: [&str; 5] =
+    ["signature_mismatch", "dir_is_append_only", "config_level_mismatch", "wrong_cluster", "stamp_in_future"];
+
+/// The image of a change that isn't made yet. No content has this id.
+const NOT_YET: ImageId = ImageId::new([0; 32]);
+
+/// An error if the first machines that can be asked would refuse to replace what was found.
+pub(super) async fn check(
+    (names, port): (&[String], u16),
+    found: &Found,
+    cluster: Option<&str>,
+    signers: &[Signer],
+) -> Result<(), WouldRefuse> {
+    let change = Change {
+        cluster: cluster.map(Into::into),
+        verb: Verb::Replace,
+        path: found.path.clone(),
+        image: Some(NOT_YET),
+        old_image: Some(found.id),
+        stamp: clock::stamp(),
+    };
+    // What can't be signed is told when it is published.
+    let Signing { result: Ok(signed), .. } = sync::sign_plan(&change, signers) else { return Ok(()) };
+    for address in addresses(names, port).await {
+        let asking = Asking::open(address, Arc::new(BTreeMap::new())).await;
+        let Ok(mut asking) = asking else { continue };
+        let Ok(answer) = asking.ask(signed.clone()).await else { continue };
+        let answer = answer.answer;
+        let Some(word) = answer.reject_reason.clone() else { return Ok(()) };
+        if word == "no_config" {
+            continue;
+        }
+        if !LASTING.contains(&word.as_str()) {
+            return Ok(());
+        }
+        let node = format!("{} ({address})", answer.host.hostname);
+        let refusal = refusal(word, answer, &change);
+        return Err(WouldRefuse(sync::explained(cluster, signers, &found.path, &node, &refusal)));
+    }
+    Ok(())
+}
+
+async fn addresses(names: &[String], port: u16) -> Vec<SocketAddr> {
+    let mut all = Vec::new();
+    for name in names {
+        all.extend(resolve(name, port, &ResolveOptions::default()).await.unwrap_or_default());
+    }
+    all.truncate(limits::INITIAL_CONNECTIONS);
+    all
+}
+
+fn refusal(word: String, answer: SubmitAnswer, change: &Change) -> Refused {
+    Refused {
+        word,
+        detail: answer.detail.unwrap_or_default(),
+        accepted_keys: answer.accepted_keys,
+        current: answer.current,
+        stamp: answer.stamp,
+        signed: Some(change.stamp),
+    }
+}
