@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use tokio::task::JoinSet;
+
 use super::WouldRefuse;
 use crate::client::keys::Signer;
 use crate::client::sync;
@@ -15,18 +17,17 @@ use crate::driver::{clock, upload_loop::Signing};
 use crate::engine::download::Found;
 use crate::engine::upload::Refused;
 use crate::format::wire::SubmitAnswer;
-use crate::model::change::{Change, Verb};
+use crate::model::change::{Change, SignedChange, Verb};
 use crate::model::ids::ImageId;
 use crate::model::limits;
 
 /// Words of refusals which another content or another moment wouldn't change.
-const LASTING: [&str; 5] =
-    ["signature_mismatch", "dir_is_append_only", "config_level_mismatch", "wrong_cluster", "stamp_in_future"];
+const LASTING: [&str; 4] = ["signature_mismatch", "dir_is_append_only", "config_level_mismatch", "wrong_cluster"];
 
 /// The image of a change that isn't made yet. No content has this id.
 const NOT_YET: ImageId = ImageId::new([0; 32]);
 
-/// An error if the first machines that can be asked would refuse to replace what was found.
+/// An error if the first machine that answers would refuse to replace what was found.
 pub(super) async fn check(
     (names, port): (&[String], u16),
     found: &Found,
@@ -43,11 +44,13 @@ pub(super) async fn check(
     };
     // What can't be signed is told when it is published.
     let Signing { result: Ok(signed), .. } = sync::sign_plan(&change, signers) else { return Ok(()) };
+    let mut asked = JoinSet::new();
     for address in addresses(names, port).await {
-        let asking = Asking::open(address, Arc::new(BTreeMap::new())).await;
-        let Ok(mut asking) = asking else { continue };
-        let Ok(answer) = asking.ask(signed.clone()).await else { continue };
-        let answer = answer.answer;
+        asked.spawn(ask(address, signed.clone()));
+    }
+    while let Some(answer) = asked.join_next().await {
+        // Others may be able to tell; if none is, it is told when it is published.
+        let Ok(Ok((address, answer))) = answer else { continue };
         let Some(word) = answer.reject_reason.clone() else { return Ok(()) };
         if word == "no_config" {
             continue;
@@ -60,6 +63,11 @@ pub(super) async fn check(
         return Err(WouldRefuse(sync::explained(cluster, signers, &found.path, &node, &refusal)));
     }
     Ok(())
+}
+
+async fn ask(address: SocketAddr, signed: SignedChange) -> Result<(SocketAddr, SubmitAnswer), String> {
+    let mut asking = Asking::open(address, Arc::new(BTreeMap::new())).await?;
+    Ok((address, asking.ask(signed).await?.answer))
 }
 
 async fn addresses(names: &[String], port: u16) -> Vec<SocketAddr> {
