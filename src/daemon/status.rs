@@ -12,6 +12,7 @@ use crate::engine::node::{MemberStatus, NodeStatus, Note, PathStatus};
 use crate::engine::retention;
 use crate::format::heads::{HeadHash, HeadsSum};
 use crate::model::ids::hex;
+use crate::model::origins::{Supply, Way};
 use crate::model::scrub::Verdict;
 
 /// What `GET /` answers.
@@ -129,8 +130,16 @@ fn path_json(path: &PathStatus) -> Value {
 
 /// How much came from which directory of this node, or from whom.
 fn sources(found: &Found) -> Vec<Value> {
-    let here = found.sources.iter().map(|(path, bytes)| json!({ "path": path.as_str(), "bytes": bytes }));
-    here.chain(found.nodes.iter().map(|(from, bytes)| json!({ "from": from, "bytes": bytes }))).collect()
+    let one = |supply: &Supply| {
+        let Supply { way, from, bytes } = supply;
+        match way {
+            Way::Linked | Way::Copied => json!({ "how": way.name(), "path": from, "bytes": bytes }),
+            Way::Client | Way::Node => {
+                json!({ "how": "fetched", "from": format!("{} {from}", way.name()), "bytes": bytes })
+            }
+        }
+    };
+    found.sources.iter().map(one).collect()
 }
 
 fn member_json(member: &MemberStatus) -> Value {

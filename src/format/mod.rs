@@ -12,4 +12,5 @@ pub mod record;
 pub mod report;
 pub mod signature;
 pub mod ssh;
+mod supply;
 pub mod wire;

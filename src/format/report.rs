@@ -2,9 +2,10 @@
 //! watching node knows from the change's id, who says so gossip; repeating and acknowledging are gossip's, too.
 
 use super::cbor::{self, CborError, Reader};
+use super::supply;
 use crate::model::ids::ChangeId;
 use crate::model::limits;
-use crate::model::origins::Origins;
+use crate::model::origins::{Origins, Supply};
 
 /// How a change fares on one node.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -23,11 +24,13 @@ pub struct Standing {
     pub bytes_total: u64,
     /// Where its bytes came from.
     pub bytes: Origins,
+    /// The largest of them by whom.
+    pub sources: Vec<Supply>,
 }
 
-const ITEMS: usize = 11;
+const ITEMS: usize = 12;
 const _: () = assert!(
-    1 + 2 + ChangeId::LEN + 2 * (2 + limits::WORD_BYTES_MAX) + 2 * (3 + limits::REPORT_TEXT_BYTES_MAX) + 6 * 9
+    1 + 2 + ChangeId::LEN + 3 + 2 * (2 + limits::WORD_BYTES_MAX) + 2 * (3 + limits::REPORT_TEXT_BYTES_MAX) + 6 * 9
         <= limits::REPORT_BYTES_MAX
 );
 
@@ -65,8 +68,8 @@ fn cut(text: &mut String, max: usize) {
     text.truncate(text.floor_char_boundary(max));
 }
 
-/// The array of change, state, result, reason, waiting, and bytes done, in all, linked, copied, kept, fetched; at most
-/// [`limits::REPORT_BYTES_MAX`]: long texts are cut.
+/// The array of change, state, result, reason, waiting, and bytes done, in all, linked, copied, kept, fetched, and sources; at
+/// most [`limits::REPORT_BYTES_MAX`]: long texts are cut, and of the sources there are as many as there is room for.
 pub fn encode(change: &ChangeId, standing: &Standing) -> Vec<u8> {
     let standing = standing.clone().cut();
     let mut out = Vec::with_capacity(128);
@@ -83,6 +86,8 @@ pub fn encode(change: &ChangeId, standing: &Standing) -> Vec<u8> {
     for bytes in [standing.bytes_done, standing.bytes_total, linked, copied, kept, fetched] {
         cbor::put_uint(&mut out, bytes);
     }
+    let room = limits::REPORT_BYTES_MAX - out.len();
+    supply::put_all(&mut out, &standing.sources, room);
     out
 }
 
@@ -90,7 +95,7 @@ pub fn encode(change: &ChangeId, standing: &Standing) -> Vec<u8> {
 pub fn decode(bytes: &[u8]) -> Result<(ChangeId, Standing), CborError> {
     let mut reader = Reader::new(bytes);
     if reader.array(ITEMS)? != ITEMS {
-        return Err(reader.error("a report that doesn't have eleven items"));
+        return Err(reader.error("a report that doesn't have twelve items"));
     }
     let change = ChangeId::new(reader.array_of()?);
     let word = limits::WORD_BYTES_MAX;
@@ -107,6 +112,7 @@ pub fn decode(bytes: &[u8]) -> Result<(ChangeId, Standing), CborError> {
             kept: reader.uint()?,
             fetched: reader.uint()?,
         },
+        sources: supply::read_all(&mut reader)?,
     };
     reader.end()?;
     Ok((change, standing))
@@ -122,14 +128,17 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::format::supply::tests::supplies;
 
     fn standing() -> impl Strategy<Value = Standing> {
         let text = || option::of(".{0,600}");
-        (".{0,100}", text(), text(), text(), any::<[u64; 6]>()).prop_map(|(state, result, reason, waiting, bytes)| {
-            let [bytes_done, bytes_total, linked, copied, kept, fetched] = bytes;
-            let bytes = Origins { linked, copied, kept, fetched };
-            Standing { state, result, reason, waiting, bytes_done, bytes_total, bytes }
-        })
+        (".{0,100}", text(), text(), text(), any::<[u64; 6]>(), supplies()).prop_map(
+            |(state, result, reason, waiting, bytes, sources)| {
+                let [bytes_done, bytes_total, linked, copied, kept, fetched] = bytes;
+                let bytes = Origins { linked, copied, kept, fetched };
+                Standing { state, result, reason, waiting, bytes_done, bytes_total, bytes, sources }
+            },
+        )
     }
 
     proptest! {
@@ -137,7 +146,14 @@ mod tests {
         fn round_trip(change in any::<[u8; 32]>(), standing in standing()) {
             let bytes = encode(&ChangeId::new(change), &standing);
             prop_assert!(bytes.len() <= limits::REPORT_BYTES_MAX);
-            prop_assert_eq!(decode(&bytes), Ok((ChangeId::new(change), standing.cut())));
+            let (told, mut read) = decode(&bytes).expect("a report");
+            // Texts go first.
+            prop_assert!(read.sources.iter().all(|supply| standing.sources.contains(supply)));
+            if standing.reason.is_none() && standing.waiting.is_none() {
+                prop_assert_eq!(&read.sources, &standing.sources);
+            }
+            read.sources.clone_from(&standing.sources);
+            prop_assert_eq!((told, read), (ChangeId::new(change), standing.cut()));
         }
 
         #[test]

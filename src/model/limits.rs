@@ -450,6 +450,12 @@ pub const FILES_LOOKED_UP_MAX: usize = 1_024;
 pub const SIBLINGS_MAX: usize = 4;
 /// Directories and nodes of which is told how much of a deployment came from there.
 pub const SOURCES_TOLD_MAX: usize = 16;
+/// Sources of each way that a report names; the others are one.
+pub const SUPPLIES_NAMED_MAX: usize = 2;
+/// Sources in one report.
+pub const SUPPLIES_MAX: usize = 16;
+/// Bytes of a source's name in a report; longer ones are cut.
+pub const SUPPLIER_BYTES_MAX: usize = 128;
 
 /// Bytes per second that a scrub reads by itself, unless `scrub-rate` says otherwise.
 pub const SCRUB_RATE: u64 = 20_000_000;

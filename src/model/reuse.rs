@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::block_set::BlockSet;
 use super::fingerprint::{FileIdentity, Fingerprint};
 use super::ids::ImageId;
+use super::origins::Supply;
 use super::vpath::VPath;
 
 /// Names a file's content: a hash of its hash kind, size and hashes.
@@ -99,7 +100,7 @@ pub struct Reused {
     /// Bytes of blocks that were copied.
     pub bytes_copied: u64,
     /// Where they came from.
-    pub sources: Vec<(VPath, u64)>,
+    pub sources: Vec<Supply>,
     /// Files that were hashed, since their status had changed.
     pub rehashed: u64,
     /// What was found damaged on the way.

@@ -274,6 +274,7 @@ impl Node {
             result: result.to_owned(),
             reason: reason.map(str::to_owned),
             bytes: Origins { fetched: bytes_fetched, ..Origins::default() },
+            sources: Vec::new(),
         };
         self.send(to, Message::Notification(Notification::Outcome(outcome)));
     }
@@ -406,6 +407,7 @@ impl Node {
             bytes_done: 1,
             bytes_total: 2,
             bytes: Origins { kept: 0, fetched: 2, ..Origins::default() },
+            sources: Vec::new(),
         };
         let (path, change) = (signed.change.path.clone(), change::id(&signed.change));
         let (image, total) = (signed.change.image.expect("an image"), others.len() as u64);

@@ -11,6 +11,7 @@ mod hostile;
 mod index;
 mod kills;
 mod load;
+mod mounts;
 mod patience;
 mod peer;
 mod plan;

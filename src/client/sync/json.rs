@@ -11,7 +11,7 @@ use crate::client::ui;
 use crate::driver::upload_loop::{Audience, Status, Trouble};
 use crate::engine::upload::{Ending, Event, Kept, NodeResult, Refused, UploadResult};
 use crate::model::ids::ImageId;
-use crate::model::origins::Origins;
+use crate::model::origins::{Origins, Supply};
 use crate::model::peer::Host;
 use crate::model::time::Time;
 use crate::model::vpath::VPath;
@@ -111,7 +111,7 @@ fn event_value(event: &Event) -> Value {
                 "result": outcome.result,
                 "reason": outcome.reason,
             });
-            let fields = with_origins(fields, outcome.bytes);
+            let fields = with_origins(fields, outcome.bytes, &outcome.sources);
             with_node("ended", *address, Some(&outcome.host), fields)
         }
         Event::Told { address, path, image, report } => {
@@ -161,22 +161,25 @@ fn refusal_fields(refusal: &Refused) -> Map<String, Value> {
     if let Value::Object(fields) = fields { fields } else { Map::new() }
 }
 
-/// Where the bytes came from; `bytes_reused` is the sum of those that were on the host.
-fn with_origins(mut fields: Value, bytes: Origins) -> Value {
+/// Where the bytes came from; `bytes_reused` is the sum of those that were on the host. The largest of them by
+/// source, too.
+fn with_origins(mut fields: Value, bytes: Origins, sources: &[Supply]) -> Value {
     let Origins { linked, copied, kept, fetched } = bytes;
     let all =
         [("reused", bytes.reused()), ("linked", linked), ("copied", copied), ("kept", kept), ("fetched", fetched)];
     for (what, bytes) in all {
         fields[format!("bytes_{what}")] = bytes.into();
     }
+    let one = |Supply { way, from, bytes }: &Supply| json!({ "how": way.name(), "from": from, "bytes": bytes });
+    fields["sources"] = sources.iter().map(one).collect();
     fields
 }
 
 fn result_value(result: &UploadResult) -> Value {
     match result {
-        UploadResult::Done { already, bytes } => {
+        UploadResult::Done { already, bytes, sources } => {
             let word = if *already { "already" } else { "done" };
-            with_origins(json!({ "result": word }), *bytes)
+            with_origins(json!({ "result": word }), *bytes, sources)
         }
         UploadResult::Removed => json!({ "result": "removed" }),
         UploadResult::Kept(kept) => {

@@ -7,7 +7,7 @@ use crate::client::ui;
 use crate::engine::upload::{Event, Kept, NodeResult, UploadResult};
 use crate::format::wire::Outcome;
 use crate::model::address::{self, Target};
-use crate::model::origins::Origins;
+use crate::model::origins::{Origins, Supply, Way};
 use crate::model::peer::Host;
 use crate::model::time::Stamp;
 
@@ -123,7 +123,7 @@ pub(super) fn event(event: &Event) -> Option<(Weight, String)> {
 fn ended(address: SocketAddr, outcome: &Outcome) -> String {
     let (node, path) = (node(Some(&outcome.host), address), &outcome.path);
     match outcome.result.as_str() {
-        "done" => format!("{node}: done {path}: {}", origins(outcome.bytes)),
+        "done" => format!("{node}: done {path}: {}", origins(outcome.bytes, &outcome.sources)),
         "removed" => format!("{node}: removed {path}"),
         "already" => format!("{node}: already there: {path}"),
         "occupied" => {
@@ -133,21 +133,50 @@ fn ended(address: SocketAddr, outcome: &Outcome) -> String {
     }
 }
 
-/// Where the bytes came from: how many were fetched, and of the rest what there was.
-fn origins(bytes: Origins) -> String {
+/// Where the bytes came from: how many were fetched, and of the rest what there was; each with its sources.
+fn origins(bytes: Origins, sources: &[Supply]) -> String {
     let Origins { linked, copied, kept, fetched } = bytes;
-    let here = [(linked, "linked"), (copied, "copied"), (kept, "kept")];
-    let here = here.into_iter().filter(|(bytes, _)| *bytes > 0);
-    here.fold(format!("{} fetched", ui::bytes(fetched)), |text, (bytes, what)| {
-        format!("{text}, {} {what}", ui::bytes(bytes))
-    })
+    let ways: [(u64, &str, &[Way]); 4] = [
+        (fetched, "fetched", &[Way::Client, Way::Node]),
+        (linked, "linked", &[Way::Linked]),
+        (copied, "copied", &[Way::Copied]),
+        (kept, "kept", &[]),
+    ];
+    let told = ways.into_iter().filter(|(bytes, what, _)| *bytes > 0 || *what == "fetched");
+    let told = told.map(|(bytes, what, ways)| format!("{} {what}{}", ui::bytes(bytes), suppliers(sources, ways)));
+    told.collect::<Vec<_>>().join("; ")
+}
+
+/// ` from /data/v1 (1.00 GiB) and /data/v2 (3.00 MiB)`, without the bytes if there is but one.
+fn suppliers(sources: &[Supply], ways: &[Way]) -> String {
+    let mut named = Vec::<(&str, u64)>::new();
+    for Supply { way, from, bytes } in sources.iter().filter(|supply| ways.contains(&supply.way)) {
+        let name = match way {
+            Way::Client => "the client",
+            Way::Node => "other machines",
+            Way::Linked | Way::Copied if from.is_empty() => "others",
+            Way::Linked | Way::Copied => from,
+        };
+        match named.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, sum)) => *sum += bytes,
+            None => named.push((name, *bytes)),
+        }
+    }
+    match named.as_slice() {
+        [] => String::new(),
+        [(name, _)] => format!(" from {name}"),
+        all => {
+            let all: Vec<_> = all.iter().map(|(name, bytes)| format!("{name} ({})", ui::bytes(*bytes))).collect();
+            format!(" from {}", all.join(" and "))
+        }
+    }
 }
 
 /// How an upload fares, in the words of the final report.
 pub(super) fn result(result: &UploadResult) -> String {
     match result {
         UploadResult::Done { already: true, .. } => "already there".to_owned(),
-        UploadResult::Done { already: false, bytes } => format!("done, {}", origins(*bytes)),
+        UploadResult::Done { already: false, bytes, sources } => format!("done, {}", origins(*bytes, sources)),
         UploadResult::Removed => "removed".to_owned(),
         UploadResult::Kept(Kept { current: Some(current), coming: false }) => {
             format!("kept what is there: image {current}")
@@ -188,4 +217,29 @@ pub(super) fn done_of_known<'a>(nodes: impl Iterator<Item = &'a NodeResult> + Cl
 fn is_literal(event: &Event) -> bool {
     let Event::Chosen { name, .. } = event else { return false };
     name.parse::<Target>().is_ok_and(|target| matches!(target.host, address::Host::Address(_)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sources_are_named_and_machines_counted_together() {
+        let supply = |way, from: &str, bytes| Supply { way, from: from.into(), bytes };
+        let sources = [
+            supply(Way::Client, "127.0.0.1:5", 1_024),
+            supply(Way::Node, "127.0.0.2:5", 2_048),
+            supply(Way::Node, "", 1_024),
+            supply(Way::Linked, "/data/v1", 512),
+            supply(Way::Copied, "/data/v1", 10),
+            supply(Way::Copied, "", 5),
+        ];
+        let bytes = Origins { linked: 512, copied: 15, kept: 7, fetched: 4_096 };
+        assert_eq!(
+            origins(bytes, &sources),
+            "4.00 KiB fetched from the client (1.00 KiB) and other machines (3.00 KiB); 512 B linked from /data/v1; \
+             15 B copied from /data/v1 (10 B) and others (5 B); 7 B kept",
+        );
+        assert_eq!(origins(Origins::default(), &[]), "0 B fetched");
+    }
 }

@@ -9,7 +9,7 @@ use super::commit::sync_names;
 use super::error::{self, is, unsupported};
 use super::fs::{FileSystem, Kind};
 use super::place::Place;
-use crate::model::failure::Failure;
+use crate::model::failure::{Failure, FailureKind};
 use crate::model::fingerprint::FileIdentity;
 use crate::model::limits::STAGING_DIR_NAME;
 use crate::model::reuse::Touch;
@@ -40,6 +40,8 @@ pub fn remove<F: FileSystem>(
             other => other,
         };
         moved.map_err(|e| error::at(place, "remove the directory", target, &e))?;
+    } else {
+        is_mounted(fs, &root, place, expected)?;
     }
     // Before any of it is deleted: a crash may not bring back a half of it.
     sync_names(fs, &root, place)?;
@@ -48,6 +50,22 @@ pub fn remove<F: FileSystem>(
     clear()?;
     super::collect::drop_previous(fs, &root, place, touches)?;
     Ok(true)
+}
+
+/// Fails where nothing is left of what was there: an empty base directory on another device than the tree's.
+fn is_mounted<F: FileSystem>(fs: &F, root: &F::Root, place: &Place, expected: FileIdentity) -> Result<(), Failure> {
+    let base = Path::new("");
+    let dev = fs.stat(root, base).map_err(|e| error::base(place.base(), &e))?.dev;
+    if dev == expected.dev || fs.stat(root, &place.removed()).is_ok() {
+        return Ok(());
+    }
+    let entries = fs.read_dir(root, base).map_err(|e| error::base(place.base(), &e))?;
+    if entries.iter().any(|entry| entry.name != STAGING_DIR_NAME) {
+        return Ok(());
+    }
+    let what = "is empty, and not on the device that the directory was put on: is its disk mounted? If that was replaced by \
+                this one, say so by putting any file there";
+    Err(error::found_below(FailureKind::MissingBase, place.base(), base, what))
 }
 
 /// By the inode number alone: device numbers may differ after a reboot, and all is on the base's device.

@@ -14,7 +14,7 @@ use crate::model::disk_task::{DiskAction, DiskResult, Previous, Sealed, Side, Ta
 use crate::model::failure::{Failure, FailureKind};
 use crate::model::ids::ImageId;
 use crate::model::image::Image;
-use crate::model::origins::Origins;
+use crate::model::origins::{Origins, Supply};
 use crate::model::reuse::Reused;
 use crate::model::time::{Now, Time};
 
@@ -310,7 +310,7 @@ impl Job {
         for damage in damaged {
             outbox.push(Effect::Damaged(damage));
         }
-        self.found = Found { bytes_kept: kept_bytes, bytes_linked, bytes_copied, rehashed, sources, nodes: Vec::new() };
+        self.found = Found { bytes_kept: kept_bytes, bytes_linked, bytes_copied, rehashed, sources };
         if self.next.is_some() {
             return self.take_next(outbox);
         }
@@ -375,10 +375,11 @@ impl Job {
         }
     }
 
-    pub(super) fn fetched(&mut self, now: Now, bytes: u64, from: Vec<(String, u64)>, outbox: &mut Outbox<Effect>) {
+    pub(super) fn fetched(&mut self, now: Now, bytes: u64, from: Vec<Supply>, outbox: &mut Outbox<Effect>) {
         let State::Running(Step::Fetch { image, linked }) = &self.state else { return };
         let (image, linked) = (image.clone(), linked.clone());
-        self.found.nodes = from;
+        self.found.sources.retain(|supply| !supply.way.is_fetched());
+        self.found.sources.extend(from);
         self.enter(now, Step::Seal { image, linked, fetched: bytes }, outbox);
     }
 

@@ -25,7 +25,7 @@ use crate::model::fingerprint::FileIdentity;
 use crate::model::ids::{ChangeId, ImageId};
 use crate::model::image::Image;
 use crate::model::limits;
-use crate::model::origins::Origins;
+use crate::model::origins::{Origins, Supply};
 use crate::model::reuse::{Damage, Sibling};
 use crate::model::time::{Now, Time};
 use crate::model::vpath::VPath;
@@ -68,7 +68,7 @@ pub enum Input {
     /// Answer to [`Effect::Disk`].
     Disk { path: VPath, result: Result<DiskResult, Failure> },
     /// Answer to [`Effect::Fetch`]: every block is stored; so many bytes were fetched, and from whom most of them.
-    Fetched { path: VPath, bytes: u64, from: Vec<(String, u64)> },
+    Fetched { path: VPath, bytes: u64, from: Vec<Supply> },
     /// Another answer to [`Effect::Fetch`]: storing failed.
     FetchFailed { path: VPath, failure: Failure },
     /// Another answer to [`Effect::Fetch`], after [`Effect::CancelFetch`].
@@ -148,10 +148,8 @@ pub struct Found {
     pub bytes_copied: u64,
     /// Files that were hashed again before they were linked or left alone.
     pub rehashed: u64,
-    /// Of which directories.
-    pub sources: Vec<(VPath, u64)>,
-    /// Of which nodes and clients, in words, what was fetched.
-    pub nodes: Vec<(String, u64)>,
+    /// From where; of each way those which gave most, first.
+    pub sources: Vec<Supply>,
 }
 
 impl Found {

@@ -14,6 +14,7 @@ use crate::model::change::{Change, SignedChange, Verb};
 use crate::model::ids::ImageId;
 use crate::model::key::{Scheme, Signature};
 use crate::model::limits;
+use crate::model::origins::{Supply, Way};
 use crate::model::peer::{ConnectionId, NodeId, ProtocolVersion};
 use crate::model::time::Now;
 use crate::model::vpath::VPath;
@@ -96,13 +97,14 @@ impl Connections {
         })
     }
 
-    /// In words.
-    pub(super) fn name(&self, connection: ConnectionId) -> String {
-        match (self.node(connection), self.remote(connection)) {
-            (Some(node), _) => format!("node {}", node.address),
-            (None, Some(address)) => format!("client {address}"),
-            (None, None) => "gone".to_owned(),
-        }
+    /// What it has given.
+    pub(super) fn supply(&self, connection: ConnectionId, bytes: u64) -> Supply {
+        let (way, address) = match self.node(connection) {
+            Some(node) => (Way::Node, Some(node.address)),
+            None => (Way::Client, self.remote(connection)),
+        };
+        let from = address.map_or_else(|| "gone".to_owned(), |address| address.to_string());
+        Supply { way, from: from.into(), bytes }
     }
 
     pub(super) fn stand(&mut self, connection: ConnectionId, standing: Standing) {

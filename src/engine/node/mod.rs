@@ -319,8 +319,8 @@ impl Node {
                 }
                 fetch::Effect::CheckIndex { image, data } => outbox.push(Effect::CheckIndex { image, data }),
                 fetch::Effect::Finished { path, bytes, from } => {
-                    let name = |connection| self.connections.name(connection);
-                    let from = from.into_iter().map(|(connection, bytes)| (name(connection), bytes)).collect();
+                    let from = from.into_iter().map(|(connection, bytes)| self.connections.supply(connection, bytes));
+                    let from = from.collect();
                     self.deploy(now, deploy::Input::Fetched { path, bytes, from }, outbox);
                 }
                 fetch::Effect::Failed { path, failure } => {

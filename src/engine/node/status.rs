@@ -126,8 +126,6 @@ impl Node {
     fn path_status(&self, path: &VPath, gone: Option<&Gone>) -> Option<PathStatus> {
         let (change, signed) = self.heads.change(path)?;
         let deploy = self.deploys.status(path);
-        // What it left behind may still be removed.
-        let done = deploy.as_ref().is_some_and(|status| status.reported) && self.heads.is_committed(path);
         let visible = self.heads.committed_at(path).map(|committed| committed.image);
         let fetched = self.heads.committed_at(path).map_or(0, |committed| committed.bytes.fetched);
         let fetching = deploy.as_ref().filter(|status| !status.reported);
@@ -154,7 +152,7 @@ impl Node {
             stamp: signed.change.stamp,
             visible,
             previous: self.heads.previous(path).map(|(image, _)| image),
-            state: deploy.as_ref().filter(|_| !deleted && !done).map_or(idle, |status| status.step),
+            state: deploy.as_ref().filter(|_| !deleted).map_or(idle, |status| status.step),
             waiting: deploy
                 .as_ref()
                 .and_then(|status| self.waiting(path, status).or_else(|| self.unsupplied(path, status)))

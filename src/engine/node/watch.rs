@@ -15,7 +15,7 @@ use crate::model::change::{Change, Rank, Verb};
 use crate::model::failure::FailureKind;
 use crate::model::ids::{ChangeId, ImageId};
 use crate::model::limits;
-use crate::model::origins::Origins;
+use crate::model::origins::{self, Origins, Supply};
 use crate::model::peer::{ConnectionId, Host, NodeId, ProtocolVersion};
 use crate::model::time::{Now, Time};
 use crate::model::vpath::VPath;
@@ -166,6 +166,7 @@ impl Node {
     /// Tells everyone who waits for it how a change ended here.
     pub(super) fn outcome(&mut self, now: Now, path: &VPath, ending: Ending<'_>, outbox: &mut Outbox<Effect>) {
         let Ending { change, image, result, reason, bytes } = ending;
+        let sources = self.sources(path, result);
         self.watch.touched.remove(path);
         let watchers: BTreeSet<_> =
             self.watch.of(path).chain(image.into_iter().flat_map(|image| self.connections.publishers(image))).collect();
@@ -181,6 +182,7 @@ impl Node {
                         result: result.to_owned(),
                         reason: reason.map(str::to_owned),
                         bytes,
+                        sources: sources.clone(),
                     };
                     notify(connection, Notification::Outcome(outcome), outbox);
                 }
@@ -192,7 +194,7 @@ impl Node {
                 None => {}
             }
         }
-        let standing = Standing::ended(result, reason.map(str::to_owned), bytes);
+        let standing = Standing { sources, ..Standing::ended(result, reason.map(str::to_owned), bytes) };
         self.tell_all_standing(now, path, change, standing, outbox);
         self.stand_others(now, path, outbox);
     }
@@ -311,7 +313,14 @@ impl Node {
         }
         let (result, bytes) =
             if committed.change == change { ("done", committed.bytes) } else { ("already", Origins::default()) };
-        Some((change, Standing { state: "done".to_owned(), ..Standing::ended(result, None, bytes) }))
+        let sources = self.sources(path, result);
+        Some((change, Standing { state: "done".to_owned(), sources, ..Standing::ended(result, None, bytes) }))
+    }
+
+    /// From where what has ended like that came.
+    fn sources(&self, path: &VPath, result: &str) -> Vec<Supply> {
+        let found = self.heads.origin(path).filter(|_| result == "done");
+        found.map(|found| origins::folded(&found.sources)).unwrap_or_default()
     }
 
     /// The image that stays visible in an append-only directory although another one should be there.

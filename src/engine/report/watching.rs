@@ -202,12 +202,13 @@ impl Row {
             bytes_done: 0,
             bytes_total: 0,
             bytes: Origins::default(),
+            sources: Vec::new(),
         };
         Self { report, told: (0, 0), version: 0 }
     }
 
     fn tell(&mut self, standing: Standing) {
-        let Standing { state, result, reason, waiting, bytes_done, bytes_total, bytes } = standing;
+        let Standing { state, result, reason, waiting, bytes_done, bytes_total, bytes, sources } = standing;
         self.report = NodeReport {
             host: self.report.host.clone(),
             address: self.report.address.clone(),
@@ -219,6 +220,7 @@ impl Row {
             bytes_done,
             bytes_total,
             bytes,
+            sources,
         };
     }
 }

@@ -234,6 +234,7 @@ impl Uploads {
             result: "already".to_owned(),
             reason: None,
             bytes: Origins::default(),
+            sources: Vec::new(),
         }
     }
 
@@ -404,6 +405,7 @@ fn news_of(address: SocketAddr, upload: &Upload, change: ChangeId, row: Row<'_>)
                 result: result.clone(),
                 reason: report.reason,
                 bytes: report.bytes,
+                sources: report.sources,
             };
             Event::Ended { address, outcome }
         }

@@ -98,6 +98,7 @@ impl Followed {
             if known.is_none_or(|row| row.report.result.as_deref() == Some("already")) {
                 report.result = Some("already".to_owned());
                 report.bytes = Origins::default();
+                report.sources = Vec::new();
             }
         }
         nodes
@@ -193,7 +194,10 @@ impl Followed {
 pub(super) fn result_of(report: &NodeReport, weak: bool) -> UploadResult {
     match report.result.as_deref() {
         Some("removed") => UploadResult::Removed,
-        Some(result) if is_good(result) => UploadResult::Done { already: result == "already", bytes: report.bytes },
+        Some(result) if is_good(result) => {
+            let sources = report.sources.clone();
+            UploadResult::Done { already: result == "already", bytes: report.bytes, sources }
+        }
         Some(result) if weak && (is_other(result) || report.reason.as_deref().is_some_and(is_other)) => {
             UploadResult::Kept(Kept::default())
         }

@@ -8,7 +8,7 @@ use super::follow::{Followed, Key, Row, is_good, result_of};
 use super::peer::{Link, Peer, Stage};
 use super::{Kept, Refused, Uploads};
 use crate::format::wire::Outcome;
-use crate::model::origins::Origins;
+use crate::model::origins::{Origins, Supply};
 use crate::model::peer::Host;
 use crate::model::time::Time;
 use crate::model::vpath::VPath;
@@ -80,7 +80,7 @@ pub struct NodeResult {
 #[derive(Debug, Clone, PartialEq)]
 pub enum UploadResult {
     /// Visible there.
-    Done { already: bool, bytes: Origins },
+    Done { already: bool, bytes: Origins, sources: Vec<Supply> },
     /// Not there any more, as a delete asks.
     Removed,
     /// Another image is there, which `--append-weak` allows.
@@ -328,7 +328,7 @@ fn ended(outcome: &Outcome) -> UploadResult {
     }
     if is_good(&outcome.result) {
         let already = outcome.result == "already";
-        return UploadResult::Done { already, bytes: outcome.bytes };
+        return UploadResult::Done { already, bytes: outcome.bytes, sources: outcome.sources.clone() };
     }
     let reason = outcome.reason.clone().unwrap_or_else(|| outcome.result.clone());
     UploadResult::Aborted { result: outcome.result.clone(), reason }

@@ -8,13 +8,13 @@ use super::message::{
 };
 use super::{RequestType, WireError, cluster};
 use crate::format::cbor::{put_array, put_bool, put_bytes, put_bytes_head, put_map, put_null, put_text, put_uint};
-use crate::format::change;
+use crate::format::{change, supply};
 use crate::model::change::SignedChange;
 use crate::model::estimate::Estimate;
 use crate::model::ids::ImageId;
 use crate::model::key::Scheme;
 use crate::model::limits;
-use crate::model::origins::Origins;
+use crate::model::origins::{Origins, Supply};
 use crate::model::peer::Host;
 
 pub(super) const NOTIFICATION: u64 = 0;
@@ -141,23 +141,25 @@ fn put_progress(out: &mut Vec<u8>, progress: &Progress) {
     field_text_or_null(out, "waiting", progress.waiting.as_deref());
 }
 
-/// Four fields.
-pub(in crate::format::wire) fn put_origins(out: &mut Vec<u8>, bytes: Origins) {
+/// Five fields.
+pub(in crate::format::wire) fn put_origins(out: &mut Vec<u8>, bytes: Origins, sources: &[Supply]) {
     field_uint(out, "bytes_linked", bytes.linked);
     field_uint(out, "bytes_copied", bytes.copied);
     field_uint(out, "bytes_kept", bytes.kept);
     field_uint(out, "bytes_fetched", bytes.fetched);
+    put_text(out, "sources");
+    supply::put_all(out, sources, usize::MAX);
 }
 
 fn put_outcome(out: &mut Vec<u8>, outcome: &Outcome) {
-    put_map(out, 11);
+    put_map(out, 12);
     field_text(out, "path", outcome.path.as_str());
     field_image_or_null(out, "image", outcome.image.as_ref());
     field_bytes(out, "change", outcome.change.as_bytes());
     put_host(out, &outcome.host);
     field_text(out, "result", &outcome.result);
     field_text_or_null(out, "reason", outcome.reason.as_deref());
-    put_origins(out, outcome.bytes);
+    put_origins(out, outcome.bytes, &outcome.sources);
 }
 
 fn encode_request(id: u64, request: &Request) -> Vec<u8> {

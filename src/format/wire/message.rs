@@ -11,7 +11,7 @@ use crate::model::change::SignedChange;
 use crate::model::estimate::Estimate;
 use crate::model::ids::{BlockHash, ChangeId, ImageId, MachineId};
 use crate::model::key::SignatureBytes;
-use crate::model::origins::Origins;
+use crate::model::origins::{Origins, Supply};
 use crate::model::peer::Host;
 use crate::model::run::Run;
 use crate::model::time::Stamp;
@@ -112,6 +112,8 @@ pub struct Outcome {
     pub reason: Option<String>,
     /// Where its bytes came from.
     pub bytes: Origins,
+    /// The largest of them by whom.
+    pub sources: Vec<Supply>,
 }
 
 /// What must be answered.

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::format::cbor;
+use crate::format::supply::tests::supplies;
 use crate::model::change::{Change, SignedChange, Verb};
 use crate::model::estimate::Estimate;
 use crate::model::ids::{BlockHash, ChangeId, ImageId, MachineId};
@@ -62,10 +63,19 @@ fn notification() -> impl Strategy<Value = Notification> {
             Notification::Progress(Progress { path, image, change, host, state, bytes_done, bytes_total, waiting })
         },
     );
-    let outcome = (path(), option::of(image()), change(), host(), ".{0,20}", option::of(".{0,20}"), any::<[u64; 4]>())
-        .prop_map(|(path, image, change, host, result, reason, [linked, copied, kept, fetched])| {
+    let outcome = (
+        path(),
+        option::of(image()),
+        change(),
+        host(),
+        ".{0,20}",
+        option::of(".{0,20}"),
+        any::<[u64; 4]>(),
+        supplies(),
+    )
+        .prop_map(|(path, image, change, host, result, reason, [linked, copied, kept, fetched], sources)| {
             let bytes = Origins { linked, copied, kept, fetched };
-            Notification::Outcome(Outcome { path, image, change, host, result, reason, bytes })
+            Notification::Outcome(Outcome { path, image, change, host, result, reason, bytes, sources })
         });
     prop_oneof![
         image().prop_map(|id| Notification::PublishImage { id }),

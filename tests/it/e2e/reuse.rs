@@ -79,6 +79,20 @@ fn files_of_another_version_are_linked() {
         }
         assert_eq!((number(&entry, "bytes_linked"), number(&entry, "bytes_copied")), (1_000_000, 100_000));
         assert_eq!(number(&entry, "bytes_fetched"), 3_000);
+        let sources = |of: &Value, fetched: fn(&str) -> bool| {
+            let sources = of["sources"].as_array().expect("an array").clone();
+            let local: Vec<_> = sources.iter().filter(|one| !fetched(one["how"].as_str().expect("a word"))).collect();
+            let local: Vec<_> = local.into_iter().map(|one| one["how"].as_str().expect("a word").to_owned()).collect();
+            let network = sources.iter().filter(|one| fetched(one["how"].as_str().expect("a word")));
+            (local, network.map(|one| number(one, "bytes")).sum::<u64>())
+        };
+        let expected = (vec!["linked".to_owned(), "copied".to_owned()], 3_000);
+        assert_eq!(sources(&entry, |how| how == "fetched"), expected, "{entry}");
+        assert_eq!(sources(told, |how| how == "client" || how == "node"), expected, "{told}");
+        for (of, name) in [(&entry, "path"), (told, "from")] {
+            assert_eq!((&of["sources"][0][name], number(&of["sources"][0], "bytes")), (&"/data/v1".into(), 1_000_000));
+            assert_eq!((&of["sources"][1][name], number(&of["sources"][1], "bytes")), (&"/data/v1".into(), 100_000));
+        }
         assert_eq!((damage(daemon, "/data/v1"), damage(daemon, "/data/v2")), (None, None));
     }
 }

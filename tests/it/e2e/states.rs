@@ -4,12 +4,13 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 
-use rustix::mount::{MountFlags, UnmountFlags};
+use rustix::mount::MountFlags;
 use serde_json::Value;
 
 use super::{source, start, wait_for_status};
 use crate::cluster::{join, wait_for_members};
 use crate::daemon::{Daemon, tree};
+use crate::mounts::{Mount, skipped};
 use crate::publisher::{Ended, Publisher, Running, addresses, to};
 use crate::trees::{file, noise, plain};
 
@@ -347,37 +348,6 @@ fn what_nobody_deploys_is_swept() {
 #[expect(clippy::disallowed_methods, reason = "the administrator's `mv`")]
 fn move_away(from: &Path, to: &Path) {
     fs::rename(from, to).expect("moved");
-}
-
-#[expect(clippy::print_stderr, reason = "whoever reads the test's output should know")]
-fn skipped(why: &str) {
-    eprintln!("not tested here: {why}");
-}
-
-/// A small file system, gone when dropped.
-struct Mount(std::path::PathBuf);
-
-impl Mount {
-    /// `None`: this process may not.
-    fn new(at: &Path, options: &str, flags: MountFlags) -> Option<Self> {
-        let options = std::ffi::CString::new(format!("{options},mode=755")).expect("no NUL");
-        rustix::mount::mount("ciruela-test", at, "tmpfs", flags, Some(options.as_c_str())).ok()?;
-        Some(Self(at.to_owned()))
-    }
-
-    fn remount(&self, options: &str) {
-        self.remount_with(options, MountFlags::empty());
-    }
-
-    fn remount_with(&self, options: &str, flags: MountFlags) {
-        rustix::mount::mount_remount(&self.0, flags, options).expect("ours");
-    }
-}
-
-impl Drop for Mount {
-    fn drop(&mut self) {
-        let _ = rustix::mount::unmount(&self.0, UnmountFlags::DETACH);
-    }
 }
 
 /// "Already there" is looked up on the disk, not in the books.

@@ -4,6 +4,7 @@ use std::fs;
 
 use ciruela::model::change::Verb;
 use ciruela::model::ids::ImageId;
+use rustix::mount::MountFlags;
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -11,6 +12,7 @@ use super::{Said, User};
 use crate::cluster::{cluster, wait_for_members};
 use crate::daemon::{Daemon, tree};
 use crate::e2e::wait_for_status;
+use crate::mounts::{Mount, skipped};
 use crate::peer::{Peer, signed};
 use crate::publisher::to;
 use crate::trees::{mixed, plain};
@@ -233,4 +235,26 @@ fn it_goes_when_the_disk_lets_it_and_also_when_the_daemon_is_killed() {
     }
     assert_eq!(staged(&daemon, "data"), 0);
     daemon.signal(Signal::TERM);
+}
+
+#[test]
+fn a_disk_that_is_not_mounted_has_lost_nothing() {
+    let user = User::new(234);
+    let mut daemon = Daemon::prepare(234, &user.publisher.public_key());
+    let disk = user.folder("disk");
+    let Some(_disk) = Mount::new(&disk, "size=8m", MountFlags::empty()) else {
+        return skipped("no file system can be mounted");
+    };
+    let mounted = Mount::bind(&disk, &daemon.data("data")).expect("mounted before");
+    daemon.spawn();
+    let source = user.folder("source");
+    plain(&source, 1, 10, 10);
+    user.publish("--append", &source, "/data/v1", std::slice::from_ref(&daemon));
+    drop(mounted);
+    remove(&user, "/data/v1", &daemon, &["-t", "1s"]).expect(4, &["is its disk mounted?"]);
+    let waits = wait_for_status(&daemon, "/data/v1", |entry| entry["failure"] == "missing_base");
+    assert_eq!(waits["state"], "removing");
+    let _mounted = Mount::bind(&disk, &daemon.data("data")).expect("mounted again");
+    wait_until_removed(&daemon, "/data/v1", "data/v1");
+    daemon.kill();
 }

@@ -21,6 +21,7 @@ const FIELDS: [(&str, &[&str]); 8] = [
             "bytes_copied",
             "bytes_kept",
             "bytes_fetched",
+            "sources",
             "hostname",
         ],
     ),

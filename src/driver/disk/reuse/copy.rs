@@ -13,6 +13,7 @@ use crate::model::failure::Failure;
 use crate::model::ids::BlockHash;
 use crate::model::image::{Image, blocks_of};
 use crate::model::limits::{BLOCK_BYTES, RUN_BLOCKS_MAX, RUN_BYTES_MAX};
+use crate::model::origins::Way;
 use crate::model::run::Run;
 
 /// Copies blocks.
@@ -126,7 +127,7 @@ impl<'a> Copier<'a> {
                 } else if have.insert(**block) {
                     let len = self.image.place(**block).map_or(0, |place| place.len as u64);
                     copied += len;
-                    trees.took(&donor.path, len);
+                    trees.took(Way::Copied, &donor.path, len);
                 }
             }
             if opened.as_ref().is_some_and(|(number, _)| trees.is_damaged(&self.donors[*number].path)) {

@@ -16,6 +16,7 @@ use crate::driver::disk::verify::Checker;
 use crate::model::fingerprint::{FileIdentity, Fingerprint};
 use crate::model::image::{FileRef, Image};
 use crate::model::limits::CHECK_BYTES_MAX;
+use crate::model::origins::Way;
 use crate::model::reuse::{Source, Touch};
 
 /// Shares files.
@@ -65,14 +66,14 @@ impl<'a, F: FileSystem> Linker<'a, F> {
             let Some(stat) = self.trusted(file, &source, &donor, &opened) else { continue };
             if source.executable == file.executable && stat.mode == mode_of(file.executable) {
                 if present.is_some_and(|present| (present.dev, present.ino) == (stat.dev, stat.ino)) {
-                    self.trees.took(&source.path, file.size);
+                    self.trees.took(Way::Linked, &source.path, file.size);
                     return Ok(true);
                 }
                 if present.take().is_some() {
                     unlink(self.fs, self.root, path, &mut self.touches)?;
                 }
                 if self.share(&opened, &stat, path, file.executable)? {
-                    self.trees.took(&source.path, file.size);
+                    self.trees.took(Way::Linked, &source.path, file.size);
                     return Ok(true);
                 }
             }

@@ -9,6 +9,7 @@ use super::Donor;
 use crate::driver::disk::error::is;
 use crate::driver::disk::fs::{Access, FileSystem, Kind};
 use crate::model::limits;
+use crate::model::origins::{Supply, Way};
 use crate::model::reuse::Damage;
 use crate::model::vpath::VPath;
 
@@ -18,7 +19,7 @@ pub(in crate::driver::disk) struct Trees<'a, F: FileSystem> {
     /// Opened base directories; `None`: it can't be opened.
     bases: BTreeMap<PathBuf, Option<F::Root>>,
     damaged: BTreeMap<VPath, Damage>,
-    taken: BTreeMap<VPath, u64>,
+    taken: BTreeMap<(Way, VPath), u64>,
 }
 
 impl<'a, F: FileSystem> Trees<'a, F> {
@@ -76,14 +77,15 @@ impl<'a, F: FileSystem> Trees<'a, F> {
         self.damaged.contains_key(path)
     }
 
-    pub(super) fn took(&mut self, path: &VPath, bytes: u64) {
-        *self.taken.entry(path.clone()).or_default() += bytes;
+    pub(super) fn took(&mut self, way: Way, path: &VPath, bytes: u64) {
+        *self.taken.entry((way, path.clone())).or_default() += bytes;
     }
 
     /// What was found damaged, and the directories of which most was taken.
-    pub(in crate::driver::disk) fn end(self) -> (Vec<Damage>, Vec<(VPath, u64)>) {
-        let mut taken: Vec<_> = self.taken.into_iter().collect();
-        taken.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
+    pub(in crate::driver::disk) fn end(self) -> (Vec<Damage>, Vec<Supply>) {
+        let supply = |((way, path), bytes): ((_, VPath), _)| Supply { way, from: path.as_str().into(), bytes };
+        let mut taken: Vec<_> = self.taken.into_iter().map(supply).collect();
+        taken.sort_by_key(|supply| std::cmp::Reverse(supply.bytes));
         taken.truncate(limits::SOURCES_TOLD_MAX);
         (self.damaged.into_values().collect(), taken)
     }

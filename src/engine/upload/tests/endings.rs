@@ -3,8 +3,11 @@
 use super::*;
 use crate::model::origins::Origins;
 
-const DONE: UploadResult =
-    UploadResult::Done { already: false, bytes: Origins { linked: 0, copied: 0, kept: 1, fetched: 2 } };
+const DONE: UploadResult = UploadResult::Done {
+    already: false,
+    bytes: Origins { linked: 0, copied: 0, kept: 1, fetched: 2 },
+    sources: Vec::new(),
+};
 
 #[test]
 fn three_nodes_do_as_they_are_told() {
@@ -28,7 +31,11 @@ fn three_nodes_do_as_they_are_told() {
     assert_eq!((world.result(1), world.result(2)), (DONE, DONE));
     assert_eq!(
         world.result(3),
-        UploadResult::Done { already: true, bytes: Origins { kept: 1, fetched: 2, ..Origins::default() } }
+        UploadResult::Done {
+            already: true,
+            bytes: Origins { kept: 1, fetched: 2, ..Origins::default() },
+            sources: Vec::new()
+        }
     );
     assert_eq!(world.end.as_ref().map(|end| end.took), Some(Duration::from_secs(100)));
     assert_eq!(world.engine.deadline(), None);

@@ -18,6 +18,7 @@ pub(super) fn report(n: u8, word: &str) -> NodeReport {
         bytes_done: 5,
         bytes_total: 10,
         bytes: Origins { kept: 0, fetched: 10, ..Origins::default() },
+        sources: Vec::new(),
     }
 }
 
@@ -223,7 +224,11 @@ fn nodes_that_are_done_are_asked_again_for_what_they_tell() {
     world.lose(1);
     assert_eq!(
         world.result(1),
-        UploadResult::Done { already: false, bytes: Origins { kept: 1, fetched: 2, ..Origins::default() } }
+        UploadResult::Done {
+            already: false,
+            bytes: Origins { kept: 1, fetched: 2, ..Origins::default() },
+            sources: Vec::new()
+        }
     );
     world.pass(0.25);
     world.connect(1);
@@ -237,7 +242,11 @@ fn nodes_that_are_done_are_asked_again_for_what_they_tell() {
     assert_eq!(world.ending(), Some(&Ending::Done));
     assert_eq!(
         world.result(1),
-        UploadResult::Done { already: false, bytes: Origins { kept: 1, fetched: 2, ..Origins::default() } }
+        UploadResult::Done {
+            already: false,
+            bytes: Origins { kept: 1, fetched: 2, ..Origins::default() },
+            sources: Vec::new()
+        }
     );
 }
 

@@ -281,6 +281,7 @@ impl World {
             result: result.to_owned(),
             reason: None,
             bytes: Origins { kept: 1, fetched: 2, ..Origins::default() },
+            sources: Vec::new(),
         };
         self.hear(n, Notification::Outcome(outcome));
     }

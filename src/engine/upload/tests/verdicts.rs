@@ -303,6 +303,7 @@ fn nodes_speak_for_themselves_only() {
         result: "done".to_owned(),
         reason: None,
         bytes: Origins::default(),
+        sources: Vec::new(),
     };
     for (host, path, image) in
         [(host(2), "/key/1", image(1)), (host(1), "/key/2", image(1)), (host(1), "/key/1", image(2))]

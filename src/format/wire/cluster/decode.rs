@@ -147,6 +147,7 @@ fn report(reader: &mut Reader<'_>) -> Result<NodeReport> {
         "bytes_total" => set(&mut total, "bytes_total", reader.uint()?),
         _ => Ok(bytes.field(name, reader)? || host.field(name, reader)?),
     })?;
+    let (bytes, sources) = bytes.finish()?;
     Ok(NodeReport {
         host: host.finish()?,
         address: need(address, "address")?,
@@ -157,7 +158,8 @@ fn report(reader: &mut Reader<'_>) -> Result<NodeReport> {
         waiting: waiting.flatten(),
         bytes_done: need(done, "bytes_done")?,
         bytes_total: need(total, "bytes_total")?,
-        bytes: bytes.finish()?,
+        bytes,
+        sources,
     })
 }
 

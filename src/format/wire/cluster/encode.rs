@@ -67,7 +67,7 @@ fn put_nodes(out: &mut Vec<u8>, nodes: &Nodes) {
 }
 
 fn put_report(out: &mut Vec<u8>, report: &NodeReport) {
-    put_map(out, 14);
+    put_map(out, 15);
     put_host(out, &report.host);
     field_text(out, "address", &report.address);
     put_text(out, "alive");
@@ -78,7 +78,7 @@ fn put_report(out: &mut Vec<u8>, report: &NodeReport) {
     field_text_or_null(out, "waiting", report.waiting.as_deref());
     field_uint(out, "bytes_done", report.bytes_done);
     field_uint(out, "bytes_total", report.bytes_total);
-    put_origins(out, report.bytes);
+    put_origins(out, report.bytes, &report.sources);
 }
 
 /// The parameters.

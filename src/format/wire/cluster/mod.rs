@@ -14,7 +14,7 @@ use super::{RequestType, VerdictWord};
 use crate::model::change::SignedChange;
 use crate::model::heads::{HeadRange, HeadsFingerprint, RangeAnswer};
 use crate::model::ids::{ChangeId, ImageId};
-use crate::model::origins::Origins;
+use crate::model::origins::{Origins, Supply};
 use crate::model::peer::{Host, NodeId};
 use crate::model::vpath::VPath;
 
@@ -130,6 +130,8 @@ pub struct NodeReport {
     pub bytes_total: u64,
     /// Where its bytes came from.
     pub bytes: Origins,
+    /// The largest of them by whom.
+    pub sources: Vec<Supply>,
 }
 
 impl Notice {

@@ -8,6 +8,7 @@ use proptest::option;
 use proptest::prelude::*;
 
 use super::*;
+use crate::format::supply::tests::supplies;
 use crate::format::wire::{Message, Notification, Request, Response, decode, encode};
 use crate::model::change::{Change, Verb};
 use crate::model::ids::MachineId;
@@ -57,13 +58,13 @@ fn change() -> impl Strategy<Value = SignedChange> {
 
 fn report() -> impl Strategy<Value = NodeReport> {
     let texts = (".{0,20}", option::of(".{0,20}"), option::of(".{0,20}"), option::of(".{0,20}"));
-    (any::<[u8; 16]>(), "[a-z]{0,9}", address(), any::<bool>(), texts, any::<[u64; 6]>()).prop_map(
-        |(id, hostname, address, alive, (state, result, reason, waiting), bytes)| {
+    (any::<[u8; 16]>(), "[a-z]{0,9}", address(), any::<bool>(), texts, any::<[u64; 6]>(), supplies()).prop_map(
+        |(id, hostname, address, alive, (state, result, reason, waiting), bytes, sources)| {
             let [bytes_done, bytes_total, linked, copied, kept, fetched] = bytes;
             let bytes = Origins { linked, copied, kept, fetched };
             let host = Host { machine_id: MachineId::new(id), hostname: hostname.into() };
             let address = address.to_string().into();
-            NodeReport { host, address, alive, state, result, reason, waiting, bytes_done, bytes_total, bytes }
+            NodeReport { host, address, alive, state, result, reason, waiting, bytes_done, bytes_total, bytes, sources }
         },
     )
 }

@@ -15,9 +15,10 @@ use super::encode::{ERROR, NOTIFICATION, REQUEST, RESPONSE};
 use super::message::{Hosts, Message, RequestType, Response};
 use super::{CborError, WireError};
 use crate::format::cbor::Reader;
+use crate::format::supply;
 use crate::model::ids::{ImageId, MachineId};
 use crate::model::limits;
-use crate::model::origins::Origins;
+use crate::model::origins::{Origins, Supply};
 use crate::model::peer::Host;
 use crate::model::vpath::VPath;
 
@@ -131,6 +132,7 @@ pub(super) struct OriginFields {
     copied: Option<u64>,
     kept: Option<u64>,
     fetched: Option<u64>,
+    sources: Option<Vec<Supply>>,
 }
 
 impl OriginFields {
@@ -140,17 +142,19 @@ impl OriginFields {
             "bytes_copied" => set(&mut self.copied, "bytes_copied", reader.uint()?),
             "bytes_kept" => set(&mut self.kept, "bytes_kept", reader.uint()?),
             "bytes_fetched" => set(&mut self.fetched, "bytes_fetched", reader.uint()?),
+            "sources" => set(&mut self.sources, "sources", supply::read_all(reader)?),
             _ => Ok(false),
         }
     }
 
-    pub(super) fn finish(self) -> Result<Origins, WireError> {
-        Ok(Origins {
+    pub(super) fn finish(self) -> Result<(Origins, Vec<Supply>), WireError> {
+        let bytes = Origins {
             linked: need(self.linked, "bytes_linked")?,
             copied: need(self.copied, "bytes_copied")?,
             kept: need(self.kept, "bytes_kept")?,
             fetched: need(self.fetched, "bytes_fetched")?,
-        })
+        };
+        Ok((bytes, self.sources.unwrap_or_default()))
     }
 }
 

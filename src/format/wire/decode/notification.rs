@@ -98,6 +98,7 @@ fn outcome(reader: &mut Reader<'_>) -> Result<Outcome, WireError> {
         "reason" => set(&mut reason, "reason", text_or_null(reader)?),
         _ => Ok(bytes.field(name, reader)? || host.field(name, reader)?),
     })?;
+    let (bytes, sources) = bytes.finish()?;
     Ok(Outcome {
         path: need(at, "path")?,
         image: id.flatten(),
@@ -105,6 +106,7 @@ fn outcome(reader: &mut Reader<'_>) -> Result<Outcome, WireError> {
         host: host.finish()?,
         result: need(result, "result")?,
         reason: reason.flatten(),
-        bytes: bytes.finish()?,
+        bytes,
+        sources,
     })
 }
