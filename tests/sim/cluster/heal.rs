@@ -10,6 +10,7 @@ use ciruela::engine::upload::Upload;
 use ciruela::model::change::Verb;
 use ciruela::model::directory::{NodeConfig, Retention};
 
+use super::checks::is_tidy;
 use super::client::Client;
 use super::machine::{BASE, Machine};
 use super::network::Conditions;
@@ -68,7 +69,9 @@ fn visible(machine: &Machine) -> BTreeMap<String, Item> {
 
 fn is_whole(machine: &Machine, sample: &Sample) -> bool {
     let paths = status(machine).map(|status| status.paths).unwrap_or_default();
-    visible(machine) == sample.items && paths.iter().all(|path| path.state == "done" && path.damaged.is_none())
+    visible(machine) == sample.items
+        && is_tidy(machine)
+        && paths.iter().all(|path| path.state == "done" && path.damaged.is_none())
 }
 
 /// Changes something there.
