@@ -105,7 +105,8 @@ fn healed_by_others(seed: u64) {
             world.doom(1, Duration::from_secs(110), random.below(100));
         }
         world.run_within(LIMIT, |world| {
-            world.machines.iter().all(|machine| status(machine).is_some() && is_whole(machine, &sample))
+            let is_over = |machine| is_whole(machine, &sample) && is_tidy(machine);
+            world.machines.iter().all(|machine| status(machine).is_some() && is_over(machine))
         });
     }
 }
