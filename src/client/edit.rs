@@ -68,7 +68,10 @@ struct Text {
 
 impl Text {
     fn of(change: &Change) -> Result<Self, anyhow::Error> {
-        let folder = tempfile::Builder::new().prefix("ciruela-edit-").tempdir().context("can't make a folder")?;
+        let folder = tempfile::Builder::new().prefix("ciruela-edit-").tempdir();
+        let folder = folder.with_context(|| {
+            format!("can't make a folder for your text in {} (TMPDIR)", std::env::temp_dir().display())
+        })?;
         let original = change.path();
         let name = original.file_name().context("the file has no name")?;
         let path = folder.path().join(name);

@@ -3,15 +3,13 @@
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
-use anyhow::Context;
 use clap::Args;
 use serde_json::{Value, json};
 
 use super::remote::{self, Place, ReadArgs, Session};
-use super::status::gather;
 use super::sync::moment;
 use super::ui;
-use crate::engine::download::{Failure, Found, Selection, below};
+use crate::engine::download::{Found, Selection, below};
 use crate::model::escape::escaped;
 use crate::model::image::{Entry, EntryKind};
 use crate::model::time::Stamp;
@@ -39,7 +37,23 @@ pub struct LsArgs {
 
 /// Runs the command. `port`: what stood before the subcommand.
 pub fn run(args: &LsArgs, port: Option<u16>) -> ExitCode {
-    remote::exit(list(args, port))
+    let result = list(args, port);
+    if let Err(error) = result.as_ref()
+        && args.json
+        && !error.is::<ui::OutputError>()
+    {
+        let path = Some(args.place.path()).filter(|path| !path.is_empty());
+        not_listed(path, remote::status_of(error), &super::with_causes(error));
+    }
+    remote::exit(result)
+}
+
+/// Says for programs why nothing is listed.
+pub(super) fn not_listed(path: Option<&str>, exit_status: u8, reason: &str) {
+    let value = json!({ "path": path, "exit_status": exit_status, "reason": reason });
+    if let Err(error) = ui::data(format!("{value:#}\n").as_bytes()) {
+        ui::warn(&error.to_string());
+    }
 }
 
 fn list(args: &LsArgs, port: Option<u16>) -> Result<(), anyhow::Error> {
@@ -52,7 +66,7 @@ fn list(args: &LsArgs, port: Option<u16>) -> Result<(), anyhow::Error> {
         if args.json {
             let entries: Vec<_> = lines.iter().map(Line::json).collect();
             let (path, image) = (found.path.as_str(), found.id.to_string());
-            format!("{:#}\n", json!({ "path": path, "image": image, "entries": entries }))
+            format!("{:#}\n", json!({ "exit_status": 0, "path": path, "image": image, "entries": entries }))
         } else {
             let width = lines.iter().map(|line| line.size.to_string().len()).max().unwrap_or(0);
             lines.iter().map(|line| line.text(width)).collect()
@@ -69,21 +83,9 @@ struct Shown {
 }
 
 fn directories(args: &LsArgs, session: &mut Session) -> Result<String, anyhow::Error> {
-    let (names, port) = (args.place.names().to_vec(), session.port());
-    let gathered = session.run(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("can't start")?;
-        let gathered = runtime.block_on(gather::gather(&names, port));
-        runtime.shutdown_background();
-        Ok(gathered)
-    })?;
-    let failed =
-        gathered.answers.iter().filter_map(|(address, page)| Some((address.to_string(), page.as_ref().err()?.clone())));
-    let failed: Vec<_> = gathered.unresolved.iter().cloned().chain(failed).collect();
+    let gathered = session.pages(args.place.names())?;
     let pages: Vec<_> = gathered.answers.values().filter_map(|page| page.as_ref().ok()).collect();
-    if pages.is_empty() {
-        return Err(Failure::Unreachable(failed).into());
-    }
-    for (node, reason) in failed {
+    for (node, reason) in gathered.failed() {
         ui::warn(&format!("{node}: {reason}"));
     }
     let mut shown = BTreeMap::<_, Shown>::new();
@@ -101,7 +103,7 @@ fn directories(args: &LsArgs, session: &mut Session) -> Result<String, anyhow::E
         let rows = rows.map(|((path, image), one)| {
             json!({ "path": path, "image": image, "published_ms": one.stamp.0, "machines": one.machines })
         });
-        return Ok(format!("{:#}\n", json!({ "directories": rows.collect::<Vec<_>>() })));
+        return Ok(format!("{:#}\n", json!({ "exit_status": 0, "directories": rows.collect::<Vec<_>>() })));
     }
     let carriers = |path: &str| {
         let key = path.split('/').nth(1).unwrap_or_default();

@@ -26,10 +26,10 @@ use tokio::runtime::Runtime;
 
 use args::{Cli, Command};
 
-use crate::driver::interrupt::Interrupts;
+use crate::driver::interrupt::{INTERRUPTED_STATUS, Interrupts};
 
-/// The exit status of who was ended by a signal.
-const INTERRUPTED_STATUS: u8 = 130;
+/// The exit status of most commands when the command line can't be read.
+const BAD_USAGE_STATUS: u8 = 1;
 /// Threads which carry messages; reading, hashing and writing have their own.
 const RUNTIME_THREADS: usize = 2;
 
@@ -52,9 +52,10 @@ pub fn main() -> ExitCode {
             // A closed terminal is no reason to fail differently.
             drop(usage.print());
             if usage.use_stderr() {
-                sync::bad_usage(&usage);
+                bad_usage(&usage);
             }
-            let status = if words_name("verify") || words_name("diff") { verify::FAILED_STATUS } else { 1 };
+            let status =
+                if words_name("verify") || words_name("diff") { verify::FAILED_STATUS } else { BAD_USAGE_STATUS };
             return ExitCode::from(if usage.use_stderr() { status } else { 0 });
         }
     };
@@ -81,6 +82,22 @@ pub fn main() -> ExitCode {
         complain(&error);
         ExitCode::FAILURE
     })
+}
+
+/// Says for programs that the command line can't be read, if it seems to ask for that.
+fn bad_usage(usage: &clap::Error) {
+    if !std::env::args_os().any(|word| word == "--json") {
+        return;
+    }
+    let text = usage.to_string();
+    let reason = text.lines().next().unwrap_or_default();
+    let reason = reason.strip_prefix("error: ").unwrap_or(reason);
+    match () {
+        () if words_name("plan") => plan::not_planned(BAD_USAGE_STATUS, reason),
+        () if words_name("ls") => ls::not_listed(None, BAD_USAGE_STATUS, reason),
+        () if ["sync", "rollback", "remove"].into_iter().any(words_name) => sync::not_started(BAD_USAGE_STATUS, reason),
+        () => {}
+    }
 }
 
 /// Whether the command line, which can't be read, seems to be for the subcommand.

@@ -18,16 +18,11 @@ use crate::model::change::Verb;
 use crate::model::ids::ImageId;
 use crate::model::vpath::VPath;
 
-const EXIT_STATUS: &str = "\
-Exit status:
-    0  done on every live machine, or on as many as an --early-* rule asks for
-    1  could not start (bad arguments)
-    2  no usable key
-    3  no machine has kept it, or refused by a machine
-    4  not finished by the deadline
-    5  no machine could be reached
-  130  interrupted (what machines have taken goes on there)
-With several clusters it is that of the one that fared worst.";
+const EXIT_STATUS: &str = sync::exit_statuses!(
+    "done on every live machine, or on as many as an --early-* rule asks for",
+    "could not start (bad arguments)",
+    "no machine has kept it, or refused by a machine",
+);
 
 /// Put back what was at a path before: a new change, signed, which replaces exactly what is there now.
 ///
@@ -62,7 +57,11 @@ fn rollback(args: RollbackArgs, port: Option<u16>) -> Result<u8, anyhow::Error> 
     let mut uploads = Vec::new();
     for names in &spread.clusters {
         let Some(gathered) = drive.run(gather(names, spread.port)) else {
-            ui::error("interrupted: nothing was changed");
+            let text = "interrupted: nothing was changed";
+            ui::error(text);
+            if spread.json {
+                sync::not_started(INTERRUPTED_STATUS, text);
+            }
             return Ok(INTERRUPTED_STATUS);
         };
         let Turn { from, to, machines } = Turn::find(gathered, &path, to)?;

@@ -74,7 +74,7 @@ pub enum Command {
     /// Compare directories of this host with their images, file by file; the running daemon does it
     ///
     /// Prints each file that is damaged, missing, or not in the image. Exit status: 0 nothing is damaged, 1 something is,
-    /// 2 wrong usage, 3 the daemon can't be reached or can't say.
+    /// 2 wrong usage, 3 the daemon can't be reached or can't say, 130 interrupted.
     Scrub {
         /// Virtual path of a directory, or of all below it [default: all directories]
         #[arg(value_name = "PATH")]

@@ -4,10 +4,12 @@
 
 use std::fs::Permissions;
 use std::io;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
@@ -53,10 +55,43 @@ pub(super) enum Line {
     Refused { reason: String },
 }
 
+const NAME: &str = "control.sock";
+
 /// Where the socket is.
 pub(super) fn socket(db_dir: &Path) -> PathBuf {
-    db_dir.join("control.sock")
+    db_dir.join(NAME)
 }
+
+/// The socket by a name which a socket's address has room for (unix(7)): 107 bytes.
+pub(super) struct Address {
+    pub(super) path: PathBuf,
+    /// What the name leads through.
+    _folder: Option<OwnedFd>,
+}
+
+impl Address {
+    /// A longer path goes through the opened folder.
+    pub(super) fn of(db_dir: &Path) -> io::Result<Self> {
+        let path = socket(db_dir);
+        if std::os::unix::net::SocketAddr::from_pathname(&path).is_ok() {
+            return Ok(Self { path, _folder: None });
+        }
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let folder = rustix::fs::open(db_dir, flags, Mode::empty())?;
+        let short = Path::new("/proc/self/fd").join(folder.as_raw_fd().to_string());
+        if !short.exists() {
+            return Err(io::Error::other(format!(
+                "{} is too long for a socket, and /proc, through which it could be shorter, isn't mounted: choose a shorter \
+                 --db-dir, up to {DB_DIR_BYTES_MAX} bytes",
+                path.display()
+            )));
+        }
+        Ok(Self { path: short.join(NAME), _folder: Some(folder) })
+    }
+}
+
+/// What always fits, with `/control.sock`.
+const DB_DIR_BYTES_MAX: usize = 107 - 1 - NAME.len();
 
 /// Makes the socket. One that is there is an earlier daemon's: the state database is this one's alone.
 pub(super) fn listen(db_dir: &Path) -> io::Result<UnixListener> {
@@ -65,7 +100,7 @@ pub(super) fn listen(db_dir: &Path) -> io::Result<UnixListener> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let listener = UnixListener::bind(&path)?;
+    let listener = UnixListener::bind(&Address::of(db_dir)?.path)?;
     std::fs::set_permissions(&path, Permissions::from_mode(0o600))?;
     Ok(listener)
 }

@@ -4,6 +4,9 @@ use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+/// The exit status of who was ended by a signal.
+pub const INTERRUPTED_STATUS: u8 = 130;
+
 /// Listens from when it is made on; until then the signals end the process.
 #[derive(Debug)]
 pub struct Interrupts {

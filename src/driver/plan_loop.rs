@@ -34,7 +34,7 @@ impl Asking {
     pub async fn open(address: SocketAddr, indexes: Indexes) -> Result<Self, String> {
         let connected = ws::connect(address, &address.to_string()).await.map_err(|error| error.to_string())?;
         if connected.version == ProtocolVersion::V1 {
-            return Err("the daemon there is too old for this client: it speaks ciruela.v1 only".to_owned());
+            return Err(ProtocolVersion::TOO_OLD.to_owned());
         }
         let (sender, mut events) = mpsc::channel(limits::CLIENT_EVENTS_QUEUED_MAX);
         let handle = Hub::new(sender).impatient().open(connected);

@@ -70,6 +70,13 @@ pub fn sample(addresses: &[SocketAddr], max: usize, random: &mut impl Rng) -> Ve
     chosen
 }
 
+/// All of the addresses in random order: some to begin with, and those that may stand in for them.
+pub fn split(addresses: &[SocketAddr], first: usize, random: &mut impl Rng) -> (Vec<SocketAddr>, Vec<SocketAddr>) {
+    let mut chosen = sample(addresses, addresses.len(), random);
+    let spare = chosen.split_off(first.min(chosen.len()));
+    (chosen, spare)
+}
+
 /// A number below `bound` (not 0), each as likely as the others: what would favour small ones is drawn again.
 fn below(bound: usize, random: &mut impl Rng) -> usize {
     let bound = bound as u64;
@@ -215,6 +222,9 @@ mod tests {
                 let chosen = sample(&twice, max, &mut random);
                 let distinct: BTreeSet<_> = chosen.iter().collect();
                 assert_eq!(chosen.len(), max.min(usize::from(count)));
+                let (first, spare) = split(&twice, max, &mut random);
+                assert_eq!((first.len(), first.len() + spare.len()), (chosen.len(), usize::from(count)));
+                assert!(spare.iter().all(|one| all.contains(one) && !first.contains(one)));
                 assert_eq!(distinct.len(), chosen.len());
                 assert!(chosen.iter().all(|one| all.contains(one)));
             }

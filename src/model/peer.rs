@@ -17,6 +17,11 @@ pub enum ProtocolVersion {
     V2,
 }
 
+impl ProtocolVersion {
+    /// Why a client can't use a daemon that speaks only `ciruela.v1`: a change of that version could be replayed elsewhere.
+    pub const TOO_OLD: &str = "the daemon there is too old for this client: it speaks ciruela.v1 only";
+}
+
 /// A host as it calls itself.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Host {

@@ -55,6 +55,9 @@ pub enum Refusal {
     /// A replace or append without an image, a delete with one or without `old_image`, an append with another `old_image`.
     #[error("the change contradicts itself: {0}")]
     Malformed(&'static str),
+    /// A delete of a directory that is all of what its config names.
+    #[error("it is the whole directory of its configuration (`num-levels: 0`), which is only replaced, never removed")]
+    NotRemovable,
     /// A plain append of what was there, in an append-only directory.
     #[error("the image was there and was cleaned; only an append with itself as `old_image` brings it back")]
     Cleaned { current: Option<ImageId> },
@@ -103,6 +106,7 @@ impl Refusal {
             Self::StampInFuture { .. } => "stamp_in_future",
             Self::WrongCluster { .. } => "wrong_cluster",
             Self::Malformed(_) => "malformed",
+            Self::NotRemovable => "not_removable",
             Self::Cleaned { .. } => "cleaned",
             Self::Removed { .. } => "removed",
             Self::Overloaded => "overloaded",
@@ -123,6 +127,7 @@ impl Refusal {
             | Self::StampInFuture { .. }
             | Self::WrongCluster { .. }
             | Self::Malformed(_)
+            | Self::NotRemovable
             | Self::Overloaded => None,
         }
     }

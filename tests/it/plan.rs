@@ -100,3 +100,24 @@ fn what_a_sync_would_do_on_each_machine() {
     let off = daemons[2].address.to_string();
     planned(&publisher, 5, &["--append", &second, &off]);
 }
+
+/// For programs: one shape, whether there is a plan or not.
+#[test]
+fn without_a_plan_it_is_the_same_object() {
+    let publisher = Publisher::new(208);
+    let source = publisher.folder.path().join("source");
+    std::fs::create_dir(&source).expect("mkdir");
+    let (wish, nobody) = (to(&source, "/data/v3"), "127.0.0.1:1");
+    let fields = |plan: &Value| plan.as_object().expect("an object").keys().cloned().collect::<Vec<_>>();
+    let whole = planned(&publisher, 5, &["--append", &wish, nobody]);
+    assert!(whole["reason"].is_null(), "{whole}");
+    for (words, reason) in [
+        (["--append", "/nonexistent:/data/v3", nobody], "/nonexistent"),
+        (["--none", &wish, nobody], "--none"),
+        (["--append", "nonsense", nobody], "nonsense"),
+    ] {
+        let none = planned(&publisher, 1, &words);
+        assert_eq!((fields(&none), &none["accepted"]), (fields(&whole), &false.into()), "{none}");
+        assert!(none["reason"].as_str().expect("a reason").contains(reason), "{none}");
+    }
+}

@@ -1,13 +1,14 @@
 //! `ciruela-server scrub` and what follows from it, with real daemons: what is changed by hand is found, named and healed.
 
 use std::fs;
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use assert_cmd::cargo::cargo_bin;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::cluster::{cluster, source, wait_for_members};
@@ -151,6 +152,10 @@ fn what_cannot_be_asked() {
         assert_eq!(answer["event"], "refused", "{answer}");
     }
     drop(UnixStream::connect(daemon.data("db/control.sock")).expect("it listens"));
+    let (code, out, err) = scrub(&daemon, &["--json", "/data/v1"]);
+    let last: Value = serde_json::from_str(out.lines().last().expect("a line")).expect("JSON");
+    assert_eq!((code, &last["exit_status"]), (Some(3), &3.into()), "{out}");
+    assert_eq!(format!("error: {}\n", last["reason"].as_str().expect("a reason")), err);
     daemon.kill();
     let (code, _, err) = scrub(&daemon, &[]);
     assert_eq!(code, Some(3));
@@ -184,10 +189,77 @@ fn publishing_again_puts_damage_right_also_elsewhere() {
     assert_eq!(ended.at(&daemons[1], "/data/v1")["result"], "already");
 }
 
+/// The lines that a daemon would say, and then it is busy; interrupted when `until` was printed.
+fn interrupted(words: &[&str], until: &str) -> (Option<i32>, String, String) {
+    let folder = tempfile::tempdir().expect("tempdir");
+    let listener = UnixListener::bind(folder.path().join("control.sock")).expect("bound");
+    let mut command = Command::new(cargo_bin("ciruela-server"));
+    command.arg("scrub").args(words).arg("--db-dir").arg(folder.path());
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("starts");
+    let (mut stream, _) = listener.accept().expect("it asks");
+    let lines = concat!(
+        r#"{"event":"begun","directories":3}"#,
+        "\n",
+        r#"{"event":"directory","path":"/k/a","result":"clean","damaged":0,"extras":0,"bytes":100,"heals":false,"reason":null}"#,
+        "\n",
+        r#"{"event":"progress","path":"/k/b","bytes_done":20,"bytes_total":50}"#,
+        "\n",
+        r#"{"event":"found","path":"/k/b","file":"x","flaw":"extra","what":"is extra"}"#,
+        "\n",
+        r#"{"event":"found","path":"/k/b","file":"y","flaw":"missing","what":"is gone"}"#,
+        "\n",
+    );
+    stream.write_all(lines.as_bytes()).expect("written");
+    let mut out = BufReader::new(child.stdout.take().expect("piped"));
+    let mut told = String::new();
+    while !told.contains(until) {
+        assert_ne!(out.read_line(&mut told).expect("UTF-8"), 0, "it ended: {told}");
+    }
+    let id = i32::try_from(child.id()).expect("a process id");
+    kill_process(Pid::from_raw(id).expect("positive"), Signal::INT).expect("it is ours");
+    out.read_to_string(&mut told).expect("UTF-8");
+    let ended = child.wait_with_output().expect("it is ours");
+    let mut rest = String::new();
+    assert_eq!(
+        stream.read_to_string(&mut rest).map(|_| rest.lines().count()).expect("UTF-8"),
+        1,
+        "one request, then the end"
+    );
+    (ended.status.code(), told, String::from_utf8(ended.stderr).expect("UTF-8"))
+}
+
+#[test]
+fn an_interrupted_one_says_how_far_it_got() {
+    let so_far = "interrupted: 1 of 3 directories compared, 120 bytes read, DAMAGE found (1 findings) so far";
+    let (code, out, err) = interrupted(&[], "is gone");
+    assert_eq!((code, err), (Some(130), format!("error: {so_far}\n")), "{out}");
+    let (code, out, _) = interrupted(&["--json"], "is gone");
+    let last: Value = serde_json::from_str(out.lines().last().expect("a line")).expect("JSON");
+    assert_eq!((code, &last["event"], &last["exit_status"]), (Some(130), &"finished".into(), &130.into()), "{out}");
+    assert_eq!((&last["reason"], &last["directories_done"]), (&so_far.into(), &1.into()), "{out}");
+    assert_eq!((&last["bytes"], &last["damaged"]), (&120.into(), &1.into()), "{out}");
+}
+
+/// Longer than a socket's address has room for.
+#[test]
+fn the_folder_of_the_database_may_have_a_long_name() {
+    let publisher = Publisher::new(245);
+    let folder = tempfile::Builder::new().prefix(&"long".repeat(30)).tempdir().expect("tempdir");
+    let mut daemon = Daemon::prepare_in(folder, 245, &publisher.public_key());
+    daemon.spawn();
+    assert!(daemon.data("db/control.sock").as_os_str().len() > 108);
+    assert_eq!(scrub(&daemon, &[]), (Some(0), String::new(), String::new()));
+    daemon.kill();
+    let (code, _, err) = scrub(&daemon, &[]);
+    assert!(code == Some(3) && err.contains("no daemon answers at /") && err.contains("longlong"), "{err}");
+    daemon.spawn();
+    assert_eq!(scrub(&daemon, &[]).0, Some(0));
+}
+
 /// Every second, and what is damaged comes from the other node.
 fn with_scrub(daemon: &Daemon) {
     daemon.configure("data", "data", "append-only: true\nscrub-interval: 1s\nheal: true");
-    daemon.signal(rustix::process::Signal::HUP);
+    daemon.signal(Signal::HUP);
     daemon.wait_for_line("configuration read again");
 }
 
@@ -204,7 +276,7 @@ fn what_is_damaged_comes_back_from_another_node() {
     }
     // By the command, which is all that looks.
     daemons[0].configure("data", "data", "append-only: true\nheal: true");
-    daemons[0].signal(rustix::process::Signal::HUP);
+    daemons[0].signal(Signal::HUP);
     daemons[0].wait_for_line("configuration read again");
     spoil(&daemons[0].data("data/v1"));
     let kept = fs::metadata(daemons[0].data("data/v1/d00/f0003")).expect("there").ino();

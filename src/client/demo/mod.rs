@@ -28,8 +28,6 @@ pub(super) use node::run as run_node;
 
 /// What is published unless a directory is named: this project's documentation, in a checkout of it.
 const DEFAULT_SOURCE: &str = "doc";
-/// The usual status of a program that was interrupted.
-const INTERRUPTED_STATUS: u8 = 130;
 
 /// Show the main job on this machine: publish a directory to a cluster of three daemons, compare what arrived.
 ///
@@ -104,7 +102,7 @@ async fn show(source: &Path, keep: bool) -> Result<ExitCode, anyhow::Error> {
             }
             ui::error("interrupted: ending the daemons, removing their folder");
             cluster.end(false).await?;
-            Ok(ExitCode::from(INTERRUPTED_STATUS))
+            Ok(ExitCode::from(crate::client::INTERRUPTED_STATUS))
         }
     }
 }

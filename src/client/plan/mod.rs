@@ -13,7 +13,7 @@ use clap::Args;
 
 use self::ask::ask_all;
 use self::judge::Judged;
-use super::sync::{self, Drive, Scanned, SyncArgs};
+use super::sync::{self, Drive, Plan, Scanned, SyncArgs};
 use super::ui;
 use crate::client::INTERRUPTED_STATUS;
 
@@ -40,19 +40,32 @@ pub struct PlanArgs {
 /// Runs the command. `port`: what stood before the subcommand.
 pub fn run(args: PlanArgs, port: Option<u16>) -> ExitCode {
     let json = args.sync.spread.json;
-    sync::ended(plan(args, port), json)
+    let result = plan(args, port);
+    let words = result.as_ref().err().filter(|error| json && !error.is::<ui::OutputError>()).map(super::with_causes);
+    let exit_status = sync::told(result);
+    if let Some(words) = words {
+        not_planned(exit_status, &words);
+    }
+    ExitCode::from(exit_status)
+}
+
+/// Says for programs why there is no plan.
+pub(super) fn not_planned(exit_status: u8, reason: &str) {
+    if let Err(error) = ui::line(&shown::no_plan(exit_status, reason).to_string()) {
+        ui::warn(&error.to_string());
+    }
 }
 
 fn plan(args: PlanArgs, port: Option<u16>) -> Result<u8, anyhow::Error> {
     let plan = Arc::new(args.sync.with_destinations()?.plan(port)?);
     let loaded = sync::load_keys(&plan.spread)?;
     let mut drive = Drive::open()?;
-    let Some(scanned) = drive.scanned(plan.clone()) else { return Ok(interrupted()) };
+    let Some(scanned) = drive.scanned(plan.clone()) else { return Ok(interrupted(&plan)) };
     let Scanned { sources, images, .. } = scanned?;
     let indexes = sources.into_iter().map(|source| (source.id, source.index)).collect();
     let sign = sync::sign_plans_with(Arc::new(loaded.signers));
     let asked = drive.run(ask_all(&plan, &images, Arc::new(indexes), sign));
-    let Some(asked) = asked else { return Ok(interrupted()) };
+    let Some(asked) = asked else { return Ok(interrupted(&plan)) };
     let judged = Judged::of(asked?, &plan);
     if plan.spread.json {
         ui::line(&shown::json(&judged, &plan, &images).to_string())?;
@@ -62,7 +75,11 @@ fn plan(args: PlanArgs, port: Option<u16>) -> Result<u8, anyhow::Error> {
     Ok(judged.exit_status())
 }
 
-fn interrupted() -> u8 {
-    ui::error("interrupted: nothing was changed");
+fn interrupted(plan: &Plan) -> u8 {
+    let text = "interrupted: nothing was changed";
+    ui::error(text);
+    if plan.spread.json {
+        not_planned(INTERRUPTED_STATUS, text);
+    }
     INTERRUPTED_STATUS
 }

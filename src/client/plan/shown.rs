@@ -91,11 +91,26 @@ pub(super) fn json(judged: &Judged, plan: &Plan, images: &[ImageId]) -> Value {
     json!({
         "accepted": judged.exit_status() == 0,
         "exit_status": judged.exit_status(),
+        "reason": null,
         "directories": wishes.collect::<Vec<_>>(),
         "nodes": asked.nodes.iter().map(|node| node_json(judged, plan, node)).collect::<Vec<_>>(),
         "unresolved": unresolved.collect::<Vec<_>>(),
         "homeless": homeless.collect::<Vec<_>>(),
         "left_out": asked.left_out,
+    })
+}
+
+/// The same object where nobody could be asked, and why.
+pub(super) fn no_plan(exit_status: u8, reason: &str) -> Value {
+    json!({
+        "accepted": false,
+        "exit_status": exit_status,
+        "reason": reason,
+        "directories": [],
+        "nodes": [],
+        "unresolved": [],
+        "homeless": [],
+        "left_out": 0,
     })
 }
 

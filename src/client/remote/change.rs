@@ -7,15 +7,15 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use clap::Args;
 
-use super::{Place, ReadArgs, Session};
+use super::{Place, ReadArgs, Session, beforehand};
 use crate::client::keys::{self, KeyOptions, Loaded, Process};
 use crate::client::sync::{self, Plan, Spread, Wish};
 use crate::client::ui;
 use crate::driver::download_loop::Draft;
-use crate::engine::download::{Found, Selection};
+use crate::engine::download::{Failure, Found, Selection};
 use crate::engine::upload::Rules;
 use crate::model::change::Verb;
 use crate::model::escape::escaped;
@@ -129,8 +129,7 @@ impl Change {
         }
         // Ctrl-C is listened to before there is anything to be removed.
         let mut session = Session::open(&args.read, port)?;
-        let tree = Draft::temporary()?;
-        let found = session.read(&place, Some(tree.content()))?;
+        let found = session.read(&place, None)?;
         match &found.selection {
             Selection::Directory { path } if path.is_empty() => {}
             Selection::Directory { path } | Selection::File { path } | Selection::Link { path, .. } => bail!(
@@ -139,6 +138,10 @@ impl Change {
                 found.path
             ),
         }
+        check_name(&found, &args.file)?;
+        let keys = would_take(&mut session, &place, &found, args.sign_for.clone(), keys)?;
+        let tree = Draft::temporary().map_err(|error| anyhow!("can't make a copy of {}: {error}", found.path))?;
+        let found = read_into(&mut session, &place, &tree, &found)?;
         let rules = Rules {
             deadline: args.deadline,
             early_timeout: None,
@@ -149,7 +152,6 @@ impl Change {
             cluster: args.sign_for.clone().map(String::into_boxed_str),
         };
         let (names, port, file) = (place.names().to_vec(), session.port(), args.file.clone());
-        check_name(&found, &file)?;
         Ok(Self { names, port, found, tree, keys, key_options, rules, file })
     }
 
@@ -189,6 +191,7 @@ impl Change {
     pub(in crate::client) fn publish(self) -> Result<u8, anyhow::Error> {
         let wish = Wish {
             source: self.tree.place(),
+            called: Some(self.found.path.to_string()),
             path: self.found.path.clone(),
             verb: Verb::Replace,
             old_image: Some(self.found.id),
@@ -210,6 +213,36 @@ impl Change {
     pub(in crate::client) fn name(&self) -> String {
         format!("{} in {}", self.file, self.found.path)
     }
+}
+
+/// An error if it is certain already that machines refuse whatever will be published there.
+fn would_take(
+    session: &mut Session,
+    place: &Place,
+    found: &Found,
+    sign_for: Option<String>,
+    keys: Loaded,
+) -> Result<Loaded, anyhow::Error> {
+    let (names, port, found) = (place.names().to_vec(), session.port(), found.clone());
+    session.run(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("can't start")?;
+        let checked = beforehand::check((&names, port), &found, sign_for.as_deref(), &keys.signers);
+        let checked = runtime.block_on(checked);
+        runtime.shutdown_background();
+        Ok(checked.map(|()| keys)?)
+    })
+}
+
+/// Reads what was found, and only that, into a place of our own, which people don't know by its name.
+fn read_into(session: &mut Session, place: &Place, tree: &Draft, found: &Found) -> Result<Found, anyhow::Error> {
+    let path = &found.path;
+    let read = session.read_image(place, found.id, Some(tree.content()));
+    read.map_err(|failure| {
+        let Failure::Local(reason) = failure else { return failure.into() };
+        let own = escaped(tree.place().as_os_str().as_encoded_bytes());
+        let reason = reason.replace(&format!("{own}/"), "").replace(&own, "it");
+        anyhow!("can't make a copy of {path} in {} (TMPDIR): {reason}", std::env::temp_dir().display())
+    })
 }
 
 /// A file, or nothing, is there, and directories are above it.

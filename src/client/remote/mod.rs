@@ -1,5 +1,6 @@
 //! What the commands share that read from a cluster: where to read, how, and which exit status a failure means.
 
+mod beforehand;
 pub mod change;
 mod place;
 
@@ -13,6 +14,7 @@ use tokio::runtime::Runtime;
 
 pub use self::place::{Place, PlaceError};
 use super::ui;
+use crate::client::status::gather::{Gathered, gather};
 use crate::client::{INTERRUPTED_STATUS, threads};
 use crate::driver::clock::Clock;
 use crate::driver::download_loop::{self, Audience, Content, Setup};
@@ -75,12 +77,27 @@ impl Session {
 
     /// Reads the index of what is at a place, and its content if there is somewhere to put it.
     pub(super) fn read(&mut self, place: &Place, content: Option<Content>) -> Result<Found, Failure> {
-        let wanted = Wanted { path: place.path().into(), image: self.image, content: content.is_some() };
+        self.read_one(place, self.image, content, false)
+    }
+
+    /// The same of one image, when it was told already who has others.
+    fn read_image(&mut self, place: &Place, image: ImageId, content: Option<Content>) -> Result<Found, Failure> {
+        self.read_one(place, Some(image), content, true)
+    }
+
+    fn read_one(
+        &mut self,
+        place: &Place,
+        image: Option<ImageId>,
+        content: Option<Content>,
+        told: bool,
+    ) -> Result<Found, Failure> {
+        let wanted = Wanted { path: place.path().into(), image, content: content.is_some() };
         // Which of a cluster's addresses are taken differs from run to run.
         let seed = RandomState::new().hash_one(place.names());
         let engine = Download::new(place.names().to_vec(), wanted, seed);
         let setup = Setup { engine, content, port: self.port, resolve: ResolveOptions::default() };
-        let mut shown = Shown { bar: ui::bytes_bar() };
+        let mut shown = Shown { bar: ui::bytes_bar(), told };
         let Some(runtime) = &self.runtime else { return Err(Failure::Interrupted) };
         let result = runtime.block_on(download_loop::run(setup, self.clock, &mut self.interrupts, &mut shown));
         shown.bar.finish_and_clear();
@@ -102,6 +119,21 @@ impl Session {
         })
     }
 
+    /// The status pages of all machines, of which at least one must answer.
+    pub(super) fn pages(&mut self, names: &[String]) -> Result<Gathered, anyhow::Error> {
+        let (names, port) = (names.to_vec(), self.port);
+        let gathered = self.run(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("can't start")?;
+            let gathered = runtime.block_on(gather(&names, port));
+            runtime.shutdown_background();
+            Ok(gathered)
+        })?;
+        if gathered.answers.values().all(Result::is_err) {
+            return Err(Failure::Unreachable(gathered.failed()).into());
+        }
+        Ok(gathered)
+    }
+
     /// The port of names that say none.
     pub(super) fn port(&self) -> u16 {
         self.port
@@ -120,11 +152,14 @@ impl Drop for Session {
 /// What people see of it.
 struct Shown {
     bar: ProgressBar,
+    /// That machines differ is known.
+    told: bool,
 }
 
 impl Audience for Shown {
     fn event(&mut self, event: &Event) {
         match event {
+            Event::Differ { .. } if self.told => {}
             Event::Differ { chosen: (path, image), answers } => {
                 let answers: Vec<_> = answers.iter().map(ToString::to_string).collect();
                 let text = format!("the machines don't have the same: {}", answers.join("; "));
@@ -153,9 +188,14 @@ pub(super) fn exit(result: Result<(), anyhow::Error>) -> ExitCode {
 #[error("{0}")]
 pub(super) struct NotThere(pub(super) String);
 
+/// Machines would refuse what was to be done; nothing was changed.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct WouldRefuse(pub(super) String);
+
 /// The exit status that an error means.
 pub(super) fn status_of(error: &anyhow::Error) -> u8 {
-    if error.is::<NotThere>() {
+    if error.is::<NotThere>() || error.is::<WouldRefuse>() {
         return NOT_THERE_STATUS;
     }
     match error.downcast_ref::<Failure>() {

@@ -21,6 +21,15 @@ pub(in crate::client) struct Gathered {
     pub(super) members: BTreeMap<SocketAddr, Member>,
 }
 
+impl Gathered {
+    /// What could not be asked, and why.
+    pub(in crate::client) fn failed(&self) -> Vec<(String, String)> {
+        let answers = self.answers.iter();
+        let silent = answers.filter_map(|(address, page)| Some((address.to_string(), page.as_ref().err()?.clone())));
+        self.unresolved.iter().cloned().chain(silent).collect()
+    }
+}
+
 /// Resolves the names and asks everybody, a few at a time.
 pub(in crate::client) async fn gather(names: &[String], port: u16) -> Gathered {
     let mut gathered = Gathered::default();

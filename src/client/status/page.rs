@@ -84,7 +84,7 @@ impl StatusPage {
 
 impl PathEntry {
     /// What should be there is; an old tree may still be removed.
-    pub(super) fn is_done(&self) -> bool {
+    pub(in crate::client) fn is_done(&self) -> bool {
         matches!(self.state.as_str(), "done" | "removed" | "cleaned" | "not kept")
             || (self.state == "collect" && self.visible == self.image)
     }

@@ -8,22 +8,18 @@ use clap::Args;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 
 use super::destination::{Destination, Replacement};
+use super::exit_statuses;
 use super::spread::{Spread, SpreadArgs, SpreadError};
 use crate::model::change::Verb;
 use crate::model::hash_kind::HashKind;
 use crate::model::ids::ImageId;
 use crate::model::vpath::VPath;
 
-const EXIT_STATUS: &str = "\
-Exit status:
-    0  done on every live machine, or on as many as an --early-* rule asks for
-    1  could not start (bad arguments, a source that can't be read), or a source was changed meanwhile
-    2  no usable key
-    3  refused by a machine, or no machine has a configuration for the path
-    4  not finished by the deadline
-    5  no machine could be reached
-  130  interrupted (what machines have taken goes on there)
-With several clusters it is that of the one that fared worst.";
+const EXIT_STATUS: &str = exit_statuses!(
+    "done on every live machine, or on as many as an --early-* rule asks for",
+    "could not start (bad arguments, a source that can't be read), or a source was changed meanwhile",
+    "refused by a machine, or no machine has a configuration for the path",
+);
 
 /// Publish directories: sign what should be where, give it to clusters, wait until their machines are done.
 ///
@@ -65,6 +61,8 @@ pub(in crate::client) struct Plan {
 pub(in crate::client) struct Wish {
     /// The local directory.
     pub(in crate::client) source: PathBuf,
+    /// What it is for people, if they have not named it themselves.
+    pub(in crate::client) called: Option<String>,
     /// Where the machines shall have it.
     pub(in crate::client) path: VPath,
     /// How.
@@ -110,8 +108,14 @@ fn wishes(
     append_weak: Vec<Destination>,
     replace: Vec<Replacement>,
 ) -> Result<Vec<Wish>, ArgsError> {
-    let wish =
-        |to: Destination, verb, old_image, weak| Wish { source: to.source, path: to.path, verb, old_image, weak };
+    let wish = |to: Destination, verb, old_image, weak| Wish {
+        source: to.source,
+        called: None,
+        path: to.path,
+        verb,
+        old_image,
+        weak,
+    };
     let append = append.into_iter().map(|to| wish(to, Verb::Append, None, false));
     let append_weak = append_weak.into_iter().map(|to| wish(to, Verb::Append, None, true));
     let replace = replace.into_iter().map(|with| wish(with.destination, Verb::Replace, with.old_image, false));

@@ -298,7 +298,7 @@ impl Output for Json {
         for one in prepared {
             let value = json!({
                 "event": "indexed",
-                "source": one.source.to_string_lossy(),
+                "source": one.source,
                 "image": one.image.to_string(),
                 "files": one.stats.files,
                 "directories": one.stats.directories,

@@ -26,15 +26,36 @@ use self::json::Json;
 use self::live::Live;
 use self::plain::Plain;
 use self::prepare::Prepared;
-pub(super) use self::prepare::{Scanned, sign_plans_with};
+pub(super) use self::prepare::{Scanned, sign_plan, sign_plans_with};
 pub(super) use self::spread::{Spread, SpreadArgs, duration};
 pub(super) use self::words::{count, moment};
 use super::keys::{self, KeysError, Loaded, Process};
 use super::{remote, ui};
 use crate::client::INTERRUPTED_STATUS;
 use crate::driver::upload_loop::{Audience, Status};
-use crate::engine::upload::{Ending, Upload};
+use crate::engine::upload::{Ending, Refused, Upload};
 use crate::model::ids::ImageId;
+use crate::model::vpath::VPath;
+
+/// For the help of the commands that change clusters: what 0, 1 and 3 mean.
+macro_rules! exit_statuses {
+    ($done:literal, $not_begun:literal, $refused:literal $(,)?) => {
+        concat!(
+            "Exit status:\n    0  ",
+            $done,
+            "\n    1  ",
+            $not_begun,
+            "\n    2  no usable key\n    3  ",
+            $refused,
+            "\n    4  not finished by the deadline",
+            "\n    5  no machine could be reached",
+            "\n  130  interrupted (what machines have taken goes on there)",
+            "\nWith several clusters it is that of the one that fared worst."
+        )
+    };
+}
+
+pub(super) use exit_statuses;
 
 /// What the command line asks for can't be begun.
 const NOT_STARTED_STATUS: u8 = 1;
@@ -113,18 +134,9 @@ pub(super) fn told(result: Result<u8, anyhow::Error>) -> u8 {
     })
 }
 
-/// Says for programs that the command line can't be read, if it seems to ask for that.
-pub fn bad_usage(usage: &clap::Error) {
-    if (super::words_name("sync")
-        || super::words_name("plan")
-        || super::words_name("rollback")
-        || super::words_name("remove"))
-        && std::env::args_os().any(|word| word == "--json")
-    {
-        let text = usage.to_string();
-        let reason = text.lines().next().unwrap_or_default();
-        json::print_end(NOT_STARTED_STATUS, Some(reason.strip_prefix("error: ").unwrap_or(reason)));
-    }
+/// Says for programs why it could not start.
+pub(super) fn not_started(exit_status: u8, reason: &str) {
+    json::print_end(exit_status, Some(reason));
 }
 
 /// From the arguments to the exit status; an error: it could not start.
@@ -167,6 +179,24 @@ pub(super) fn publish(plan: Plan, loaded: Loaded) -> Result<u8, anyhow::Error> {
     let uploads: Vec<_> = plan.wishes.iter().zip(&images).map(upload).collect();
     let uploads = vec![uploads; plan.spread.clusters.len()];
     drive.carry_out(&plan.spread, loaded, Errand { task: Task::Publish, prepared, sources, uploads })
+}
+
+/// What machines would refuse, for people: to publish at a path.
+pub(super) fn explained(
+    spread_for: Option<&str>,
+    signers: &[keys::Signer],
+    path: &VPath,
+    nodes: &str,
+    refusal: &Refused,
+) -> String {
+    let stage = Stage {
+        task: Task::Publish,
+        clusters: Vec::new(),
+        signers: signers.iter().map(keys::Signer::describe).collect(),
+        signed_for: spread_for.map(str::to_owned),
+        deadline: std::time::Duration::ZERO,
+    };
+    refusals::explain(&stage, path, nodes, refusal)
 }
 
 /// The exit status that an ending means.

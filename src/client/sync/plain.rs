@@ -45,7 +45,7 @@ pub(super) fn introduction(stage: &Stage, prepared: &[Prepared]) -> Vec<String> 
     let mut lines = Vec::new();
     for one in prepared {
         let (files, bytes) = (words::count(one.stats.files, "file"), ui::bytes(one.stats.bytes));
-        let (source, image, took) = (one.source.display(), one.image, words::duration(one.took));
+        let (source, image, took) = (&one.source, one.image, words::duration(one.took));
         lines.push(format!("{source}: {files}, {bytes}, image {image}, indexed in {took}"));
     }
     lines.push(format!("signing with {}", stage.signers.join(", ")));

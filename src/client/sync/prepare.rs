@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::anyhow;
 use bytes::Bytes;
 
 use super::args::{Plan, Wish};
@@ -17,6 +18,7 @@ use crate::driver::scan::{ScanOptions, ScanStats, scan};
 use crate::driver::upload_loop::{Sign, Signing, Source};
 use crate::format::change::{signed_bytes, signed_plan_bytes};
 use crate::model::change::{Change, SignedChange};
+use crate::model::escape::escaped;
 use crate::model::ids::ImageId;
 use crate::model::key::{Scheme, Signature};
 
@@ -24,7 +26,7 @@ use crate::model::key::{Scheme, Signature};
 #[derive(Debug, Clone)]
 pub(in crate::client) struct Prepared {
     /// As it was named first.
-    pub(in crate::client) source: PathBuf,
+    pub(in crate::client) source: String,
     /// What is in it.
     pub(in crate::client) image: ImageId,
     /// How much.
@@ -55,7 +57,7 @@ pub(super) fn scan_all(plan: &Plan, clock: Clock) -> Result<Scanned, anyhow::Err
         let number = match known.get(&real) {
             Some(number) => *number,
             None => {
-                let (one, source) = scan_one(&wish.source, plan, clock)?;
+                let (one, source) = scan_one(wish, plan, clock)?;
                 sources.insert(one.image, source);
                 known.insert(real, prepared.len());
                 prepared.push(one);
@@ -73,14 +75,23 @@ fn real_path(path: &Path) -> PathBuf {
     std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
 }
 
-fn scan_one(dir: &Path, plan: &Plan, clock: Clock) -> Result<(Prepared, Source), anyhow::Error> {
-    let start = clock.now().time;
+fn scan_one(wish: &Wish, plan: &Plan, clock: Clock) -> Result<(Prepared, Source), anyhow::Error> {
+    let (start, dir) = (clock.now().time, &wish.source);
     let options = ScanOptions::new(plan.hash);
-    let scan = with_progress("indexing", |progress| scan(dir, &options, progress))?;
-    let reader = ImageReader::new(dir.to_owned(), &scan)?;
+    let scanned = with_progress("indexing", |progress| scan(dir, &options, progress));
+    let scanned = scanned.map_err(anyhow::Error::from);
+    let read = scanned.and_then(|scan| Ok((ImageReader::new(dir.to_owned(), &scan)?, scan)));
+    let (reader, scan) = read.map_err(|error| as_called(wish, error))?;
     let took = clock.now().time.since(start);
-    let prepared = Prepared { source: dir.to_owned(), image: scan.id, stats: scan.stats, took, wishes: Vec::new() };
+    let source = wish.called.clone().unwrap_or_else(|| dir.display().to_string());
+    let prepared = Prepared { source, image: scan.id, stats: scan.stats, took, wishes: Vec::new() };
     Ok((prepared, Source { id: scan.id, index: Bytes::from(scan.index), reader }))
+}
+
+/// An error that names the directory as people do.
+fn as_called(wish: &Wish, error: anyhow::Error) -> anyhow::Error {
+    let Some(called) = &wish.called else { return error };
+    anyhow!(with_causes(&error).replace(&escaped(wish.source.as_os_str().as_encoded_bytes()), called))
 }
 
 /// Signs with all keys. One that fails, such as an agent's whose user says no, doesn't stop the others.
@@ -91,6 +102,11 @@ pub(super) fn sign_with(signers: Arc<Vec<Signer>>) -> Sign {
 /// The same for a question what the change would do.
 pub(in crate::client) fn sign_plans_with(signers: Arc<Vec<Signer>>) -> Sign {
     Arc::new(move |change: &Change| signed(change, &signers, signed_plan_bytes))
+}
+
+/// The same, at once.
+pub(in crate::client) fn sign_plan(change: &Change, signers: &[Signer]) -> Signing {
+    signed(change, signers, signed_plan_bytes)
 }
 
 fn signed(change: &Change, signers: &[Signer], covered: fn(&Change, Scheme) -> Option<Vec<u8>>) -> Signing {

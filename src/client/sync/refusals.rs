@@ -47,6 +47,11 @@ pub(super) fn explain(stage: &Stage, path: &VPath, nodes: &str, refusal: &Refuse
             let meant = stage.signed_for.as_deref().unwrap_or("no cluster");
             format!("{nodes}: signed for {meant:?} (--cluster), which is not the name of the cluster there.")
         }
+        "not_removable" => format!(
+            "{nodes}: {path} is the whole directory that configs/{key}.yaml names (`num-levels: 0`): such a one is only replaced, \
+             never removed. Publish an empty directory there with --replace; or take configs/{key}.yaml away on each machine \
+             (then SIGHUP), and remove the directory by hand."
+        ),
         "overloaded" => format!("{nodes}: too many deployments are under way there. Try again later."),
         word => {
             let detail = if refusal.detail.is_empty() { "it does not say why" } else { &refusal.detail };

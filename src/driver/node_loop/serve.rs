@@ -10,7 +10,10 @@ use crate::driver::ws::{ConnectionHandle, Outgoing};
 use crate::engine::node::{Input, Serving};
 use crate::format::wire::{DataResponse, Message, Response, data_response_header};
 use crate::model::directory::DirectoryConfig;
+use crate::model::failure::Failure;
+use crate::model::fingerprint::FileIdentity;
 use crate::model::ids::{BlockHash, ImageId};
+use crate::model::image::Image;
 use crate::model::limits;
 use crate::model::reuse::Damage;
 use crate::model::run::Run;
@@ -57,19 +60,25 @@ fn answer<F: FileSystem + Clone>(shared: &Shared<F>, request: u64, what: Serving
             let response = Response::GetIndexAt { data, hosts };
             return Ok(Outgoing::Message(Message::Response { id: request, response }));
         }
-        Serving::Block { image, directory, path, hash, file, offset } => {
-            block(shared, request, image, &directory, &path, hash, &file, offset)?
+        Serving::Block { image, directory, path, root, hash, file, offset } => {
+            let tree = Wanted { directory: &directory, path: &path, root: Some(root) };
+            block(shared, request, image, tree, hash, &file, offset)?
         }
-        Serving::Run { image, directory, path, run, staged: false } => {
-            run_frame(shared, request, image, (&directory, &path, Tree::Visible), run)?
-        }
-        // It may have been made visible since it was asked for.
-        Serving::Run { image, directory, path, run, staged: true } => {
-            run_frame(shared, request, image, (&directory, &path, Tree::Staged), run)
-                .or_else(|_| run_frame(shared, request, image, (&directory, &path, Tree::Visible), run))?
+        Serving::Run { image, directory, path, root, run } => {
+            let tree = Wanted { directory: &directory, path: &path, root };
+            run_frame(shared, request, image, tree, run)?
         }
     };
     Ok(Outgoing::Encoded { frame: shared.frames.finish(frame), is_response: true })
+}
+
+/// A tree to be read.
+#[derive(Clone, Copy)]
+struct Wanted<'a> {
+    directory: &'a DirectoryConfig,
+    path: &'a VPath,
+    /// `None`: it is being staged, or just was.
+    root: Option<FileIdentity>,
 }
 
 fn data_frame(response: DataResponse, request: u64, data: &[u8]) -> Vec<u8> {
@@ -78,13 +87,11 @@ fn data_frame(response: DataResponse, request: u64, data: &[u8]) -> Vec<u8> {
     frame
 }
 
-#[expect(clippy::too_many_arguments, reason = "the parts of one request")]
 fn block<F: FileSystem + Clone>(
     shared: &Shared<F>,
     request: u64,
     image: ImageId,
-    directory: &DirectoryConfig,
-    path: &VPath,
+    tree: Wanted<'_>,
     hash: BlockHash,
     file: &str,
     offset: u64,
@@ -100,7 +107,7 @@ fn block<F: FileSystem + Clone>(
     }
     let len = known.place(number).ok_or_else(missing)?.len;
     let mut frame = data_response_header(DataResponse::GetBlock, request, len);
-    read_into(shared, (directory, path, Tree::Visible), &known, Run { first: number, count: 1 }, &mut frame)?;
+    read_into(shared, tree, &known, Run { first: number, count: 1 }, &mut frame)?;
     Ok(frame)
 }
 
@@ -108,7 +115,7 @@ fn run_frame<F: FileSystem + Clone>(
     shared: &Shared<F>,
     request: u64,
     image: ImageId,
-    tree: (&DirectoryConfig, &VPath, Tree),
+    tree: Wanted<'_>,
     run: Run,
 ) -> Result<Vec<u8>, String> {
     let known = shared.image(image)?.ok_or_else(|| format!("no index of image {image} here"))?;
@@ -121,23 +128,112 @@ fn run_frame<F: FileSystem + Clone>(
 
 fn read_into<F: FileSystem + Clone>(
     shared: &Shared<F>,
-    (directory, path, tree): (&DirectoryConfig, &VPath, Tree),
-    image: &crate::model::image::Image,
+    tree: Wanted<'_>,
+    image: &Image,
     run: Run,
     frame: &mut Vec<u8>,
 ) -> Result<(), String> {
-    let place = Place::new(directory, path).map_err(|failure| failure.to_string())?;
-    let bad = read::read_run(&shared.fs, (&place, tree), image, run, frame).map_err(|failure| failure.to_string())?;
-    match bad.first() {
-        None => Ok(()),
-        Some(block) if tree == Tree::Staged => Err(format!("block {block} is not here yet")),
-        Some(block) => {
-            if let (Some(place_in), Ok(Some(found))) = (image.place(*block), read::look(&shared.fs, &place)) {
-                let (path, file) = (path.clone(), place_in.directory.join(place_in.name).into());
-                let what = format!("was changed on this node: block {block} doesn't fit its hash").into();
-                shared.answer(Input::Damaged(Damage { path, root: found.identity, file, what }));
-            }
-            Err(format!("block {block} is damaged on this node"))
+    let (text, damage) = match read(&shared.fs, tree, image, run, frame) {
+        Ok(()) => return Ok(()),
+        Err(Unread::Failed(failure)) => return Err(failure.to_string()),
+        Err(Unread::NotYet(block)) => return Err(format!("block {block} is not here yet")),
+        Err(Unread::Gone) => return Err(format!("{} is not here any more", tree.path)),
+        Err(Unread::Damaged { block, root }) => {
+            let what = format!("was changed on this node: block {block} doesn't fit its hash").into();
+            let damage = image.place(block).map(|place| Damage {
+                path: tree.path.clone(),
+                root,
+                file: place.directory.join(place.name).into(),
+                what,
+            });
+            (format!("block {block} is damaged on this node"), damage)
         }
+    };
+    if let Some(damage) = damage {
+        shared.answer(Input::Damaged(damage));
+    }
+    Err(text)
+}
+
+/// Why blocks can't be given.
+#[derive(Debug, PartialEq, Eq)]
+enum Unread {
+    /// The disk says no.
+    Failed(Failure),
+    /// A block of a tree that is being staged.
+    NotYet(u64),
+    /// The tree was removed, or another one came to its place.
+    Gone,
+    /// The tree is there, and the block isn't.
+    Damaged { block: u64, root: FileIdentity },
+}
+
+fn read<F: FileSystem>(fs: &F, tree: Wanted<'_>, image: &Image, run: Run, out: &mut Vec<u8>) -> Result<(), Unread> {
+    let place = Place::new(tree.directory, tree.path).map_err(Unread::Failed)?;
+    let mut wrong = |which| Ok(read::read_run(fs, (&place, which), image, run, out)?.first().copied());
+    let Some(root) = tree.root else {
+        let why = match wrong(Tree::Staged) {
+            Ok(None) => return Ok(()),
+            Ok(Some(block)) => Unread::NotYet(block),
+            Err(failure) => Unread::Failed(failure),
+        };
+        // It may have been made visible since it was asked for. If not, another tree may be there: nothing is wrong with that.
+        return if matches!(wrong(Tree::Visible), Ok(None)) { Ok(()) } else { Err(why) };
+    };
+    let Some(block) = wrong(Tree::Visible).map_err(Unread::Failed)? else { return Ok(()) };
+    match read::look(fs, &place) {
+        // Device numbers may have changed at a reboot.
+        Ok(Some(there)) if there.identity.ino == root.ino => Err(Unread::Damaged { block, root: there.identity }),
+        Ok(_) => Err(Unread::Gone),
+        Err(failure) => Err(Unread::Failed(failure)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::MetadataExt as _;
+
+    use super::*;
+    use crate::driver::disk::real::RealFileSystem;
+    use crate::driver::scan::{Scan, ScanOptions, scan};
+
+    const RUN: Run = Run { first: 0, count: 1 };
+
+    fn tree(path: &std::path::Path, content: &str) -> (Scan, FileIdentity) {
+        fs::create_dir_all(path).expect("mkdir");
+        fs::write(path.join("f"), content).expect("written");
+        let meta = fs::metadata(path).expect("there");
+        let root = FileIdentity { dev: meta.dev(), ino: meta.ino() };
+        (scan(path, &ScanOptions::default(), &|_| ()).expect("readable"), root)
+    }
+
+    /// What is gone, or has another tree in its place, isn't damaged; what was changed is.
+    #[test]
+    fn what_was_removed_is_no_damage() {
+        let folder = tempfile::tempdir().expect("tempdir");
+        let directory = DirectoryConfig::plain("k", folder.path());
+        let path: VPath = "/k/x".parse().expect("valid");
+        let (visible, aside) = (folder.path().join("x"), folder.path().join("aside"));
+        let (scan, root) = tree(&visible, "first");
+        let give = |root| {
+            let mut out = Vec::new();
+            let wanted = Wanted { directory: &directory, path: &path, root };
+            read(&RealFileSystem, wanted, &scan.image, RUN, &mut out).map(|()| out)
+        };
+        let visible_one = || give(Some(root));
+        assert_eq!(visible_one(), Ok(b"first".to_vec()));
+        assert_eq!(give(None), Ok(b"first".to_vec()), "it was staged a moment ago");
+        fs::write(visible.join("f"), "other").expect("written");
+        assert_eq!(visible_one(), Err(Unread::Damaged { block: 0, root }));
+        fs::remove_file(visible.join("f")).expect("removed");
+        assert_eq!(visible_one(), Err(Unread::Damaged { block: 0, root }));
+        // The old one stays, so that its inode number isn't used again.
+        rustix::fs::rename(&visible, &aside).expect("moved");
+        assert_eq!(visible_one(), Err(Unread::Gone));
+        tree(&visible, "second");
+        assert_eq!(visible_one(), Err(Unread::Gone));
+        // It is on its way there, in the place of the second.
+        assert_eq!(give(None), Err(Unread::NotYet(0)));
     }
 }

@@ -118,7 +118,7 @@ fn check<'a>(
         return Err(Refusal::ConfigLevelMismatch { expected, given });
     }
     if expected == 0 && change.deletes() {
-        return Err(Refusal::Malformed("a directory with `num-levels: 0` is only replaced, never removed"));
+        return Err(Refusal::NotRemovable);
     }
     check_signatures(signed, config, directory, (verified, message))?;
     if let Some(meant) = change.cluster.as_deref().filter(|meant| Some(*meant) != cluster) {

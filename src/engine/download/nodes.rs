@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use super::{Download, Effect, Event, Page, Phase};
 use crate::engine::contract::{Outbox, earlier};
 use crate::format::wire::{Message, Request};
-use crate::model::address::sample;
+use crate::model::address::{sample, split};
 use crate::model::ids::ImageId;
 use crate::model::limits;
 use crate::model::peer::{ConnectionId, Host, ProtocolVersion};
@@ -142,9 +142,8 @@ impl Download {
         }
         match result {
             Ok(found) => {
-                let mut addresses = sample(&found, found.len(), &mut self.random);
-                let rest = addresses.split_off(limits::INITIAL_CONNECTIONS.min(addresses.len()));
-                self.spare.extend(rest);
+                let (addresses, spare) = split(&found, limits::INITIAL_CONNECTIONS, &mut self.random);
+                self.spare.extend(spare);
                 for address in addresses {
                     self.look(address, outbox);
                 }
@@ -246,8 +245,7 @@ impl Download {
             return;
         };
         if version == ProtocolVersion::V1 {
-            let reason = "the daemon there is too old for this client: it speaks ciruela.v1 only".to_owned();
-            node.link = Link::Gone { reason };
+            node.link = Link::Gone { reason: ProtocolVersion::TOO_OLD.to_owned() };
             outbox.push(Effect::Close { connection });
             self.look_further(outbox);
             return;

@@ -132,11 +132,6 @@ impl Heads {
         self.visible.get(&image)?.first()
     }
 
-    /// Whether the image is visible at the path.
-    pub(super) fn shows(&self, path: &VPath, image: ImageId) -> bool {
-        self.committed.get(path).is_some_and(|committed| committed.image == image)
-    }
-
     /// Whether the image is visible somewhere, with nothing known to be wrong.
     pub(super) fn has_whole(&self, image: ImageId) -> bool {
         self.visible.get(&image).into_iter().flatten().any(|path| !self.is_damaged(path))

@@ -6,11 +6,13 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::heads::Committed;
 use super::{Effect, Node};
 use crate::engine::contract::Outbox;
 use crate::engine::pace::Pace;
 use crate::format::wire::{BlockHint, Hosts, Response};
 use crate::model::directory::DirectoryConfig;
+use crate::model::fingerprint::FileIdentity;
 use crate::model::ids::{BlockHash, ImageId};
 use crate::model::limits;
 use crate::model::peer::ConnectionId;
@@ -28,9 +30,18 @@ pub enum Serving {
     /// A whole index, asked for by path; with the answer goes the name of this host.
     IndexAt { image: ImageId, hosts: Hosts },
     /// One block, from a file of a visible tree.
-    Block { image: ImageId, directory: Arc<DirectoryConfig>, path: VPath, hash: BlockHash, file: String, offset: u64 },
-    /// A run of blocks of a visible tree, or of one that is (or just was) `staged`.
-    Run { image: ImageId, directory: Arc<DirectoryConfig>, path: VPath, run: Run, staged: bool },
+    Block {
+        image: ImageId,
+        directory: Arc<DirectoryConfig>,
+        path: VPath,
+        /// Of the tree.
+        root: FileIdentity,
+        hash: BlockHash,
+        file: String,
+        offset: u64,
+    },
+    /// A run of blocks of the visible tree with this root, or, without one, of a tree that is (or just was) staged.
+    Run { image: ImageId, directory: Arc<DirectoryConfig>, path: VPath, root: Option<FileIdentity>, run: Run },
 }
 
 /// Content that others asked for and that isn't being read yet: it waits for its turn when the rate is bounded. Each
@@ -154,9 +165,9 @@ impl Node {
         let what = hint.and_then(|hint| {
             let path = hint.path;
             let directory = self.config.directory_of(&path)?.clone();
-            let image = self.heads.committed_at(&path)?.image;
+            let Committed { image, root, .. } = self.heads.committed_at(&path)?;
             let file = hint.file.trim_start_matches('/').to_owned();
-            Some(Serving::Block { image, directory, path, hash, file, offset: hint.offset })
+            Some(Serving::Block { image, directory, path, root, hash, file, offset: hint.offset })
         });
         match what {
             Some(what) => self.serve(now, Asked { connection, request, what }, outbox),
@@ -177,8 +188,9 @@ impl Node {
         let path = self.heads.path_of(image).or_else(|| self.neighbours.path_of(image)).cloned();
         let what = path.and_then(|path| {
             let directory = self.config.directory_of(&path)?.clone();
-            let staged = !self.heads.shows(&path, image);
-            Some(Serving::Run { image, directory, path, run, staged })
+            let visible = self.heads.committed_at(&path).filter(|committed| committed.image == image);
+            let root = visible.map(|committed| committed.root);
+            Some(Serving::Run { image, directory, path, root, run })
         });
         match what {
             Some(what) => self.serve(now, Asked { connection, request, what }, outbox),

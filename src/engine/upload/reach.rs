@@ -7,14 +7,11 @@ use super::peer::{Link, Peer, Stage};
 use super::{Effect, Event, Redirect, Uploads};
 use crate::engine::contract::Outbox;
 use crate::format::wire::Hosts;
-use crate::model::address::sample;
+use crate::model::address::{sample, split};
 use crate::model::ids::MachineId;
 use crate::model::limits;
 use crate::model::peer::{ConnectionId, Host, ProtocolVersion};
 use crate::model::time::Now;
-
-/// Why a daemon that speaks only `ciruela.v1` can't be used: a change of that version could be replayed elsewhere.
-const TOO_OLD: &str = "the daemon there is too old for this client: it speaks ciruela.v1 only";
 
 impl Uploads {
     pub(super) fn resolve(&mut self, name: String, outbox: &mut Outbox<Effect>) {
@@ -35,9 +32,9 @@ impl Uploads {
         }
         match result {
             Ok(found) => {
-                let mut addresses = sample(&found, found.len(), &mut self.random);
-                let count = addresses.len();
-                self.spare.extend(addresses.drain(self.rules.initial_connections.min(count)..));
+                let (addresses, spare) = split(&found, self.rules.initial_connections, &mut self.random);
+                let count = addresses.len() + spare.len();
+                self.spare.extend(spare);
                 outbox.push(Effect::Event(Event::Chosen { name, found: count, addresses: addresses.clone() }));
                 for address in addresses {
                     self.add_peer(now, address, outbox);
@@ -126,7 +123,7 @@ impl Uploads {
             return;
         };
         if version == ProtocolVersion::V1 {
-            peer.give_up(now.time, TOO_OLD);
+            peer.give_up(now.time, ProtocolVersion::TOO_OLD);
             outbox.push(Effect::Close { connection });
             outbox.push(Effect::Event(peer.unreachable()));
             self.replace_with_spare(now, outbox);

@@ -58,6 +58,12 @@ pub enum Problem {
     /// `keep-min-directories` above `keep-max-directories`.
     #[error("`keep-min-directories` ({min}) is above `keep-max-directories` ({max})")]
     MinAboveMax { min: usize, max: usize },
+    /// `keep-previous: true` where `append-only: true`.
+    #[error(
+        "`keep-previous: true` would never keep anything: with `append-only: true` nothing is replaced; leave it out, or set \
+         `append-only: false`"
+    )]
+    NothingPrevious,
     /// A peer that is neither a name nor an address.
     #[error("bad peer {0:?}: expected `host`, `host:port`, `address` or `[address]:port`")]
     BadPeer(String),
@@ -147,6 +153,10 @@ pub fn parse_directory(name: &str, text: &str, cwd: &Path) -> Result<(DirectoryC
         let (min, max) = (retention.keep_min_directories, retention.keep_max_directories);
         let line = fields.line("keep-min-directories").or_else(|| fields.line("keep-max-directories"));
         fields.errors.push(ConfigError { line, problem: Problem::MinAboveMax { min, max } });
+    }
+    if keep_previous && append_only == Some(true) {
+        let line = fields.line("keep-previous");
+        fields.errors.push(ConfigError { line, problem: Problem::NothingPrevious });
     }
     if !broken {
         fields.require(&["directory", "num-levels", "append-only"]);

@@ -167,6 +167,11 @@ fn wrong_values_say_what_is_expected() {
         ("upload-keys: [\"a\\tb\"]", "line 4: bad name \"a\\tb\": it contains a character that can't be printed"),
         ("keep-recent: soon", "line 4: `keep-recent` takes a duration, as in `2 days` or `36h`, not `soon`"),
         ("keep-min-directories: -1", "line 4: `keep-min-directories` takes a whole number, 0 or above, not `-1`"),
+        (
+            "keep-previous: true",
+            "line 4: `keep-previous: true` would never keep anything: with `append-only: true` nothing is replaced; leave it \
+             out, or set `append-only: false`",
+        ),
         ("keep-max-directories: 1", "line 4: `keep-min-directories` (2) is above `keep-max-directories` (1)"),
         ("keep-list-file: ../x", "line 4: bad path \"../x\": `..` is not allowed, write the directory itself"),
         ("append-only: true", "line 4: the field `append-only` is given twice"),

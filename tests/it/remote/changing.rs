@@ -181,8 +181,32 @@ fn a_directory_that_cannot_be_edited() {
     let daemons = user.daemons([172]);
     let source = user.folder("source");
     small(&source);
+    let other = user.folder("other");
+    file(&other.join("f"), b"f", 0o644);
     user.publish("--append", &source, "/data/site", &daemons);
     let said = user.edit("echo more >> \"$1\"", &["edit", &cluster(&daemons), "-d", "/data/site", "-f", "nginx.conf"]);
-    said.expect(3, &["append-only", "kept"]);
-    assert_eq!(kept(&user, &said.err, "nginx.conf"), b"one\nmore\n");
+    said.expect(3, &["append-only"]);
+    assert!(user.left().is_empty(), "it was certain before anything was edited: {}", said.err);
+    // So it is that nobody may with these keys; even if no machine gives the content.
+    user.publish("--replace", &source, "/conf/site", &daemons);
+    fs::write(daemons[0].data("conf-data/site/nginx.conf"), "odd\n").expect("written");
+    let stranger = User::new(174);
+    let said = stranger.edit("echo more >> \"$1\"", &words("edit", &cluster(&daemons), "nginx.conf"));
+    said.expect(3, &["none of your keys may publish at /conf/site"]);
+    assert!(stranger.left().is_empty() && !said.err.contains("damaged"), "{}", said.err);
+    let said = user.edit("exit 0", &words("edit", &cluster(&daemons), "link"));
+    said.expect(1, &["link is a symbolic link"]);
+    assert!(!said.err.contains("damaged"), "{}", said.err);
+
+    // Places of our own aren't named.
+    user.publish("--replace", &other, "/conf/site", &daemons);
+    let text = other.join("f").to_string_lossy().into_owned();
+    let cluster = cluster(&daemons);
+    let put = user.command(&[&words("put-file", &cluster, "new")[..], &["-s", &text]].concat());
+    let said = super::said(put);
+    said.expect(0, &["/conf/site: "]);
+    assert!(!said.err.contains("/content"), "{}", said.err);
+    let mut placeless = user.command(&[&words("put-file", &cluster, "newer")[..], &["-s", &text]].concat());
+    placeless.env("TMPDIR", "/nonexistent");
+    super::said(placeless).expect(1, &["a copy of /conf/site", "/nonexistent"]);
 }

@@ -194,6 +194,21 @@ fn lists() {
     let entries = json["entries"].as_array().expect("a list");
     assert_eq!(entries[2], serde_json::json!({ "path": "link", "type": "link", "target": "sub/run" }));
     user.run(&["ls", &at(&daemons, "/data/none")]).expect(3, &["nothing at"]);
+    // What can't be listed, for programs.
+    let listed = |words: &[&str]| {
+        let said = user.run(&[&["ls", "--json"], words].concat());
+        let json: serde_json::Value = serde_json::from_str(said.text()).expect("one object");
+        assert_eq!(json["exit_status"], said.status.expect("ended"), "{json}");
+        (said.status, json["path"].clone(), json["reason"].as_str().unwrap_or_default().to_owned())
+    };
+    let (status, path, reason) = listed(&[&at(&daemons, "/data/none")]);
+    assert_eq!((status, path), (Some(3), "/data/none".into()));
+    assert!(reason.contains("nothing at /data/none"), "{reason}");
+    let (status, path, reason) = listed(&["127.0.0.1:1"]);
+    assert!(status == Some(5) && path.is_null() && reason.contains("could be reached"), "{reason}");
+    let (status, _, reason) = listed(&["--none"]);
+    assert!(status == Some(1) && reason.contains("--none"), "{reason}");
+    assert_eq!(listed(&[&at(&daemons, "/data/x")]).0, Some(0));
 }
 
 #[test]

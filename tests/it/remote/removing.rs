@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use ciruela::model::change::Verb;
+use ciruela::model::ids::ImageId;
 use rustix::mount::MountFlags;
 use rustix::process::Signal;
 use serde_json::Value;
@@ -11,6 +13,7 @@ use crate::cluster::{cluster, wait_for_members};
 use crate::daemon::{Daemon, tree};
 use crate::e2e::wait_for_status;
 use crate::mounts::{Mount, skipped};
+use crate::peer::{Peer, signed};
 use crate::publisher::to;
 use crate::trees::{mixed, plain};
 
@@ -154,6 +157,49 @@ fn what_cant_be_removed_says_why() {
     super::said(keyless).expect(2, &["key"]);
     user.run(&["remove", "/data/x"]).expect(1, &["no entry point"]);
     assert_eq!(tree(&daemon.data("data/x")), tree(&source));
+
+    // All of what a configuration names.
+    let whole = daemon.data("whole");
+    fs::create_dir(&whole).expect("mkdir");
+    let config = format!("directory: {}\nnum-levels: 0\nappend-only: false\nupload-keys: [ci]\n", whole.display());
+    fs::write(daemon.data("conf/configs/whole.yaml"), config).expect("written");
+    daemon.signal(Signal::HUP);
+    daemon.wait_for_line("configuration read again");
+    user.publish("--replace", &source, "/whole", std::slice::from_ref(&daemon));
+    let said = remove(&user, "/whole", &daemon, &[]);
+    said.expect(3, &["/whole is the whole directory that configs/whole.yaml names", "empty directory", "by hand"]);
+    assert_eq!(tree(&whole), tree(&source));
+}
+
+/// Its client is gone before anything came.
+#[test]
+fn what_is_on_its_way_goes_too() {
+    let user = User::new(174);
+    let daemons = cluster(&user.publisher, [174, 175]);
+    wait_for_members(&daemons.each_ref(), 2);
+    let image = ImageId::new([7; 32]);
+    for path in ["/data/x", "/data/y"] {
+        let mut peer = Peer::connect(&daemons[0]);
+        let answer = peer.submit(signed(user.publisher.secret(), Verb::Append, path, image));
+        assert_eq!(answer.reject_reason, None);
+    }
+    for daemon in &daemons {
+        for path in ["/data/x", "/data/y"] {
+            wait_for_status(daemon, path, |entry| entry["image"] == image.to_string() && entry["state"] == "index");
+        }
+    }
+    let said = remove(&user, "/data/x", &daemons[1], &[]);
+    said.expect(0, &["removing /data/x", &image.to_string(), "on its way", "removed"]);
+    let said = remove(&user, "/data/y", &daemons[1], &["--json"]);
+    said.expect(0, &[]);
+    let first = &events(&said)[0];
+    assert_eq!((&first["event"], &first["coming"], &first["files"]), (&"removing".into(), &true.into(), &Value::Null));
+    for daemon in &daemons {
+        wait_until_removed(daemon, "/data/x", "data/x");
+        wait_until_removed(daemon, "/data/y", "data/y");
+        assert_eq!(staged(daemon, "data"), 0);
+    }
+    remove(&user, "/data/x", &daemons[0], &[]).expect(3, &["nothing at /data/x"]);
 }
 
 #[test]

@@ -72,8 +72,18 @@ pub(super) fn shows_head(machine: &Machine, clients: &[Client], seed: u64) {
             shows(machine, &client.sample, seed);
         }
     }
-    let staging = read_tree(&machine.fs, Path::new(BASE), Path::new(".ciruela-staging"));
-    assert!(staging.len() <= 1, "seed {seed}: left in staging: {:?}", staging.keys());
+    let left = staged(machine);
+    assert!(left.len() <= 1, "seed {seed}: left in staging: {left:?}");
+}
+
+/// Whether what deployments have left behind is gone: a node says that it is done before.
+pub(super) fn is_tidy(machine: &Machine) -> bool {
+    staged(machine).len() <= 1
+}
+
+/// The staging directory, if it is there, and all that is in it.
+fn staged(machine: &Machine) -> Vec<String> {
+    read_tree(&machine.fs, Path::new(BASE), Path::new(".ciruela-staging")).into_keys().collect()
 }
 
 /// I6: what is visible in an append-only directory stays, whatever holds there, and the node says so.

@@ -38,9 +38,9 @@ impl Machine {
                 let (part, total) = part.map_err(|error| error.to_string())?.ok_or_else(|| missing(*image))?;
                 Response::GetIndexPart { data: spoil(part, lies).into(), total }
             }
-            Serving::Run { image, directory, path, run, staged } => {
+            Serving::Run { image, directory, path, root, run } => {
                 let visible = || self.read(running, *image, (directory, path, Tree::Visible), *run);
-                let data = if *staged {
+                let data = if root.is_none() {
                     // It may have been made visible since it was asked for.
                     self.read(running, *image, (directory, path, Tree::Staged), *run).or_else(|_| visible())?
                 } else {

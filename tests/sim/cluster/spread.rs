@@ -72,7 +72,7 @@ fn settled(world: &World) -> bool {
     world.clients.iter().all(|client| client.summary.is_some())
         && world.machines.iter().all(|machine| {
             let paths = status(machine).map(|status| status.paths).unwrap_or_default();
-            !paths.is_empty() && paths.iter().all(|path| still(path.state))
+            !paths.is_empty() && paths.iter().all(|path| still(path.state)) && checks::is_tidy(machine)
         })
         && checks::heads_agree(&world.machines)
 }
