@@ -311,7 +311,9 @@ impl Job {
     /// A publisher says which pieces it has given to another node.
     pub(super) fn given(&mut self, connection: ConnectionId, pieces: &[u32]) {
         if let Some(shared) = self.shares.get_mut(&connection) {
-            pieces.iter().for_each(|piece| shared.give(*piece));
+            for piece in pieces {
+                shared.give(*piece);
+            }
         }
     }
 

@@ -28,7 +28,9 @@ impl World {
                 let known = |piece: &u32| self.entries.values().any(|has| has.contains(*piece));
                 let news: Vec<_> = pieces.iter().copied().filter(|piece| !known(piece)).collect();
                 if let Some(has) = self.entries.get_mut(&link) {
-                    pieces.iter().for_each(|piece| _ = has.insert(*piece));
+                    for piece in pieces {
+                        has.insert(piece);
+                    }
                 }
                 let others: Vec<_> = self.entries.keys().copied().filter(|other| *other != link).collect();
                 for other in others.into_iter().filter(|_| !news.is_empty()) {

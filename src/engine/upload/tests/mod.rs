@@ -165,7 +165,7 @@ impl World {
                 self.shares.insert((node, image), (index, of));
             }
             Message::Notification(Notification::Cluster(Notice::Have { pieces, .. })) => {
-                self.given.push((node, pieces))
+                self.given.push((node, pieces));
             }
             other @ (Message::Notification(_)
             | Message::Request { .. }
