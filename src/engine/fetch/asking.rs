@@ -62,10 +62,10 @@ impl Job {
                 && self.ask(connection, source.version, run, round)
             {}
             if self.may_ask(connection, source, round)
-                && let Some(run) = self.foreign(round.now, connection)
+                && let Some((run, given)) = self.foreign(round.now, connection)
                 && self.ask(connection, source.version, run, round)
             {
-                self.flows.entry(connection).or_default().asked_foreign();
+                self.flows.entry(connection).or_default().asked_foreign(given);
             }
         }
         let mut neighbours: Vec<_> = sources.neighbours(self.id).collect();
@@ -120,28 +120,32 @@ impl Job {
     /// For a publisher of whose share everything is asked for: what others were to fetch, and won't have asked for yet. They begin
     /// with the first pieces, so these are the last ones.
     fn helping(&self, connection: ConnectionId) -> Option<Run> {
-        let Shared { share, own, helped } = self.shares.get(&connection)?;
+        let Shared { share, others, helped, .. } = self.shares.get(&connection)?;
         self.flows.get(&connection).filter(|flow| flow.has_room_to_help(self.usual_run()))?;
-        let begun = self.begun(|piece, job| !own.contains(piece) && !job.rarity.has_holder(piece));
+        let begun = self.begun(|piece, job| others.contains(piece) && !job.rarity.has_holder(piece));
         if begun.is_some() {
             return begun;
         }
         let asked_by_others = (PUBLISHER_QUESTIONS + HELPING_QUESTIONS) * u64::from(share.of.saturating_sub(1));
-        if u64::from(self.rarity.count_unheld(|at| !own.words()[at])) <= asked_by_others {
+        if u64::from(self.rarity.count_unheld(|at| others.words()[at])) <= asked_by_others {
             return None;
         }
         let piece = self.rarity.last_unheld(|at| helped.words()[at]);
-        let piece = piece.or_else(|| self.rarity.last_unheld(|at| !own.words()[at]))?;
+        let piece = piece.or_else(|| self.rarity.last_unheld(|at| others.words()[at]))?;
         self.first_run(piece)
     }
 
-    /// For a publisher that has had nothing to do for a while: what no neighbour has, and others were to fetch.
-    fn foreign(&self, now: Time, connection: ConnectionId) -> Option<Run> {
-        let own = &self.shares.get(&connection)?.own;
-        let at = self.flows.get(&connection).map_or(Some(now), Flow::foreign_at);
-        at.filter(|at| *at <= now)?;
-        self.begun(|piece, job| !job.rarity.has_holder(piece))
-            .or_else(|| self.rarity.last_unheld(|at| !own.words()[at]).and_then(|piece| self.first_run(piece)))
+    /// For a publisher that has had nothing to do for a while: what no neighbour has, and others were to fetch; much later, also
+    /// what one of them has got and doesn't pass on. Says which of both.
+    fn foreign(&self, now: Time, connection: ConnectionId) -> Option<(Run, bool)> {
+        let Shared { others, given, .. } = self.shares.get(&connection)?;
+        let flow = self.flows.get(&connection);
+        [(others, false), (given, true)].into_iter().find_map(|(pieces, given)| {
+            flow.is_none_or(|flow| flow.foreign_at(given).is_some_and(|at| at <= now)).then_some(())?;
+            let begun = self.begun(|piece, job| pieces.contains(piece) && !job.rarity.has_holder(piece));
+            let last = || self.first_run(self.rarity.last_unheld(|at| pieces.words()[at])?);
+            Some((begun.or_else(last)?, given))
+        })
     }
 
     fn note_share(&mut self, connection: ConnectionId, share: Option<Share>) {

@@ -303,8 +303,18 @@ impl Job {
 
     /// When the next publisher may be asked for what others were to fetch.
     pub(super) fn foreign_at(&self, now: Time) -> Option<Time> {
-        let idle = self.shares.keys().filter_map(|connection| self.flows.get(connection)?.foreign_at());
-        idle.filter(|at| *at > now).min()
+        let idle = self.shares.keys().filter_map(|connection| self.flows.get(connection));
+        let at = idle.flat_map(|flow| [flow.foreign_at(false), flow.foreign_at(true)]);
+        at.flatten().filter(|at| *at > now).min()
+    }
+
+    /// A publisher says which pieces it has given to another node.
+    pub(super) fn given(&mut self, connection: ConnectionId, pieces: &[u32]) {
+        if let Some(shared) = self.shares.get_mut(&connection) {
+            for piece in pieces {
+                shared.give(*piece);
+            }
+        }
     }
 
     /// Marks what is late.

@@ -17,8 +17,9 @@ pub(super) struct Flow {
     bytes: u64,
     /// Bytes that arrived and are being stored.
     storing: u64,
-    /// How often a publisher was asked for what others were to fetch.
+    /// How often a publisher was asked for what others were to fetch, and for what they have got.
     foreign: u32,
+    given: u32,
     /// When it was asked after it owed nothing, or answered last.
     heard: Time,
 }
@@ -35,6 +36,8 @@ pub(super) const HELPING_QUESTIONS: u64 = 4;
 const PATIENCE: u32 = 4;
 /// A publisher is asked for what others were to fetch when it had nothing to do for so many times its usual delay.
 const FOREIGN_PATIENCE: u32 = 4;
+/// And for what one of these has got, after so long at least.
+const GIVEN_PATIENCE: Duration = Duration::from_secs(5);
 
 impl Flow {
     pub(super) fn asked(&mut self, now: Time, bytes: u64) -> Sent {
@@ -115,18 +118,19 @@ impl Flow {
         (usual * PATIENCE).clamp(limits::HEDGE_AFTER_MIN, limits::HEDGE_AFTER_MAX)
     }
 
-    /// When an idle publisher may be asked for what others were to fetch: each time after a shorter while.
-    pub(super) fn foreign_at(&self) -> Option<Time> {
-        let pause = self.meter.usual().unwrap_or_default() * FOREIGN_PATIENCE;
-        self.is_idle().then(|| self.heard + pause / 2_u32.saturating_pow(self.foreign))
+    /// When an idle publisher may be asked for what others were to fetch, or have got: each time after a shorter while.
+    pub(super) fn foreign_at(&self, given: bool) -> Option<Time> {
+        let usual = self.meter.usual().unwrap_or_default() * FOREIGN_PATIENCE;
+        let (pause, times) = if given { (usual.max(GIVEN_PATIENCE), self.given) } else { (usual, self.foreign) };
+        self.is_idle().then(|| self.heard + pause / 2_u32.saturating_pow(times))
     }
 
-    pub(super) fn asked_foreign(&mut self) {
-        self.foreign += 1;
+    pub(super) fn asked_foreign(&mut self, given: bool) {
+        *if given { &mut self.given } else { &mut self.foreign } += 1;
     }
 
     pub(super) fn share_changed(&mut self) {
-        self.foreign = 0;
+        (self.foreign, self.given) = (0, 0);
     }
 
     /// When it will have been silent for too long, if it owes an answer.

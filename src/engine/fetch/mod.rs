@@ -77,7 +77,8 @@ pub enum Input {
     /// A node takes part in an image and has these pieces, as `PieceSet` has them in bytes; a `count` of 0: all. What it said
     /// before doesn't hold any more.
     Pieces { connection: ConnectionId, image: ImageId, count: u32, have: Bytes },
-    /// A node has these pieces, too.
+    /// A node has these pieces, too. From a publisher: one of the other nodes to which it gives shares has, until it gives
+    /// another share.
     Have { connection: ConnectionId, image: ImageId, pieces: Vec<u32> },
     /// So many bytes per second may be asked for, of all sources together; `None`: no bound.
     MaxDownloadRate(Option<u64>),
@@ -371,7 +372,11 @@ impl Engine for Fetches {
                 }
                 self.forget(connection, None);
             }
-            Input::Share { connection, image, index, of } => self.sources.share(connection, image, index, of),
+            Input::Share { connection, image, index, of } => {
+                self.sources.share(connection, image, index, of);
+                let jobs = self.jobs.values_mut().filter(|job| job.id() == image);
+                jobs.for_each(|job| _ = job.shares.remove(&connection));
+            }
             Input::Pieces { connection, image, count, have } => {
                 self.pieces(connection, image, count, &have, outbox);
             }

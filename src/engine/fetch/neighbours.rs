@@ -45,8 +45,10 @@ impl Fetches {
         }
     }
 
-    /// A node has more pieces.
+    /// A node has more pieces; or a publisher says that one of those which it gives the image to has.
     pub(super) fn has_more(&mut self, now: Time, connection: ConnectionId, image: ImageId, pieces: &[u32]) {
+        let jobs = self.jobs.values_mut().filter(|job| job.id() == image);
+        jobs.for_each(|job| job.given(connection, pieces));
         for piece in pieces {
             if !self.sources.has_piece(connection, image, *piece) {
                 continue;

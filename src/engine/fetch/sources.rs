@@ -51,8 +51,12 @@ pub(super) struct Shared {
     pub(super) share: Share,
     /// In it.
     pub(super) own: PieceSet,
-    /// Of those of others, the ones to fetch first when all of the own ones are asked for, so that those who help don't fetch the same.
+    /// In those of others.
+    pub(super) others: PieceSet,
+    /// Of these, the ones to fetch first when all of the own ones are asked for, so that those who help don't fetch the same.
     pub(super) helped: PieceSet,
+    /// In none of the above any more: the publisher knows that another node has got it, which will give it to all.
+    pub(super) given: PieceSet,
 }
 
 /// What a neighbour has of an image.
@@ -124,7 +128,21 @@ impl Shared {
             (0..count).filter(|piece| wanted(*piece)).for_each(|piece| _ = pieces.insert(piece));
             pieces
         };
-        Self { share, own: those(&|piece| share.contains(piece)), helped: those(&|piece| share.helps_with(piece)) }
+        Self {
+            share,
+            own: those(&|piece| share.contains(piece)),
+            others: those(&|piece| !share.contains(piece)),
+            helped: those(&|piece| share.helps_with(piece)),
+            given: PieceSet::none(count),
+        }
+    }
+
+    /// Another node has got the piece.
+    pub(super) fn give(&mut self, piece: u32) {
+        if self.own.remove(piece) | self.others.remove(piece) {
+            self.helped.remove(piece);
+            self.given.insert(piece);
+        }
     }
 }
 

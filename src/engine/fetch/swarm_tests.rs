@@ -267,6 +267,36 @@ fn who_is_done_with_its_share_helps_from_the_other_end() {
 }
 
 #[test]
+fn what_the_client_gave_to_others_is_asked_of_it_only_much_later() {
+    let mut case = Case::before(18);
+    case.client(0, 3);
+    let mut open = VecDeque::from(asked(&case.start()));
+    let given = [1, 2, 4, 5, 7, 8, 10, 11, 12, 13, 14];
+    assert!(asked(&case.has(CLIENT, &[given.as_slice(), &[99]].concat())).is_empty());
+    let mut pieces = Vec::new();
+    while let Some((source, piece)) = open.pop_front() {
+        case.now.time = case.now.time + Duration::from_millis(10);
+        pieces.push(piece);
+        open.extend(asked(&case.answer(source, run(piece))));
+    }
+    assert_eq!(pieces, [0, 3, 6, 9, 15], "its share, but what another one helped with");
+    let begin = case.now.time;
+    let (mut soon, mut late) = (Vec::new(), Vec::new());
+    while soon.len() + late.len() < 13 {
+        let (at, _) = case.engine.deadline().expect("it waits");
+        case.now.time = at;
+        for (source, piece) in asked(&case.pass(0)) {
+            let is_late = at.since(begin) >= Duration::from_secs(5);
+            if is_late { &mut late } else { &mut soon }.push(piece);
+            assert!(asked(&case.answer(source, run(piece))).is_empty());
+        }
+    }
+    assert_eq!(soon, [17, 16], "what nobody has");
+    late.sort_unstable();
+    assert_eq!(late, given);
+}
+
+#[test]
 fn nodes_share_what_can_be_had_from_one_alone() {
     let mut case = Case::new(64);
     assert_eq!(shares(&case.joins(1, &[])), [(1, 0, 1)]);

@@ -188,12 +188,8 @@ fn wrong_lengths_and_refusals_are_no_answers() {
         let run = asked(&setup.start())[0].1;
         // Unasked ones mean nothing.
         let foreign = question(Run { first: 500, count: 1 });
-        assert!(
-            setup
-                .tell(1, Input::Answered { connection: ConnectionId(1), question: foreign, answer: answer.clone() })
-                .is_empty()
-        );
-        let effects = setup.tell(1, Input::Answered { connection: ConnectionId(1), question: question(run), answer });
+        assert!(setup.tell(1, Input::Answered { connection, question: foreign, answer: answer.clone() }).is_empty());
+        let effects = setup.tell(1, Input::Answered { connection, question: question(run), answer });
         assert_eq!(dropped(&effects).len(), 1, "{effects:?}");
         assert!(asked(&setup.offer(2, 2, true)).contains(&(2, run)));
     }
@@ -208,7 +204,7 @@ fn an_index_that_is_no_index_costs_the_source_its_place() {
     assert!(matches!(&effects[..], [Effect::Ask { question, .. }] if *question == part(0)));
     let answer = |setup: &mut Setup, connection, offset, data: &'static [u8], total| {
         let (connection, answer) = (ConnectionId(connection), Ok(Answer::Part { data: data.into(), total }));
-        setup.tell(1, Input::Answered { connection: ConnectionId(1), question: part(offset), answer })
+        setup.tell(1, Input::Answered { connection, question: part(offset), answer })
     };
     let effects = answer(&mut setup, 1, 0, b"DIRS", 8);
     assert!(matches!(&effects[..], [Effect::Ask { question, .. }] if *question == part(4)));

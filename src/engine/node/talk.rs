@@ -46,7 +46,8 @@ impl Node {
             Notice::Pieces { image, count, have } if is_node => {
                 self.neighbour_has(now, connection, image, (count, have), outbox);
             }
-            Notice::Have { image, pieces } if is_node => {
+            // From a client: of another node to which it gives the image.
+            Notice::Have { image, pieces } => {
                 self.fetch(now, fetch::Input::Have { connection, image, pieces }, outbox);
             }
             // What is read here is checked before it is sent: it was spoilt on the way, or the other's memory is bad.
@@ -59,7 +60,7 @@ impl Node {
                     self.catch_up(now, catch_up::Input::Completed { node, directory, fingerprint }, outbox);
                 }
             }
-            Notice::Pieces { .. } | Notice::Have { .. } | Notice::Corrupt { .. } | Notice::Nodes(_) => {}
+            Notice::Pieces { .. } | Notice::Corrupt { .. } | Notice::Nodes(_) => {}
         }
     }
 

@@ -309,8 +309,8 @@ impl Uploads {
     fn noticed(&mut self, now: Now, connection: ConnectionId, notice: Notice, outbox: &mut Outbox<Effect>) {
         let Some(address) = self.by_connection.get(&connection).copied() else { return };
         match notice {
-            Notice::Pieces { image, count, have } => self.told_pieces(address, image, count, &have),
-            Notice::Have { image, pieces } => self.told_have(address, image, &pieces),
+            Notice::Pieces { image, count, have } => self.told_pieces(address, image, (count, &have), outbox),
+            Notice::Have { image, pieces } => self.told_have(address, image, &pieces, outbox),
             Notice::Nodes(nodes) => {
                 self.told_nodes(address, nodes, outbox);
                 self.help_others(now, outbox);

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::follow::is_good;
+use super::follow::{Teller, is_good};
 use super::peer::{Link, Peer, Stage};
 use super::{Effect, Event, Upload, Uploads};
 use crate::engine::contract::Outbox;
@@ -28,6 +28,22 @@ impl Pieces {
         }
         let fits = count as usize <= limits::PIECES_MAX && have.len() == (count as usize).div_ceil(8);
         fits.then(|| Self::Some { count, bits: have.to_vec() })
+    }
+
+    /// Of how many; 0: all that there are.
+    pub(super) fn count(&self) -> u32 {
+        match self {
+            Self::All => 0,
+            Self::Some { count, .. } => *count,
+        }
+    }
+
+    /// Whether that is known for this piece; who has all doesn't count.
+    pub(super) fn contains(&self, piece: u32) -> bool {
+        match self {
+            Self::All => false,
+            Self::Some { count, bits } => piece < *count && bits[(piece / 8) as usize] & 1 << (piece % 8) != 0,
+        }
     }
 
     /// The node has these, too.
@@ -60,16 +76,26 @@ fn together<'a>(all: impl Iterator<Item = &'a Pieces>) -> (u32, u32) {
 }
 
 impl Uploads {
-    pub(super) fn told_pieces(&mut self, from: SocketAddr, image: ImageId, count: u32, have: &[u8]) {
+    pub(super) fn told_pieces(
+        &mut self,
+        from: SocketAddr,
+        image: ImageId,
+        (count, have): (u32, &[u8]),
+        outbox: &mut Outbox<Effect>,
+    ) {
         let published = self.intents.iter().any(|intent| intent.upload.image == image);
         if let (true, Some(peer), Some(pieces)) = (published, self.peers.get_mut(&from), Pieces::told(count, have)) {
             peer.pieces.insert(image, pieces);
+            let all: Vec<_> = (0..count).collect();
+            self.pass_on(from, image, &all, outbox);
+            self.tell_given(from, image, outbox);
         }
     }
 
-    pub(super) fn told_have(&mut self, from: SocketAddr, image: ImageId, pieces: &[u32]) {
+    pub(super) fn told_have(&mut self, from: SocketAddr, image: ImageId, pieces: &[u32], outbox: &mut Outbox<Effect>) {
         if let Some(known) = self.peers.get_mut(&from).and_then(|peer| peer.pieces.get_mut(&image)) {
             known.add(pieces);
+            self.pass_on(from, image, pieces, outbox);
         }
     }
 
@@ -131,14 +157,17 @@ impl Uploads {
             // Nothing is to be had from here.
             return true;
         }
-        let near = |other: &&Peer| {
-            let host = other.host.as_ref();
-            other.address == peer.address || host.is_some_and(|host| told.hears(other.address, host.machine_id))
-        };
+        let near = |other: &&Peer| other.address == peer.address || hears(told, other);
         let connected = || self.peers.values().filter(|other| is_up(other)).filter(near);
         let done = |other: &Peer| matches!(&other.stages[upload], Stage::Ended(end) if is_good(&end.result));
         let (held, total) = together(connected().filter_map(|other| other.pieces.get(&image)));
         told.is_done_anywhere() || connected().any(done) || (total > 0 && held == total)
+    }
+
+    /// Whether a node gets from the other one what this one has.
+    pub(super) fn is_near(&self, upload: usize, peer: &Peer, other: &Peer) -> bool {
+        let id = peer.host.as_ref().map(|host| host.machine_id);
+        self.followed[upload].told_by_or_of(peer.address, id).is_some_and(|told| hears(told, other))
     }
 
     /// How many pieces of an upload the connected nodes have together, and of how many; zeros: nothing is known.
@@ -147,6 +176,10 @@ impl Uploads {
         let connected = self.peers.values().filter(|peer| is_up(peer));
         together(connected.filter_map(|peer| peer.pieces.get(&image)))
     }
+}
+
+fn hears(told: &Teller, other: &Peer) -> bool {
+    other.host.as_ref().is_some_and(|host| told.hears(other.address, host.machine_id))
 }
 
 fn is_up(peer: &Peer) -> bool {

@@ -72,18 +72,17 @@ pub(super) fn shows_head(machine: &Machine, clients: &[Client], seed: u64) {
             shows(machine, &client.sample, seed);
         }
     }
-    let left = staged(machine);
-    assert!(left.len() <= 1, "seed {seed}: left in staging: {left:?}");
+    let staging = staging(machine);
+    assert!(staging.len() <= 1, "seed {seed}: left in staging: {:?}", staging.keys());
 }
 
-/// Whether what deployments have left behind is gone: a node says that it is done before.
+fn staging(machine: &Machine) -> BTreeMap<String, Item> {
+    read_tree(&machine.fs, Path::new(BASE), Path::new(".ciruela-staging"))
+}
+
+/// Nothing is left in a running machine's staging directory.
 pub(super) fn is_tidy(machine: &Machine) -> bool {
-    staged(machine).len() <= 1
-}
-
-/// The staging directory, if it is there, and all that is in it.
-fn staged(machine: &Machine) -> Vec<String> {
-    read_tree(&machine.fs, Path::new(BASE), Path::new(".ciruela-staging")).into_keys().collect()
+    staging(machine).len() <= 1
 }
 
 /// I6: what is visible in an append-only directory stays, whatever holds there, and the node says so.

@@ -98,7 +98,8 @@ fn healed_by_others(seed: u64) {
     for _ in 0..3 {
         // One of them stays whole.
         for machine in 1..world.machines.len() {
-            spoil(&world.machines[machine], &sample, &mut random);
+            // A power cut in the midst of this would be somebody else's to recover from.
+            world.machines[machine].power.spared(|| spoil(&world.machines[machine], &sample, &mut random));
             world.known.push(visible(&world.machines[machine]));
         }
         if random.below(2) == 0 {

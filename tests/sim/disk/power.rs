@@ -9,7 +9,7 @@ use rustix::io::Errno;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Power(Arc<Mutex<State>>);
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 struct State {
     operations: u64,
     crash_at: Option<u64>,
@@ -68,6 +68,19 @@ impl Power {
     pub(crate) fn crash_after(&self, operations: u64) {
         let mut state = self.state();
         state.crash_at = Some(state.operations + operations);
+    }
+
+    /// Nothing fails meanwhile: what is planned comes as many operations later.
+    pub(crate) fn spared<T>(&self, work: impl FnOnce() -> T) -> T {
+        let before = self.state().clone();
+        self.state().crash_at = None;
+        self.state().fault = None;
+        let done = work();
+        let mut state = self.state();
+        let passed = state.operations - before.operations;
+        state.crash_at = before.crash_at.map(|at| at + passed);
+        state.fault = before.fault.map(|(at, errno)| (at + passed, errno));
+        done
     }
 
     pub(crate) fn fail_after(&self, operations: u64, errno: Errno) {

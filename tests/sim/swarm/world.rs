@@ -13,7 +13,7 @@ use ciruela::model::ids::ImageId;
 use ciruela::model::image::Image;
 use ciruela::model::limits;
 use ciruela::model::peer::{ConnectionId, ProtocolVersion};
-use ciruela::model::piece::Pieces;
+use ciruela::model::piece::{PieceSet, Pieces};
 use ciruela::model::run::Run;
 use ciruela::model::time::{Now, Time};
 
@@ -62,6 +62,8 @@ pub(crate) struct World {
     nodes: Vec<Node>,
     ports: Vec<Port>,
     links: Vec<Link>,
+    /// Connections of the client, with what it was told of the pieces at the other end.
+    pub(super) entries: BTreeMap<usize, PieceSet>,
     queue: BinaryHeap<Reverse<(Duration, u64)>>,
     events: BTreeMap<u64, Event>,
     sequence: u64,
@@ -123,6 +125,7 @@ impl World {
             nodes,
             ports,
             links,
+            entries: BTreeMap::new(),
             queue,
             events,
             sequence: 0,
@@ -277,7 +280,8 @@ impl World {
                 }
                 End::Node(node) => {
                     self.nodes[node].links.push(link);
-                    if a != End::Client {
+                    let wants = a != End::Client || self.nodes[node].engine.have(IMAGE).is_some();
+                    if wants {
                         let (count, have) = self.have(node);
                         self.say(link, end, Message::Pieces { count, have });
                     }
@@ -285,18 +289,8 @@ impl World {
             }
         }
         if a == End::Client {
+            self.entries.insert(link, PieceSet::none(self.cuts.count()));
             self.give_shares();
-        }
-    }
-
-    /// The client gives each node that it is connected to another share.
-    fn give_shares(&mut self) {
-        let links: Vec<_> = (0..self.links.len())
-            .filter(|link| self.links[*link].alive && self.links[*link].ends[0] == End::Client)
-            .collect();
-        let of = u32::try_from(links.len()).expect("few");
-        for (index, link) in (0..).zip(links) {
-            self.say(link, End::Client, Message::Share { index, of });
         }
     }
 
@@ -307,7 +301,7 @@ impl World {
     }
 
     /// Sends a small message.
-    fn say(&mut self, link: usize, from: End, message: Message) {
+    pub(super) fn say(&mut self, link: usize, from: End, message: Message) {
         self.port(from).send_small();
         self.deliver(link, from, self.now + self.setup.delay, message);
     }
@@ -333,7 +327,7 @@ impl World {
             self.port(end).queue.push_back((link, question, run));
             return self.send_next(end);
         }
-        let End::Node(node) = end else { return };
+        let End::Node(node) = end else { return self.client_hears(link, message) };
         let input = match message {
             Message::Ask(_) => return,
             Message::Answered(question, answer) => {
@@ -486,6 +480,7 @@ impl World {
             }
         }
         if ends.contains(&End::Client) {
+            self.entries.remove(&link);
             self.give_shares();
         }
         self.after(RECONNECT, Event::Connect(ends[0], ends[1]));

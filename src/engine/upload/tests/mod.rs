@@ -70,6 +70,8 @@ struct World {
     published: Vec<(u8, ImageId)>,
     /// Each node's share of each image, as it was told last: number and of how many.
     shares: BTreeMap<(u8, ImageId), (u32, u32)>,
+    /// What each node was told that others have, in order.
+    given: Vec<(u8, Vec<u32>)>,
     /// The last connection of each node.
     connections: BTreeMap<u8, ConnectionId>,
     end: Option<Summary>,
@@ -97,6 +99,7 @@ impl World {
             submitted: BTreeMap::new(),
             published: Vec::new(),
             shares: BTreeMap::new(),
+            given: Vec::new(),
             connections: BTreeMap::new(),
             end: None,
             by_hand: false,
@@ -160,6 +163,9 @@ impl World {
             }
             Message::Notification(Notification::Cluster(Notice::Share { image, index, of })) => {
                 self.shares.insert((node, image), (index, of));
+            }
+            Message::Notification(Notification::Cluster(Notice::Have { pieces, .. })) => {
+                self.given.push((node, pieces));
             }
             other @ (Message::Notification(_)
             | Message::Request { .. }

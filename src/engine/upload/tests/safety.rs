@@ -6,7 +6,7 @@ use super::*;
 
 impl World {
     /// Node `n` has these of ten pieces.
-    fn tell_pieces(&mut self, n: u8, pieces: &[u32]) {
+    pub(super) fn tell_pieces(&mut self, n: u8, pieces: &[u32]) {
         let mut have = [0_u8; 2];
         for piece in pieces {
             have[(piece / 8) as usize] |= 1 << (piece % 8);
@@ -15,7 +15,7 @@ impl World {
         self.hear(n, Notification::Cluster(Notice::Pieces { image: image(1), count: 10, have }));
     }
 
-    fn tell_have(&mut self, n: u8, pieces: &[u32]) {
+    pub(super) fn tell_have(&mut self, n: u8, pieces: &[u32]) {
         let pieces = pieces.to_vec();
         self.hear(n, Notification::Cluster(Notice::Have { image: image(1), pieces }));
     }

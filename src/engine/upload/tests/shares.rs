@@ -48,3 +48,26 @@ fn what_a_lost_node_had_to_ask_for_goes_to_the_others() {
     world.lose(1);
     assert_eq!(shares(&world, image(1)), [(2, 0, 2), (3, 1, 2)]);
 }
+
+#[test]
+fn each_is_told_what_another_one_has() {
+    let mut world = World::accepted(&[1, 2, 3, 4], Rules { initial_connections: 4, ..rules() });
+    // The fourth is of another cluster.
+    for n in [1, 2] {
+        world.tell_nodes(n, 3, &[(1, "fetch"), (2, "fetch"), (3, "fetch")]);
+    }
+    world.tell_nodes(4, 1, &[(4, "fetch")]);
+    let given = |world: &mut World| std::mem::take(&mut world.given);
+    world.tell_pieces(1, &[0, 1]);
+    assert_eq!(given(&mut world), [(2, vec![0, 1]), (3, vec![0, 1])]);
+    world.tell_pieces(2, &[1, 4]);
+    assert_eq!(given(&mut world), [(1, vec![4]), (3, vec![4]), (2, vec![0, 1])], "it may not have listened before");
+    world.tell_have(1, &[0, 2, 77]);
+    assert_eq!(given(&mut world), [(2, vec![0, 2]), (3, vec![0, 2])], "what can be");
+    world.tell_have(2, &[2]);
+    world.tell_have(4, &[5]);
+    assert!(given(&mut world).is_empty(), "the first was told already, and of the fourth they hear nothing");
+    // Who is lost may have been the only one.
+    world.lose(1);
+    assert_eq!(given(&mut world), [(3, vec![1, 2, 4])]);
+}
