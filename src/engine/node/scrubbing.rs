@@ -60,9 +60,13 @@ impl Node {
     ) {
         if self.config.serves(path).is_some() && self.heads.is_committed(path) {
             // It was to heal what is visible.
-            let (result, reason) = ("already", None);
-            let ending = Ending { change, image: Some(image), result, reason, bytes: Origins::default() };
-            self.done(now, path, image, ending, outbox);
+            if self.is_to_be_healed(path) {
+                let (result, reason, bytes) = ("already", None, Origins::default());
+                self.done(now, path, image, Ending { change, image: Some(image), result, reason, bytes }, outbox);
+            } else {
+                // Nothing is wrong any more: that is looked at once more, and what was staged goes.
+                self.order(now, path, outbox);
+            }
         } else {
             let why = self.why_cancelled(path);
             self.given_up(now, path, (change, image), why, outbox);
