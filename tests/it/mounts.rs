@@ -1,12 +1,26 @@
 //! File systems of tests.
 
+use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use rustix::mount::{MountFlags, UnmountFlags};
 
 #[expect(clippy::print_stderr, reason = "whoever reads the test's output should know")]
 pub(crate) fn skipped(why: &str) {
     eprintln!("not tested here: {why}");
+}
+
+/// Whether files of the folder can share their data without sharing the inode.
+pub(crate) fn has_reflinks(folder: &Path) -> bool {
+    let [from, to] = ["reflink-from", "reflink-to"].map(|name| folder.join(name));
+    fs::write(&from, [1; 8192]).expect("written");
+    let file = fs::File::create(&to).expect("made");
+    let cloned = rustix::fs::ioctl_ficlone(&file, fs::File::open(&from).expect("there")).is_ok();
+    for path in [from, to] {
+        fs::remove_file(path).expect("removed");
+    }
+    cloned
 }
 
 /// A small file system, gone when dropped.
@@ -24,6 +38,18 @@ impl Mount {
     pub(crate) fn bind(from: &Path, at: &Path) -> Option<Self> {
         rustix::mount::mount_bind(from, at).ok()?;
         Some(Self(at.to_owned()))
+    }
+
+    /// A file system in a file beside it, with reflinks.
+    pub(crate) fn btrfs(at: &Path) -> Option<Self> {
+        let image = at.with_extension("image");
+        fs::File::create(&image).and_then(|file| file.set_len(256 << 20)).expect("made");
+        let run = |program: &str, words: &[&Path]| {
+            let output = Command::new(program).args(words).output();
+            output.is_ok_and(|output| output.status.success())
+        };
+        let made = run("mkfs.btrfs", &[Path::new("-q"), &image]) && run("mount", &[Path::new("-oloop"), &image, at]);
+        made.then(|| Self(at.to_owned()))
     }
 
     pub(crate) fn remount(&self, options: &str) {

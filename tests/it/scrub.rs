@@ -14,6 +14,7 @@ use serde_json::Value;
 use crate::cluster::{cluster, source, wait_for_members};
 use crate::daemon::{Daemon, tree};
 use crate::e2e::wait_for_status;
+use crate::mounts::{has_reflinks, skipped};
 use crate::publisher::{Publisher, addresses, to};
 use crate::trees::{file, noise, plain};
 
@@ -82,6 +83,9 @@ fn each_change_is_named() {
     });
     publisher.run(&["--append", &to(&second, "/data/v2")], &all).expect(0);
     let shared = |path: &str| fs::metadata(daemon.data(path)).expect("there").ino();
+    if has_reflinks(&daemon.data(".")) {
+        return skipped("here files share data and no inodes: an edit reaches no other directory");
+    }
     assert_eq!(shared("data/v1/d00/f0003"), shared("data/v2/d00/f0003"), "the edit concerns both");
 
     let (code, out, err) = scrub(&daemon, &[]);

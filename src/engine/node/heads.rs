@@ -167,6 +167,11 @@ impl Heads {
         }
     }
 
+    /// Whether something that was visible is still recorded as being there.
+    pub(super) fn is_left(&self, path: &VPath) -> bool {
+        self.committed.contains_key(path) || self.hidden.contains_key(path)
+    }
+
     /// It is gone, or will stay for now.
     pub(super) fn hidden_ended(&mut self, path: &VPath, gone: bool) {
         let Some(committed) = self.hidden.remove(path) else { return };

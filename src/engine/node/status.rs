@@ -62,7 +62,7 @@ pub struct PathStatus {
     pub visible: Option<ImageId>,
     /// What was visible before, if it is set aside.
     pub previous: Option<ImageId>,
-    /// `done`, `removing` and `removed` (by a delete), `cleaned`, `not kept` (the rules of retention would remove it), `not configured`, `conflict` (another image stays visible), or the step of the deployment.
+    /// `done`, `removing` and `removed` (by a delete), `cleaned` (`removing` before), `not kept` (the rules of retention would remove it), `not configured`, `conflict` (another image stays visible), or the step of the deployment.
     pub state: &'static str,
     /// What it waits for.
     pub waiting: Option<String>,
@@ -139,6 +139,7 @@ impl Node {
             Some(_) if deleted && !self.is_removed(path) => "removing",
             _ if deleted && visible.is_none() => "removed",
             // Marked: what may be left of it goes.
+            _ if self.heads.is_cleaned(path) && self.heads.is_left(path) => "removing",
             _ if self.heads.is_cleaned(path) => Gone::Cleaned.state(),
             _ if self.heads.is_committed(path) => "done",
             _ if let Some(gone) = gone => gone.state(),
