@@ -20,6 +20,9 @@ pub const IMAGE_BLOCKS_MAX: u64 = 1 << 24;
 pub const INDEX_BYTES_MAX: usize = 5 << 28;
 /// Bytes of an index that an inbound message may carry whole; larger ones come in parts.
 pub const INDEX_PART_BYTES_MAX: usize = 768 << 10;
+/// Of the indexes that are being fetched, one at a time may have more bytes than that: until its hash is compared, it is only
+/// somebody's word that it is one.
+pub const INDEX_LARGE_BYTES: usize = 64 << 20;
 /// Threads that one scan uses at most.
 pub const SCAN_THREADS_MAX: usize = 64;
 /// Bytes that a scanning thread reads before it hashes them: the size of its buffer.

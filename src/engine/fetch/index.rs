@@ -14,6 +14,8 @@ pub(super) struct IndexJob {
     state: State,
     /// What the present source has given so far.
     parts: Vec<u8>,
+    /// Bytes that are held, also while they are checked.
+    held: usize,
     image: Option<ImageId>,
     /// Who gave `parts`.
     from: Option<ConnectionId>,
@@ -35,6 +37,21 @@ impl IndexJob {
         self.state == State::Idle
     }
 
+    /// Who has given what there is so far.
+    pub(super) fn giver(&self) -> Option<ConnectionId> {
+        self.from.filter(|_| !self.parts.is_empty())
+    }
+
+    /// Whether it is so large already that others have to wait.
+    pub(super) fn is_large(&self) -> bool {
+        self.held > limits::INDEX_LARGE_BYTES || self.asked().is_some() && self.grows_large()
+    }
+
+    /// Whether it may be so large with the next part.
+    pub(super) fn grows_large(&self) -> bool {
+        self.held + limits::INDEX_PART_BYTES_MAX > limits::INDEX_LARGE_BYTES
+    }
+
     pub(super) fn ask(
         &mut self,
         now: Time,
@@ -43,7 +60,7 @@ impl IndexJob {
         version: ProtocolVersion,
     ) -> Question {
         if self.from != Some(connection) {
-            self.parts = Vec::new();
+            self.clear();
         }
         self.image = Some(image);
         self.from = Some(connection);
@@ -92,6 +109,7 @@ impl IndexJob {
                 total
             }
         };
+        self.held = self.parts.len();
         if !may_begin(&self.parts) {
             return Err("what doesn't begin like an index".to_owned());
         }
@@ -113,7 +131,12 @@ impl IndexJob {
         let State::Checking { connection } = self.state else { return None };
         self.state = State::Idle;
         self.from = None;
+        self.clear();
         Some(connection)
+    }
+
+    fn clear(&mut self) {
+        (self.parts, self.held) = (Vec::new(), 0);
     }
 
     pub(super) fn forget(&mut self, connection: ConnectionId) {
@@ -122,7 +145,7 @@ impl IndexJob {
         }
         if self.from == Some(connection) && !matches!(self.state, State::Checking { .. }) {
             self.from = None;
-            self.parts = Vec::new();
+            self.clear();
         }
     }
 }

@@ -84,6 +84,8 @@ pub enum Input {
     MaxDownloadRate(Option<u64>),
     /// A connection is gone: all that it was asked stays unanswered.
     Gone { connection: ConnectionId },
+    /// What nodes have said of an image that isn't being fetched isn't counted on any more.
+    Forget { image: ImageId },
     /// An index is wanted.
     WantIndex { image: ImageId },
     /// An index is no longer wanted.
@@ -229,9 +231,10 @@ impl Fetches {
             {
                 job.put_back(question.run());
             }
-            self.drop_source(connection, image, reason, outbox);
             if failed {
-                self.sources.failed(image, connection);
+                self.source_failed(connection, image, reason, outbox);
+            } else {
+                self.drop_source(connection, image, reason, outbox);
             }
         }
     }
@@ -303,10 +306,18 @@ impl Fetches {
 
     /// Asks for indexes.
     fn pump_indexes(&mut self, now: Now, outbox: &mut Outbox<Effect>) {
+        let mut large = self.indexes.iter().find(|(_, job)| job.is_large()).map(|(image, _)| *image);
         for (image, job) in &mut self.indexes {
-            if let Some((connection, version)) =
-                job.idle().then(|| self.sources.of_index(*image, &mut self.random)).flatten()
-            {
+            if !job.idle() || job.grows_large() && large.is_some_and(|large| large != *image) {
+                continue;
+            }
+            // Who has given a part gives the next one.
+            let same = job.giver().and_then(|giver| Some((giver, self.sources.get(*image, giver)?.version)));
+            let next = same.or_else(|| self.sources.of_index(*image, &mut self.random));
+            if let Some((connection, version)) = next {
+                if job.grows_large() {
+                    large = Some(*image);
+                }
                 let question = job.ask(now.time, *image, connection, version);
                 outbox.push(Effect::Ask { connection, question });
             }
@@ -386,6 +397,8 @@ impl Engine for Fetches {
                 return;
             }
             Input::MaxDownloadRate(rate) => self.pace.set(rate),
+            Input::Forget { image } if self.jobs.values().any(|job| job.id() == image) => {}
+            Input::Forget { image } => self.sources.forget_neighbours(image),
             Input::WantIndex { image } => {
                 self.indexes.entry(image).or_default();
             }

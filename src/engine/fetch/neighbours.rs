@@ -59,6 +59,26 @@ impl Fetches {
         }
     }
 
+    /// It can't give what it was asked for. A node that says what it has is taken at its next word: until then it has nothing.
+    pub(super) fn source_failed(
+        &mut self,
+        connection: ConnectionId,
+        image: ImageId,
+        reason: String,
+        outbox: &mut Outbox<Effect>,
+    ) {
+        let count = self.jobs.values().find(|job| job.id() == image).map(|job| job.pieces.count());
+        let Some(before) = count.and_then(|count| self.sources.has_nothing(image, connection, count)) else {
+            self.drop_source(connection, image, reason, outbox);
+            return self.sources.failed(image, connection);
+        };
+        for job in self.jobs.values_mut().filter(|job| job.id() == image) {
+            job.rarity.leave(&before);
+        }
+        self.forget(connection, Some(image));
+        outbox.push(Effect::Dropped { connection, image, reason });
+    }
+
     /// Gives each node that takes part another share of what it can get from this one alone.
     pub(super) fn deal(&self, image: ImageId, outbox: &mut Outbox<Effect>) {
         if !self.jobs.values().any(|job| job.id() == image) {

@@ -242,6 +242,20 @@ impl Sources {
         gone
     }
 
+    /// A neighbour has none of so many pieces; gives what it said before.
+    pub(super) fn has_nothing(&mut self, image: ImageId, connection: ConnectionId, count: u32) -> Option<Has> {
+        let source = self.get_mut(image, connection).filter(|source| !source.dropped)?;
+        let Role::Neighbour(has) = &mut source.role else { return None };
+        Some(std::mem::replace(has, Has::Some(PieceSet::none(count))))
+    }
+
+    /// What nodes have said of the image isn't counted on any more.
+    pub(super) fn forget_neighbours(&mut self, image: ImageId) {
+        if let Some(sources) = self.by_image.get_mut(&image) {
+            sources.retain(|_, source| source.has().is_none());
+        }
+    }
+
     /// What it was dropped for is that it had failed.
     pub(super) fn failed(&mut self, image: ImageId, connection: ConnectionId) {
         if let Some(source) = self.get_mut(image, connection) {

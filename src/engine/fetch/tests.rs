@@ -246,3 +246,44 @@ fn who_failed_may_say_anew_what_it_has_and_who_lied_may_not() {
     assert!(asked(&setup.tell(5, all())).is_empty());
     assert_eq!(setup.engine.source_count(IMAGE), 0);
 }
+
+#[test]
+fn one_large_index_at_a_time() {
+    const PART: u64 = limits::INDEX_PART_BYTES_MAX as u64;
+    const TOTAL: u64 = 2 * limits::INDEX_LARGE_BYTES as u64;
+    let mut setup = Setup::new();
+    let images = [IMAGE, ImageId::new([9; 32])];
+    for image in images {
+        for connection in [1, 2].map(ConnectionId) {
+            setup.tell(0, Input::Pieces { connection, image, count: 0, have: Bytes::new() });
+        }
+    }
+    let mut open = Vec::new();
+    for image in images {
+        open.extend(setup.tell(0, Input::WantIndex { image }));
+    }
+    let (mut held, mut most) = ([0; 2], 0);
+    // Whoever is asked answers, in turn; the second one has to wait where it would be large, too.
+    while let Some(place) = open.iter().position(|effect| matches!(effect, Effect::Ask { .. })) {
+        let Effect::Ask { connection, question } = open.remove(place) else { panic!("it was one") };
+        let Question::IndexPart { image, offset } = question else { panic!("{question:?}") };
+        let at = usize::from(image != IMAGE);
+        held[at] = offset + PART.min(TOTAL - offset);
+        most = most.max(held[0].min(held[1]));
+        let mut data = vec![b'x'; usize::try_from(held[at] - offset).expect("small")];
+        if offset == 0 {
+            let header = b"DIRSIGNATURE.v1 blake2b/256 block_size=32768\n";
+            data[..header.len()].copy_from_slice(header);
+        }
+        let answer = Ok(Answer::Part { data: data.into(), total: TOTAL });
+        open.extend(setup.tell(1, Input::Answered { connection, question, answer }));
+        if let Some(check) = open.iter().position(|effect| matches!(effect, Effect::CheckIndex { .. })) {
+            let Effect::CheckIndex { image, .. } = open.remove(check) else { panic!("it was one") };
+            held[at] = 0;
+            open.extend(setup.tell(2, Input::IndexChecked { image, genuine: Ok(()) }));
+        }
+    }
+    assert!(most <= limits::INDEX_LARGE_BYTES as u64, "{most} of both");
+    assert!(most > limits::INDEX_LARGE_BYTES as u64 / 2, "both went on as long as they were small");
+    assert_eq!(held, [0, 0], "both came to their end");
+}

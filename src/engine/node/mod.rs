@@ -230,6 +230,10 @@ impl Node {
                     self.watch.touch(&path);
                     self.seek(now, &path, outbox);
                     self.fetch(now, fetch::Input::Start { path, directory, id, image, have }, outbox);
+                    // What was told of an earlier time isn't true any more.
+                    for connection in self.connections.participants(id) {
+                        self.connections.untell(connection, id);
+                    }
                     self.tell_all_pieces(id, outbox);
                 }
                 deploy::Effect::CancelFetch { path } => self.fetch(now, fetch::Input::Cancel { path }, outbox),
@@ -289,7 +293,7 @@ impl Node {
         }
         self.scrubs_changed(now, path, result == "done", outbox);
         self.tell_all_pieces(image, outbox);
-        self.spread_ended(path, image);
+        self.spread_ended(now, path, image, outbox);
         let already = result == "already";
         outbox.push(Effect::Note(Note::Done { path: path.clone(), image, bytes, already }));
         self.outcome(now, path, ending, outbox);
@@ -305,7 +309,7 @@ impl Node {
         (result, reason): (&'static str, String),
         outbox: &mut Outbox<Effect>,
     ) {
-        self.spread_ended(path, image);
+        self.spread_ended(now, path, image, outbox);
         outbox.push(Effect::Note(Note::Ended { path: path.clone(), image, reason: reason.clone() }));
         let reason = Some(&*reason);
         let ending = Ending { change, image: Some(image), result, reason, bytes: Origins::default() };

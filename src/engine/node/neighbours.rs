@@ -112,7 +112,7 @@ impl Node {
     }
 
     /// The image is complete at this path, or isn't wanted there any more.
-    pub(super) fn spread_ended(&mut self, path: &VPath, image: ImageId) {
+    pub(super) fn spread_ended(&mut self, now: Now, path: &VPath, image: ImageId, outbox: &mut Outbox<Effect>) {
         let Some(swarm) = self.neighbours.images.get_mut(&image) else { return };
         swarm.paths.remove(path);
         if swarm.paths.is_empty() {
@@ -122,6 +122,7 @@ impl Node {
                 self.release(connection, Need::Image(image));
             }
             self.connections.forget(image);
+            self.fetch(now, fetch::Input::Forget { image }, outbox);
         }
     }
 
