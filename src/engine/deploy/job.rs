@@ -127,7 +127,10 @@ impl Job {
             Some(Next::Order(next)) => Some(&**next),
             Some(Next::End) => None,
         };
-        if last.is_some_and(|last| last.change == order.change && last.directory == order.directory) {
+        let covers = |last: &Order| {
+            last.change == order.change && last.directory == order.directory && (last.heal || !order.heal)
+        };
+        if last.is_some_and(covers) {
             return self.ordered_again(now, outbox);
         }
         let change = order.change;

@@ -238,6 +238,10 @@ fn who_failed_may_say_anew_what_it_has_and_who_lied_may_not() {
         setup.tell(1, Input::Answered { connection: ConnectionId(1), question: question(first[0].1), answer });
     assert_eq!(dropped(&effects), [(1, "block 3 is damaged on this node")]);
     assert_eq!(setup.engine.source_count(IMAGE), 0);
+    // One piece after the other, as it gets them itself.
+    let effects = setup.tell(2, Input::Have { connection: ConnectionId(1), image: IMAGE, pieces: vec![5] });
+    let five = asked(&effects);
+    assert!(!five.is_empty() && five.iter().all(|(_, run)| run.first / 8 == 5), "{five:?}");
     let again = asked(&setup.tell(2, all()));
     assert!(!again.is_empty());
     setup.answer(3, 1, again[0].1);

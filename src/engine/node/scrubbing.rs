@@ -132,7 +132,7 @@ impl Node {
 
     /// A client, of this node or another one, wants to have there what the head says: what is damaged of it is put right.
     pub(super) fn published_again(&mut self, now: Now, path: &VPath, change: ChangeId, outbox: &mut Outbox<Effect>) {
-        if self.heads.publish_again(path, change) && self.deploys.status(path).is_none() {
+        if self.heads.publish_again(path, change) {
             self.heal(now, path, outbox);
         }
     }
