@@ -6,6 +6,8 @@ use std::process::Command;
 
 use rustix::mount::{MountFlags, UnmountFlags};
 
+use crate::patience;
+
 #[expect(clippy::print_stderr, reason = "whoever reads the test's output should know")]
 pub(crate) fn skipped(why: &str) {
     eprintln!("not tested here: {why}");
@@ -57,7 +59,12 @@ impl Mount {
     }
 
     pub(crate) fn remount_with(&self, options: &str, flags: MountFlags) {
-        rustix::mount::mount_remount(&self.0, flags, options).expect("ours");
+        // Busy as long as a file is open for writing.
+        let done = || {
+            let result = rustix::mount::mount_remount(&self.0, flags, options);
+            (result != Err(rustix::io::Errno::BUSY)).then_some(result)
+        };
+        patience::until(done, || "the file system is busy".to_owned()).expect("ours");
     }
 }
 
