@@ -74,6 +74,14 @@ impl ChangeArgs {
             format!("{words} {option} {}", quoted(&value))
         })
     }
+
+    /// Whether machines answer, and none has the directory any more.
+    pub(in crate::client) fn is_gone(&self, port: Option<u16>) -> bool {
+        let read =
+            || Session::open(&self.read, port)?.read(&Place::new(&self.cluster, &self.dir)?, None).map_err(Into::into);
+        let read: Result<Found, anyhow::Error> = read();
+        read.is_err_and(|error| matches!(error.downcast_ref(), Some(Failure::NothingThere { .. })))
+    }
 }
 
 /// A word as a shell reads it.
