@@ -13,6 +13,7 @@ pub mod put_file;
 pub mod remote;
 pub mod remove;
 pub mod rollback;
+pub mod scanning;
 pub mod status;
 pub mod sync;
 pub mod ui;

@@ -12,6 +12,7 @@ use clap::Args;
 
 use super::{Place, ReadArgs, Session, beforehand};
 use crate::client::keys::{self, KeyOptions, Loaded, Process};
+use crate::client::scanning::ScanArgs;
 use crate::client::sync::{self, Plan, Spread, Wish};
 use crate::client::ui;
 use crate::driver::download_loop::Draft;
@@ -213,7 +214,9 @@ impl Change {
             json: false,
             warnings: Vec::new(),
         };
-        let plan = Plan { spread, wishes: vec![wish], hash: self.found.image.hash_kind() };
+        // Of a folder that is gone soon nothing is remembered.
+        let scan = ScanArgs { hash: self.found.image.hash_kind(), rehash: true };
+        let plan = Plan { spread, wishes: vec![wish], scan };
         sync::publish(plan, self.keys)
     }
 
