@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Compares `ciruela sync` to three daemons with three `rsync -a` side by side, on this machine, in memory.
 
-Method and figures: doc/performance.md. Needs rsync, ssh-keygen, 6 GiB free below --work, and the release build
+Method and figures: doc/performance.md. Needs rsync, ssh-keygen, 9 GiB free below --work, and the release build
 (`cargo build --release --bins`). Everything is made below a temporary folder, which is removed at the end; only the
 processes that this program started are ended.
 """
@@ -11,6 +11,7 @@ import contextlib
 import os
 import platform
 import random
+import resource
 import shutil
 import signal
 import socket
@@ -56,15 +57,24 @@ def main():
     check_tools(options, contenders)
     with tempfile.TemporaryDirectory(prefix="ciruela-bench-", dir=options.work) as folder:
         work = Path(folder)
-        free = shutil.disk_usage(work).free
-        if free < 5 * options.mib * MIB:
-            sys.exit(f"{work}: {free // MIB} MiB free, {5 * options.mib} needed; choose another folder with --work")
-        trees = {
-            f"one file of {options.mib} MiB": make_big(work / "big", options.mib),
-            f"{options.files} files of 1 to 16 KiB": make_small(work / "small", options.files),
-        }
-        rows = [measure(name, tree, contenders, options, work) for name, tree in trees.items()]
-    print_table(rows, contenders, options)
+        large, small = f"one file of {options.mib} MiB", f"{options.files} files of 1 to 16 KiB"
+        trees = {large: lambda: make_big(work / "big", options.mib), small: lambda: make_small(work / "small", options.files)}
+        changes = {large: change_big, small: change_small}
+        chosen = [name for name in trees if options.tree in (None, {large: "large", small: "small"}[name])]
+        rows = {}
+        for name in chosen:
+            tree = trees[name]()
+            changed = tree.with_name(f"{tree.name}-changed")
+            shutil.copytree(tree, changed)
+            changes[name](changed)
+            free, needed = shutil.disk_usage(work).free, 7 * size_of(tree) * (options.runs * 2 if options.durable else 1)
+            if free < needed:
+                sys.exit(f"{work}: {free // MIB} MiB free, {needed // MIB} needed; choose another folder with --work")
+            rows[name], rows[f"{name}, 1 % changed"] = measure(name, [tree, changed], contenders, options, work)
+            if not options.durable:
+                shutil.rmtree(tree)
+                shutil.rmtree(changed)
+        print_table(rows, contenders, options)
 
 
 def parse_arguments():
@@ -73,6 +83,8 @@ def parse_arguments():
     parser.add_argument("--runs", type=int, default=5, help="runs of each, of which the median counts")
     parser.add_argument("--mib", type=int, default=1024, help="size of the large file")
     parser.add_argument("--files", type=int, default=20_000, help="number of small files")
+    parser.add_argument("--tree", choices=["large", "small"], help="measure only that tree")
+    parser.add_argument("--durable", action="store_true", help="on a disk: rsync followed by sync -f; nothing is removed between runs")
     parser.add_argument("--only", choices=list(CONTENDERS), help="measure only one of the two")
     parser.add_argument("--bin", default=ROOT / "target/release", type=Path, help="where the binaries are")
     return parser.parse_args()
@@ -103,49 +115,113 @@ def make_small(folder, files):
     return folder
 
 
-def measure(name, tree, contenders, options, work):
-    """The median seconds of each contender; they take turns, and who begins alternates."""
-    seconds = {contender: [] for contender in contenders}
+def change_big(folder):
+    """1 % of the blocks of 32 KiB get other content, in place."""
+    content = random.Random(SEED + 2)
+    block = 32 << 10
+    blocks = (folder / "file").stat().st_size // block
+    with open(folder / "file", "r+b") as file:
+        for number in content.sample(range(blocks), max(1, blocks // 100)):
+            file.seek(number * block)
+            file.write(content.randbytes(block))
+    later(folder / "file")
+
+
+def change_small(folder):
+    """1 % of the files get other content."""
+    content = random.Random(SEED + 3)
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    for path in content.sample(files, max(1, len(files) // 100)):
+        path.write_bytes(content.randbytes(content.randint(1 << 10, 16 << 10)))
+        later(path)
+
+
+def later(path):
+    """rsync looks at seconds: a file of the same size that was changed in the same one is unchanged to it."""
+    status = path.stat()
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 10**10))
+
+
+def size_of(folder):
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def measure(name, trees, contenders, options, work):
+    """Seconds, and seconds of processors, of each contender for each of the trees, which are published one after the other.
+    The contenders take turns, and who begins alternates."""
+    rows = [{contender: [] for contender in contenders} for _ in trees]
     for run in range(options.runs):
         for contender in contenders if run % 2 == 0 else contenders[::-1]:
-            with tempfile.TemporaryDirectory(prefix="run-", dir=work) as folder:
-                taken, copies = CONTENDERS[contender](tree, Path(folder), options)
-                for copy in copies:
-                    subprocess.run(["diff", "-r", "--no-dereference", tree, copy], check=True)
-            seconds[contender].append(taken)
-            say(f"{name}, run {run + 1}: {contender} {taken:.2f} s")
-    return name, seconds
+            folder = Path(tempfile.mkdtemp(prefix="run-", dir=work))
+            with contextlib.ExitStack() as daemons:
+                publish, processes = CONTENDERS[contender](folder, options, daemons)
+                all_copies = []
+                for number, tree in enumerate(trees):
+                    before = cpu_seconds(processes)
+                    taken, copies = publish(tree, number)
+                    used = cpu_seconds(processes) - before
+                    rows[number][contender].append((taken, used))
+                    all_copies += [(tree, copy) for copy in copies]
+                    say(f"{name}, run {run + 1}: {contender}, {tree.name}: {taken:.2f} s, {used:.2f} s of processors")
+            for tree, copy in all_copies:
+                subprocess.run(["diff", "-r", "--no-dereference", tree, copy], check=True)
+            # ext4 makes files several times slower just after many were removed.
+            if not options.durable:
+                shutil.rmtree(folder)
+    return rows
 
 
-def rsync(tree, folder, options):
-    """Three clients at once, one daemon with three modules, empty destinations."""
-    copies = [folder / f"n{number}" for number in (1, 2, 3)]
+def cpu_seconds(processes):
+    """Of those processes and their ended children, and of all our own ended children."""
+    ticks = 0
+    for process in processes:
+        fields = Path(f"/proc/{process.pid}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()
+        ticks += sum(int(field) for field in fields[11:15])
+    own = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return ticks / os.sysconf("SC_CLK_TCK") + own.ru_utime + own.ru_stime
+
+
+def rsync(folder, options, daemons):
+    """Three clients at once, one daemon with three modules, empty destinations; what is the same as in the tree before is linked."""
+    homes = [folder / f"n{number}" for number in (1, 2, 3)]
     config = RSYNCD_CONFIG.format(uid=os.getuid(), gid=os.getgid(), log=folder / "rsyncd.log")
-    for copy in copies:
-        copy.mkdir()
-        config += f"[{copy.name}]\npath = {copy}\n"
+    for home in homes:
+        home.mkdir()
+        config += f"[{home.name}]\npath = {home}\n"
     (folder / "rsyncd.conf").write_text(config)
     port = free_port(HOSTS[0])
     daemon = ["rsync", "--daemon", "--no-detach", f"--config={folder}/rsyncd.conf", f"--address={HOSTS[0]}", f"--port={port}"]
-    with started(daemon, folder / "rsyncd.out"):
-        wait_for_port(HOSTS[0], port)
-        commands = [["rsync", "-a", f"{tree}/", f"rsync://{HOSTS[0]}:{port}/{copy.name}/"] for copy in copies]
-        return timed(commands, folder), copies
+    process = daemons.enter_context(started(daemon, folder / "rsyncd.out"))
+    wait_for_port(HOSTS[0], port)
+
+    def publish(tree, number):
+        commands = [["rsync", "-a", f"{tree}/", f"rsync://{HOSTS[0]}:{port}/{home.name}/{number}/"] for home in homes]
+        if number > 0:
+            commands = [[*command[:2], f"--link-dest=/{number - 1}", *command[2:]] for command in commands]
+        taken = timed(commands, folder)
+        if options.durable:
+            taken += timed([["sync", "-f", folder]], folder)
+        return taken, [home / str(number) for home in homes]
+
+    return publish, [process]
 
 
-def ciruela(tree, folder, options):
+def ciruela(folder, options, daemons):
     """One client, three daemons which have nothing yet."""
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "ci", "-f", folder / "key"], check=True)
     nodes = [(f"n{number}", host, free_port(host)) for number, host in enumerate(HOSTS, 1)]
-    with contextlib.ExitStack() as daemons:
-        for number, (name, host, port) in enumerate(nodes, 1):
-            command = prepare_node(folder, options, nodes, number)
-            daemons.enter_context(started(command, folder / f"{name}.log"))
-            wait_for_port(host, port)
-        client = [options.bin / "ciruela", "sync", "--append", f"{tree}:/data/{tree.name}", "-i", folder / "key", "-m"]
-        client += [f"{host}:{port}" for _, host, port in nodes]
-        taken = timed([client], folder)
-    return taken, [folder / name / "data" / tree.name for name, _, _ in nodes]
+    processes = []
+    for number, (name, host, port) in enumerate(nodes, 1):
+        command = prepare_node(folder, options, nodes, number)
+        processes.append(daemons.enter_context(started(command, folder / f"{name}.log")))
+        wait_for_port(host, port)
+
+    def publish(tree, number):
+        client = [options.bin / "ciruela", "sync", "--append", f"{tree}:/data/{number}", "-i", folder / "key", "-m"]
+        taken = timed([client + [f"{host}:{port}" for _, host, port in nodes]], folder)
+        return taken, [folder / name / "data" / str(number) for name, _, _ in nodes]
+
+    return publish, processes
 
 
 def prepare_node(folder, options, nodes, number):
@@ -215,13 +291,17 @@ def wait_for_port(host, port):
 
 
 def print_table(rows, contenders, options):
-    print(f"Medians of {options.runs}, in seconds, on {machine()}.\n")
+    print(f"Medians of {options.runs}, in seconds (least to most; seconds of processors), on {machine()}.\n")
     print("| tree |" + "".join(f" {contender} |" for contender in contenders) + " ratio |")
     print("|---|" + "---|" * len(contenders) + "---|")
-    for name, seconds in rows:
-        medians = [statistics.median(seconds[contender]) for contender in contenders]
+    for name, seconds in rows.items():
+        cells, medians = [], []
+        for contender in contenders:
+            taken, used = zip(*seconds[contender])
+            medians.append(statistics.median(taken))
+            cells.append(f" {medians[-1]:.2f} ({min(taken):.2f}–{max(taken):.2f}; {statistics.median(used):.2f}) |")
         ratio = f"{medians[1] / medians[0]:.2f}" if len(medians) == 2 else "–"
-        print(f"| {name} |" + "".join(f" {median:.2f} |" for median in medians) + f" {ratio} |")
+        print(f"| {name} |" + "".join(cells) + f" {ratio} |")
 
 
 def machine():

@@ -89,6 +89,9 @@ pub trait FileSystem: Send + Sync + 'static {
 
     /// Opens a base directory; it is the administrator's, so links on the way to it are followed.
     fn open_root(&self, base: &Path) -> io::Result<Self::Root>;
+    /// Opens a directory below as a base of its own, for many operations in it. The handle goes with the directory if that
+    /// is renamed.
+    fn open_dir(&self, root: &Self::Root, path: &Path) -> io::Result<Self::Root>;
     /// Where an absolute path leads to, all links followed; `ENOENT` if nothing is there.
     fn canonical(&self, path: &Path) -> io::Result<PathBuf>;
     /// The content of an administrator's file, links followed; `EFBIG` if it has more bytes than `max`.
@@ -109,6 +112,8 @@ pub trait FileSystem: Send + Sync + 'static {
     fn file_stat(&self, file: &Self::File) -> io::Result<Stat>;
     /// Gives an opened file one more name; `EMLINK` if it has too many, `EXDEV` on another file system.
     fn link(&self, file: &Self::File, root: &Self::Root, path: &Path) -> io::Result<()>;
+    /// Gives the inode that has a name one more name, links not followed; `EMLINK` and `EXDEV` as above.
+    fn link_name(&self, from: (&Self::Root, &Path), to: (&Self::Root, &Path)) -> io::Result<()>;
     /// Makes `to`, which is empty and opened for writing, share all data of `from` until one of them is written;
     /// `EOPNOTSUPP`, `EXDEV` or `EINVAL` where the file system can't.
     fn clone_file(&self, from: &Self::File, to: &Self::File) -> io::Result<()>;

@@ -1,11 +1,11 @@
 //! The real file system, through directory handles: `openat2` with `RESOLVE_BENEATH` and `NO_SYMLINKS` (Linux 5.6).
 //!
 //! No handle is kept between two calls: resolving a path anew costs about a microsecond, and a kept one would go on
-//! pointing to where a directory was before it was swapped.
+//! pointing to where a directory was before it was swapped. Who does much in one directory opens it as a base of its own.
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read as _};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
 
@@ -24,9 +24,10 @@ const PATH_PART_BYTES_MAX: usize = 4_000;
 pub struct RealFileSystem;
 
 /// Opens `path` below `root`; the empty path is the root itself.
-fn open_beneath(root: &OwnedFd, path: &Path, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
+fn open_beneath(root: impl AsFd, path: &Path, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    let open = |at: &OwnedFd, path: &OsStr, flags: OFlags, mode: Mode| {
+    let root = root.as_fd();
+    let open = |at: BorrowedFd<'_>, path: &OsStr, flags: OFlags, mode: Mode| {
         retry_on_intr(|| rustix::fs::openat2(at, path, flags | OFlags::CLOEXEC, mode, resolve))
     };
     let mut rest = path.as_os_str();
@@ -34,23 +35,43 @@ fn open_beneath(root: &OwnedFd, path: &Path, flags: OFlags, mode: Mode) -> io::R
     while rest.len() > PATH_PART_BYTES_MAX {
         let cut = rest.as_bytes()[..PATH_PART_BYTES_MAX].iter().rposition(|b| *b == b'/').ok_or(Errno::NAMETOOLONG)?;
         let (part, tail) = rest.as_bytes().split_at(cut);
-        let at = handle.as_ref().unwrap_or(root);
+        let at = handle.as_ref().map_or(root, AsFd::as_fd);
         handle = Some(open(at, OsStr::from_bytes(part), OFlags::PATH | OFlags::DIRECTORY, Mode::empty())?);
         rest = OsStr::from_bytes(&tail[1..]);
     }
     let rest = if rest.is_empty() { OsStr::new(".") } else { rest };
-    Ok(open(handle.as_ref().unwrap_or(root), rest, flags, mode)?)
+    Ok(open(handle.as_ref().map_or(root, AsFd::as_fd), rest, flags, mode)?)
 }
 
 fn open_directory(root: &OwnedFd, path: &Path) -> io::Result<OwnedFd> {
     open_beneath(root, path, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())
 }
 
+/// The directory that a path is in.
+enum Parent<'r> {
+    Root(&'r OwnedFd),
+    Below(OwnedFd),
+}
+
+impl AsFd for Parent<'_> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Parent::Root(root) => root.as_fd(),
+            Parent::Below(handle) => handle.as_fd(),
+        }
+    }
+}
+
 /// The handle of the directory that `path` is in, and its name there.
-fn open_parent<'a>(root: &OwnedFd, path: &'a Path) -> io::Result<(OwnedFd, &'a OsStr)> {
+fn open_parent<'r, 'a>(root: &'r OwnedFd, path: &'a Path) -> io::Result<(Parent<'r>, &'a OsStr)> {
     let Some(Component::Normal(name)) = path.components().next_back() else { return Err(Errno::INVAL.into()) };
-    let parent = path.parent().unwrap_or(Path::new(""));
-    Ok((open_beneath(root, parent, OFlags::PATH | OFlags::DIRECTORY, Mode::empty())?, name))
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => {
+            let handle = open_beneath(root, parent, OFlags::PATH | OFlags::DIRECTORY, Mode::empty())?;
+            Ok((Parent::Below(handle), name))
+        }
+        _ => Ok((Parent::Root(root), name)),
+    }
 }
 
 fn rename_with(root: &OwnedFd, from: &Path, to: &Path, flags: RenameFlags) -> io::Result<()> {
@@ -70,14 +91,13 @@ fn kind(file_type: FileType) -> Kind {
     }
 }
 
-fn stat_of(handle: &OwnedFd) -> io::Result<Stat> {
-    let stat = rustix::fs::fstat(handle)?;
+fn stat_of(stat: &rustix::fs::Stat) -> Stat {
     // The types of these fields differ between architectures; beyond 2262 a time is only compared with itself.
     let nanoseconds = |seconds: i64, fraction: u64| {
         seconds.wrapping_mul(1_000_000_000).wrapping_add(i64::try_from(fraction).unwrap_or_default())
     };
     #[allow(clippy::unnecessary_cast, clippy::cast_lossless, clippy::useless_conversion, reason = "see above")]
-    Ok(Stat {
+    Stat {
         kind: kind(FileType::from_raw_mode(stat.st_mode)),
         dev: stat.st_dev as u64,
         ino: stat.st_ino as u64,
@@ -86,7 +106,7 @@ fn stat_of(handle: &OwnedFd) -> io::Result<Stat> {
         size: u64::try_from(stat.st_size).unwrap_or_default(),
         mtime_ns: nanoseconds(stat.st_mtime as i64, stat.st_mtime_nsec as u64),
         ctime_ns: nanoseconds(stat.st_ctime as i64, stat.st_ctime_nsec as u64),
-    })
+    }
 }
 
 impl FileSystem for RealFileSystem {
@@ -97,6 +117,10 @@ impl FileSystem for RealFileSystem {
     fn open_root(&self, base: &Path) -> io::Result<OwnedFd> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         Ok(rustix::fs::openat(CWD, base, flags, Mode::empty())?)
+    }
+
+    fn open_dir(&self, root: &OwnedFd, path: &Path) -> io::Result<OwnedFd> {
+        open_directory(root, path)
     }
 
     fn canonical(&self, path: &Path) -> io::Result<PathBuf> {
@@ -173,7 +197,7 @@ impl FileSystem for RealFileSystem {
     }
 
     fn file_stat(&self, file: &OwnedFd) -> io::Result<Stat> {
-        stat_of(file)
+        Ok(stat_of(&rustix::fs::fstat(file)?))
     }
 
     fn link(&self, file: &OwnedFd, root: &OwnedFd, path: &Path) -> io::Result<()> {
@@ -186,6 +210,11 @@ impl FileSystem for RealFileSystem {
             }
             other => Ok(other?),
         }
+    }
+
+    fn link_name(&self, from: (&OwnedFd, &Path), to: (&OwnedFd, &Path)) -> io::Result<()> {
+        let ((from_dir, from), (to_dir, to)) = (open_parent(from.0, from.1)?, open_parent(to.0, to.1)?);
+        Ok(rustix::fs::linkat(&from_dir, from, &to_dir, to, AtFlags::empty())?)
     }
 
     fn clone_file(&self, from: &OwnedFd, to: &OwnedFd) -> io::Result<()> {
@@ -203,7 +232,11 @@ impl FileSystem for RealFileSystem {
     }
 
     fn stat(&self, root: &OwnedFd, path: &Path) -> io::Result<Stat> {
-        stat_of(&open_beneath(root, path, OFlags::PATH | OFlags::NOFOLLOW, Mode::empty())?)
+        if path.as_os_str().is_empty() {
+            return Ok(stat_of(&rustix::fs::fstat(root)?));
+        }
+        let (parent, name) = open_parent(root, path)?;
+        Ok(stat_of(&rustix::fs::statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW)?))
     }
 
     fn read_dir(&self, root: &OwnedFd, path: &Path) -> io::Result<Vec<DirEntry>> {

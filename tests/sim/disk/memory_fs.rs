@@ -122,6 +122,14 @@ impl FileSystem for MemoryFs {
         Ok(ino)
     }
 
+    fn open_dir(&self, root: &u64, path: &Path) -> io::Result<u64> {
+        self.power.check()?;
+        let tree = self.tree();
+        let ino = tree.find(*root, path)?;
+        tree.names(ino)?;
+        Ok(ino)
+    }
+
     /// Of a path without links.
     fn canonical(&self, path: &Path) -> io::Result<PathBuf> {
         self.power.check()?;
@@ -212,6 +220,11 @@ impl FileSystem for MemoryFs {
         tree.apply(vec![(parent, name.to_owned(), Some(file.ino))]);
         tree.changed(file.ino);
         Ok(())
+    }
+
+    fn link_name(&self, from: (&u64, &Path), to: (&u64, &Path)) -> io::Result<()> {
+        let ino = self.tree().find(*from.0, from.1)?;
+        self.link(&MemoryFile { ino, access: Access::Read }, to.0, to.1)
     }
 
     fn clone_file(&self, from: &MemoryFile, to: &MemoryFile) -> io::Result<()> {

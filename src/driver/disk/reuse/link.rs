@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
@@ -28,6 +28,8 @@ pub(in crate::driver::disk) struct Linker<'a, F: FileSystem> {
     /// What each inode was when its content was known last, `None`: it is wrong. The key's device is the one that it has now.
     known: BTreeMap<FileIdentity, Option<Fingerprint>>,
     pub(in crate::driver::disk) touches: Vec<Touch>,
+    /// The directory of the staged tree that was used last.
+    folder: Option<(PathBuf, F::Root)>,
     /// The file system may be able to share extents.
     clones: bool,
     /// How many files were hashed.
@@ -42,7 +44,7 @@ pub(in crate::driver::disk) type FileOf = (u64, u64);
 impl<'a, F: FileSystem> Linker<'a, F> {
     pub(in crate::driver::disk) fn new(fs: &'a F, root: &'a F::Root, image: &'a Image) -> Self {
         let (known, touches, donors) = (BTreeMap::new(), Vec::new(), Vec::new());
-        Self { fs, root, image, trees: Trees::new(fs), known, touches, clones: true, rehashed: 0, donors }
+        Self { fs, root, image, trees: Trees::new(fs), known, touches, folder: None, clones: true, rehashed: 0, donors }
     }
 
     /// Where the contents of the files should be.
@@ -62,8 +64,7 @@ impl<'a, F: FileSystem> Linker<'a, F> {
         let mut present = present;
         for source in sources {
             let donor = Donor::of(&source.path, &source.tree, &source.file);
-            let Some(opened) = self.trees.open(&donor) else { continue };
-            let Some(stat) = self.trusted(file, &source, &donor, &opened) else { continue };
+            let Some(stat) = self.trusted(file, &source, &donor) else { continue };
             if source.executable == file.executable && stat.mode == mode_of(file.executable) {
                 if present.is_some_and(|present| (present.dev, present.ino) == (stat.dev, stat.ino)) {
                     self.trees.took(Way::Linked, &source.path, file.size);
@@ -72,7 +73,7 @@ impl<'a, F: FileSystem> Linker<'a, F> {
                 if present.take().is_some() {
                     unlink(self.fs, self.root, path, &mut self.touches)?;
                 }
-                if self.share(&opened, &stat, path, file.executable)? {
+                if self.share(&donor, &stat, path, file.executable)? {
                     self.trees.took(Way::Linked, &source.path, file.size);
                     return Ok(true);
                 }
@@ -91,8 +92,7 @@ impl<'a, F: FileSystem> Linker<'a, F> {
     pub(in crate::driver::disk) fn would_link(&mut self, file: &FileRef<'_>, sources: &[Source]) -> bool {
         for source in sources {
             let donor = Donor::of(&source.path, &source.tree, &source.file);
-            let Some(opened) = self.trees.open(&donor) else { continue };
-            let Ok(stat) = self.fs.file_stat(&opened) else { continue };
+            let Some(stat) = self.trees.stat(&donor) else { continue };
             if source.fingerprint != Some(stat.fingerprint()) {
                 continue;
             }
@@ -105,18 +105,20 @@ impl<'a, F: FileSystem> Linker<'a, F> {
         false
     }
 
-    /// What the opened file is, if its content is right.
-    fn trusted(&mut self, file: &FileRef<'_>, source: &Source, donor: &Donor, opened: &F::File) -> Option<Stat> {
-        let stat = self.fs.file_stat(opened).ok()?;
-        let identity = FileIdentity { dev: stat.dev, ino: stat.ino };
-        let known = self.known.get(&identity).copied();
-        if known.unwrap_or(source.fingerprint) == Some(stat.fingerprint()) {
+    /// What the file is, if its content is right.
+    fn trusted(&mut self, file: &FileRef<'_>, source: &Source, donor: &Donor) -> Option<Stat> {
+        let known = |linker: &Self, stat: &Stat| linker.known.get(&identity(stat)).copied();
+        let stat = self.trees.stat(donor)?;
+        if known(self, &stat).unwrap_or(source.fingerprint) == Some(stat.fingerprint()) {
             return Some(stat);
         }
+        let opened = self.trees.open(donor)?;
+        let stat = self.fs.file_stat(&opened).ok()?;
+        let (identity, known) = (identity(&stat), known(self, &stat));
         self.rehashed += 1;
-        let right = stat.size == file.size && content_is(self.fs, opened, self.image, file)?;
+        let right = stat.size == file.size && content_is(self.fs, &opened, self.image, file)?;
         // Written to while it was read: then it isn't known what it is. Others may have linked it meanwhile.
-        let after = self.fs.file_stat(opened).ok()?;
+        let after = self.fs.file_stat(&opened).ok()?;
         let right = right && touch(&stat, &after).is_some();
         self.known.insert(identity, right.then(|| after.fingerprint()));
         if !right {
@@ -129,11 +131,15 @@ impl<'a, F: FileSystem> Linker<'a, F> {
         Some(after)
     }
 
-    /// Gives the opened file's data a name in the staged tree; `false` if the file system doesn't.
-    fn share(&mut self, opened: &F::File, before: &Stat, path: &Path, executable: bool) -> io::Result<bool> {
+    /// Gives the file's data a name in the staged tree; `false` if the file system doesn't, or the file is another one by now.
+    fn share(&mut self, donor: &Donor, before: &Stat, path: &Path, executable: bool) -> io::Result<bool> {
         if self.clones {
-            match self.clone_to(opened, path, executable) {
-                Ok(()) => return self.unchanged(opened, before, path).map(|after| after.is_some()),
+            let Some(opened) = self.trees.open(donor) else { return Ok(false) };
+            match self.clone_to(&opened, path, executable) {
+                Ok(()) => {
+                    let after = self.fs.file_stat(&opened);
+                    return self.unless_changed(before, after, path).map(|after| after.is_some());
+                }
                 Err(e) if unsupported(&e) || is(&e, Errno::XDEV) || is(&e, Errno::NOTTY) => {
                     self.fs.unlink(self.root, path)?;
                     self.clones = false;
@@ -141,15 +147,20 @@ impl<'a, F: FileSystem> Linker<'a, F> {
                 Err(e) => return Err(e),
             }
         }
-        match self.fs.link(opened, self.root, path) {
+        let fs = self.fs;
+        let Ok(from) = self.trees.folder(donor) else { return Ok(false) };
+        let to = staged_folder(fs, self.root, &mut self.folder, path)?;
+        match fs.link_name(from, to) {
             Ok(()) => {}
             Err(e) if is(&e, Errno::NOSPC) || is(&e, Errno::DQUOT) || is(&e, Errno::IO) => return Err(e),
             // Too many names, another file system, not allowed here.
-            Err(_) if self.fs.stat(self.root, path).is_err() => return Ok(false),
+            Err(_) if fs.stat(to.0, to.1).is_err() => return Ok(false),
             Err(e) => return Err(e),
         }
-        let Some(after) = self.unchanged(opened, before, path)? else { return Ok(false) };
-        self.known.insert(FileIdentity { dev: after.dev, ino: after.ino }, Some(after.fingerprint()));
+        // By its new name: whatever it was that was linked.
+        let after = fs.stat(to.0, to.1);
+        let Some(after) = self.unless_changed(before, after, path)? else { return Ok(false) };
+        self.known.insert(identity(&after), Some(after.fingerprint()));
         self.touches.extend(touch(before, &after));
         Ok(true)
     }
@@ -159,13 +170,33 @@ impl<'a, F: FileSystem> Linker<'a, F> {
         self.fs.clone_file(opened, &made)
     }
 
-    /// What the source is now; if somebody has changed it meanwhile, the new name goes.
-    fn unchanged(&self, opened: &F::File, before: &Stat, path: &Path) -> io::Result<Option<Stat>> {
-        match self.fs.file_stat(opened) {
+    /// What the source is now; if it is another one, or somebody has changed it meanwhile, the new name goes.
+    fn unless_changed(&self, before: &Stat, after: io::Result<Stat>, path: &Path) -> io::Result<Option<Stat>> {
+        match after {
             Ok(after) if touch(before, &after).is_some() => Ok(Some(after)),
             _ => self.fs.unlink(self.root, path).map(|()| None),
         }
     }
+}
+
+fn identity(stat: &Stat) -> FileIdentity {
+    FileIdentity { dev: stat.dev, ino: stat.ino }
+}
+
+/// The directory in the staged tree that `path` is in, and the name there. `last`: the one that was used last; files come in the order of
+/// their directories.
+fn staged_folder<'r, 'p, F: FileSystem>(
+    fs: &F,
+    root: &F::Root,
+    last: &'r mut Option<(PathBuf, F::Root)>,
+    path: &'p Path,
+) -> io::Result<(&'r F::Root, &'p Path)> {
+    let (Some(above), Some(name)) = (path.parent(), path.file_name()) else { return Err(Errno::INVAL.into()) };
+    let folder = match last.take().filter(|(path, _)| path == above) {
+        Some(folder) => folder,
+        None => (above.to_owned(), fs.open_dir(root, above)?),
+    };
+    Ok((&last.insert(folder).1, Path::new(name)))
 }
 
 /// Hashes the whole file; `None` if it can't be read.

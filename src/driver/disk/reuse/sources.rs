@@ -1,13 +1,14 @@
 //! The trees that are used, and what is found out about them: open bases, damage, bytes taken.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
 use super::Donor;
 use crate::driver::disk::error::is;
-use crate::driver::disk::fs::{Access, FileSystem, Kind};
+use crate::driver::disk::fs::{Access, FileSystem, Kind, Stat};
 use crate::model::limits;
 use crate::model::origins::{Supply, Way};
 use crate::model::reuse::Damage;
@@ -18,13 +19,22 @@ pub(in crate::driver::disk) struct Trees<'a, F: FileSystem> {
     fs: &'a F,
     /// Opened base directories; `None`: it can't be opened.
     bases: BTreeMap<PathBuf, Option<F::Root>>,
+    /// The directory that was used last: most files come from the one that the file before came from.
+    folder: Option<Folder<F::Root>>,
     damaged: BTreeMap<VPath, Damage>,
     taken: BTreeMap<(Way, VPath), u64>,
 }
 
+/// An opened directory.
+struct Folder<R> {
+    base: PathBuf,
+    path: PathBuf,
+    root: R,
+}
+
 impl<'a, F: FileSystem> Trees<'a, F> {
     pub(in crate::driver::disk) fn new(fs: &'a F) -> Self {
-        Self { fs, bases: BTreeMap::new(), damaged: BTreeMap::new(), taken: BTreeMap::new() }
+        Self { fs, bases: BTreeMap::new(), folder: None, damaged: BTreeMap::new(), taken: BTreeMap::new() }
     }
 
     fn base(&mut self, donor: &Donor) -> Option<&F::Root> {
@@ -34,16 +44,45 @@ impl<'a, F: FileSystem> Trees<'a, F> {
         self.bases.get(&donor.base)?.as_ref()
     }
 
-    /// Opens the file for reading. If it isn't there or isn't a file any more, the directory is damaged.
+    /// The directory that the file is in, and its name there.
+    pub(super) fn folder<'d>(&mut self, donor: &'d Donor) -> io::Result<(&F::Root, &'d Path)> {
+        let (above, name) = donor.file.rsplit_once('/').unwrap_or(("", &donor.file));
+        let path = if above.is_empty() { donor.target.clone() } else { donor.target.join(above) };
+        let last = self.folder.take().filter(|last| last.path == path && last.base == donor.base);
+        let folder = match last {
+            Some(folder) => folder,
+            None => {
+                let fs = self.fs;
+                let base = self.base(donor).ok_or(Errno::IO)?;
+                Folder { root: fs.open_dir(base, &path)?, base: donor.base.clone(), path }
+            }
+        };
+        Ok((&self.folder.insert(folder).root, Path::new(name)))
+    }
+
+    /// What the file is. If it isn't there or isn't a file any more, the directory is damaged.
+    pub(super) fn stat(&mut self, donor: &Donor) -> Option<Stat> {
+        if self.damaged.contains_key(&donor.path) {
+            return None;
+        }
+        let fs = self.fs;
+        let stat = self.folder(donor).and_then(|(folder, name)| fs.stat(folder, name));
+        self.judge(donor, stat.map(|stat| (stat.kind, stat)))
+    }
+
+    /// Opens the file for reading; the same holds.
     pub(super) fn open(&mut self, donor: &Donor) -> Option<F::File> {
         if self.damaged.contains_key(&donor.path) {
             return None;
         }
         let fs = self.fs;
-        let path = donor.target.join(&*donor.file);
-        let opened = fs.open_file(self.base(donor)?, &path, Access::Read);
-        let what = match opened.and_then(|file| Ok((fs.file_stat(&file)?.kind, file))) {
-            Ok((Kind::File, file)) => return Some(file),
+        let opened = self.folder(donor).and_then(|(folder, name)| fs.open_file(folder, name, Access::Read));
+        self.judge(donor, opened.and_then(|file| Ok((fs.file_stat(&file)?.kind, file))))
+    }
+
+    fn judge<T>(&mut self, donor: &Donor, found: io::Result<(Kind, T)>) -> Option<T> {
+        let what = match found {
+            Ok((Kind::File, found)) => return Some(found),
             Ok(_) => "isn't a file any more",
             Err(e) if is(&e, Errno::NOENT) => "is gone",
             Err(e) if [Errno::LOOP, Errno::NOTDIR, Errno::XDEV].into_iter().any(|errno| is(&e, errno)) => {
