@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use super::blocks::Job;
-use super::sources::{Has, Known, Source};
+use super::sources::{Known, Source};
 use super::{Effect, Fetches};
 use crate::engine::contract::Outbox;
 use crate::model::ids::ImageId;
 use crate::model::peer::ConnectionId;
-use crate::model::piece::PieceSet;
+use crate::model::piece::{Has, PieceSet};
 use crate::model::time::Time;
 use crate::model::vpath::VPath;
 
@@ -22,9 +22,8 @@ impl Fetches {
         have: &[u8],
         outbox: &mut Outbox<Effect>,
     ) {
-        let has = if count == 0 { Some(Has::All) } else { PieceSet::from_bytes(count, have).map(Has::Some) };
         let fits = |has: &Has| self.jobs.values().all(|job| job.id() != image || has.fits(job.pieces.count()));
-        let Some(has) = has.filter(fits) else {
+        let Some(has) = Has::told(count, have).filter(fits) else {
             if self.sources.get(image, connection).is_none() {
                 let _ = self.sources.neighbour(connection, image, Has::Some(PieceSet::none(0)));
             }

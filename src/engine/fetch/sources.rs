@@ -7,7 +7,7 @@ use rand_core::Rng;
 use crate::model::ids::ImageId;
 use crate::model::limits;
 use crate::model::peer::{ConnectionId, ProtocolVersion};
-use crate::model::piece::PieceSet;
+use crate::model::piece::{Has, PieceSet};
 
 /// The sources of each image.
 #[derive(Debug, Default)]
@@ -57,44 +57,6 @@ pub(super) struct Shared {
     pub(super) helped: PieceSet,
     /// In none of the above any more: the publisher knows that another node has got it, which will give it to all.
     pub(super) given: PieceSet,
-}
-
-/// What a neighbour has of an image.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Has {
-    /// Every piece.
-    All,
-    /// These.
-    Some(PieceSet),
-}
-
-impl Has {
-    pub(super) fn contains(&self, piece: u32) -> bool {
-        match self {
-            Self::All => true,
-            Self::Some(pieces) => pieces.contains(piece),
-        }
-    }
-
-    /// 64 pieces.
-    pub(super) fn word(&self, at: usize) -> u64 {
-        match self {
-            Self::All => u64::MAX,
-            Self::Some(pieces) => pieces.words().get(at).copied().unwrap_or(0),
-        }
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        matches!(self, Self::Some(pieces) if pieces.is_empty())
-    }
-
-    /// Whether it can be about an image of so many pieces.
-    pub(super) fn fits(&self, count: u32) -> bool {
-        match self {
-            Self::All => true,
-            Self::Some(pieces) => pieces.len() == count,
-        }
-    }
 }
 
 impl Share {
@@ -224,8 +186,8 @@ impl Sources {
     pub(super) fn has_piece(&mut self, connection: ConnectionId, image: ImageId, piece: u32) -> bool {
         let source = self.get_mut(image, connection).filter(|source| !source.dropped);
         match source.map(|source| &mut source.role) {
-            Some(Role::Neighbour(Has::Some(pieces))) => pieces.insert(piece),
-            Some(Role::Neighbour(Has::All) | Role::Publisher { .. }) | None => false,
+            Some(Role::Neighbour(has)) => has.insert(piece),
+            Some(Role::Publisher { .. }) | None => false,
         }
     }
 
