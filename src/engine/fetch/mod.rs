@@ -30,7 +30,7 @@ use rand_core::SeedableRng;
 use self::asking::Round;
 use self::blocks::Job;
 use self::index::IndexJob;
-use self::sources::Sources;
+use self::sources::{Sources, State};
 use crate::engine::contract::{Engine, Outbox, earlier};
 use crate::engine::pace::Pace;
 use crate::model::block_set::BlockSet;
@@ -274,14 +274,7 @@ impl Fetches {
 
     /// Never asks this connection for the image again.
     fn drop_source(&mut self, connection: ConnectionId, image: ImageId, reason: String, outbox: &mut Outbox<Effect>) {
-        if let Some(source) = self.sources.drop_for(image, connection) {
-            let neighbour = neighbours::left(&mut self.jobs, image, source);
-            self.forget(connection, Some(image));
-            outbox.push(Effect::Dropped { connection, image, reason });
-            if neighbour {
-                self.deal(image, outbox);
-            }
-        }
+        self.stop_asking(connection, image, State::Dropped, reason, outbox);
     }
 
     /// What the source was asked goes back to what is to be asked.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::blocks::Job;
-use super::sources::{Known, Source};
+use super::sources::{Known, Source, State};
 use super::{Effect, Fetches};
 use crate::engine::contract::Outbox;
 use crate::model::ids::ImageId;
@@ -68,14 +68,32 @@ impl Fetches {
     ) {
         let count = self.jobs.values().find(|job| job.id() == image).map(|job| job.pieces.count());
         let Some(before) = count.and_then(|count| self.sources.has_nothing(image, connection, count)) else {
-            self.drop_source(connection, image, reason, outbox);
-            return self.sources.failed(image, connection);
+            return self.stop_asking(connection, image, State::Failed, reason, outbox);
         };
         for job in self.jobs.values_mut().filter(|job| job.id() == image) {
             job.rarity.leave(&before);
         }
         self.forget(connection, Some(image));
         outbox.push(Effect::Dropped { connection, image, reason });
+    }
+
+    /// It isn't asked for the image any more.
+    pub(super) fn stop_asking(
+        &mut self,
+        connection: ConnectionId,
+        image: ImageId,
+        state: State,
+        reason: String,
+        outbox: &mut Outbox<Effect>,
+    ) {
+        if let Some(source) = self.sources.stop(image, connection, state) {
+            let neighbour = left(&mut self.jobs, image, source);
+            self.forget(connection, Some(image));
+            outbox.push(Effect::Dropped { connection, image, reason });
+            if neighbour {
+                self.deal(image, outbox);
+            }
+        }
     }
 
     /// Gives each node that takes part another share of what it can get from this one alone.
