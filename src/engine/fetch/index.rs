@@ -64,22 +64,22 @@ impl Fetches {
 }
 
 impl IndexJob {
-    pub(super) fn idle(&self) -> bool {
+    fn idle(&self) -> bool {
         self.state == State::Idle
     }
 
     /// Who has given what there is so far.
-    pub(super) fn giver(&self) -> Option<ConnectionId> {
+    fn giver(&self) -> Option<ConnectionId> {
         self.from.filter(|_| !self.parts.is_empty())
     }
 
     /// Whether it is so large already that others have to wait.
-    pub(super) fn is_large(&self) -> bool {
+    fn is_large(&self) -> bool {
         self.held() > limits::INDEX_LARGE_BYTES || self.asked().is_some() && self.grows_large()
     }
 
     /// Whether it may be so large with the next part.
-    pub(super) fn grows_large(&self) -> bool {
+    fn grows_large(&self) -> bool {
         self.held() + limits::INDEX_PART_BYTES_MAX > limits::INDEX_LARGE_BYTES
     }
 
@@ -91,13 +91,7 @@ impl IndexJob {
         }
     }
 
-    pub(super) fn ask(
-        &mut self,
-        now: Time,
-        image: ImageId,
-        connection: ConnectionId,
-        version: ProtocolVersion,
-    ) -> Question {
+    fn ask(&mut self, now: Time, image: ImageId, connection: ConnectionId, version: ProtocolVersion) -> Question {
         if self.from != Some(connection) {
             self.parts = Vec::new();
         }
@@ -164,7 +158,7 @@ impl IndexJob {
     }
 
     /// The check is over; says whose text it was.
-    pub(super) fn checked(&mut self) -> Option<ConnectionId> {
+    fn checked(&mut self) -> Option<ConnectionId> {
         let State::Checking { connection, .. } = self.state else { return None };
         self.state = State::Idle;
         self.from = None;

@@ -231,10 +231,7 @@ impl Node {
                     self.seek(now, &path, outbox);
                     self.fetch(now, fetch::Input::Start { path, directory, id, image, have }, outbox);
                     // What was told of an earlier time isn't true any more.
-                    for connection in self.connections.participants(id) {
-                        self.connections.untell(connection, id);
-                    }
-                    self.tell_all_pieces(id, outbox);
+                    self.tell_all_pieces_anew(id, outbox);
                 }
                 deploy::Effect::CancelFetch { path } => self.fetch(now, fetch::Input::Cancel { path }, outbox),
                 deploy::Effect::PutIntent { path, intent } => {
@@ -285,14 +282,13 @@ impl Node {
         let Ending { change, result, bytes, .. } = ending;
         let healed = result == "done" && self.heads.is_damaged(path);
         self.heads.committed(path, change);
-        if healed {
-            // Who has asked for what was damaged doesn't ask any more.
-            for connection in self.connections.participants(image) {
-                self.connections.untell(connection, image);
-            }
-        }
         self.scrubs_changed(now, path, result == "done", outbox);
-        self.tell_all_pieces(image, outbox);
+        if healed {
+            // Until now only what was damaged could be read: who has asked for it doesn't ask any more.
+            self.tell_all_pieces_anew(image, outbox);
+        } else {
+            self.tell_all_pieces(image, outbox);
+        }
         self.spread_ended(now, path, image, outbox);
         let already = result == "already";
         outbox.push(Effect::Note(Note::Done { path: path.clone(), image, bytes, already }));

@@ -220,6 +220,13 @@ impl Node {
         }
     }
 
+    /// The same, whatever they were told before.
+    pub(super) fn tell_all_pieces_anew(&mut self, image: ImageId, outbox: &mut Outbox<Effect>) {
+        for connection in self.connections.participants(image) {
+            self.tell_pieces_anew(connection, image, outbox);
+        }
+    }
+
     /// Pieces were verified and written.
     pub(super) fn announce(&mut self, image: ImageId, pieces: &[u32], outbox: &mut Outbox<Effect>) {
         for connection in self.connections.told(image) {
