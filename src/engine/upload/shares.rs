@@ -73,15 +73,9 @@ impl Uploads {
     /// gets none.
     fn sharers(&self, image: ImageId) -> Vec<(SocketAddr, ConnectionId)> {
         let before = self.shares.get(&image).map(Vec::as_slice).unwrap_or_default();
-        let takes = |stage: &Stage, had_one: bool| match stage {
-            Stage::Accepted { .. } => true,
-            Stage::Ended(outcome) => had_one && outcome.result == "done",
-            Stage::Unsent
-            | Stage::Asked { .. }
-            | Stage::NotHere
-            | Stage::Kept(_)
-            | Stage::Refused(_)
-            | Stage::NotServed { .. } => false,
+        let takes = |stage: &Stage, had_one: bool| {
+            matches!(stage, Stage::Accepted { .. })
+                || matches!(stage, Stage::Ended(outcome) if had_one && outcome.result == "done")
         };
         let sharer = |peer: &Peer| {
             let Link::Up { connection } = peer.link else { return None };
