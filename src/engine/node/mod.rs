@@ -7,6 +7,7 @@ mod answers;
 mod catching_up;
 mod cluster;
 mod connections;
+mod damage;
 mod deletes;
 mod heads;
 mod index_sweep;
