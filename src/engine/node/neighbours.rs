@@ -11,8 +11,9 @@ use bytes::Bytes;
 use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng;
 
-use super::connections::{Asked, notify};
+use super::connections::Asked;
 use super::links::Need;
+use super::messages::notify;
 use super::{Effect, Node};
 use crate::engine::contract::Outbox;
 use crate::engine::fetch;
