@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::index::with_progress;
 use super::remote::{Place, ReadArgs, Session};
+use super::scanning::with_progress;
 use super::verify;
 use crate::driver::scan::{Difference, ScanOptions, compare};
 use crate::engine::download::Selection;

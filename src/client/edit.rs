@@ -1,6 +1,8 @@
 //! `ciruela edit`: one file of a directory on a cluster, in an editor.
 
 use std::ffi::OsString;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -55,7 +57,7 @@ fn edit(args: &EditArgs, port: Option<u16>) -> Result<u8, anyhow::Error> {
         change.publish()
     });
     if !matches!(published, Ok(0)) {
-        text.keep(&name, &args.change.words(port));
+        text.keep(&name, &args.change, port);
     }
     published
 }
@@ -68,7 +70,9 @@ struct Text {
 
 impl Text {
     fn of(change: &Change) -> Result<Self, anyhow::Error> {
-        let folder = tempfile::Builder::new().prefix("ciruela-edit-").tempdir();
+        // Who can't read the directory on the machines shall not read it here.
+        let owner_only = Permissions::from_mode(0o700);
+        let folder = tempfile::Builder::new().prefix("ciruela-edit-").permissions(owner_only).tempdir();
         let folder = folder.with_context(|| {
             format!("can't make a folder for your text in {} (TMPDIR)", std::env::temp_dir().display())
         })?;
@@ -94,15 +98,22 @@ impl Text {
         Ok(!same.context("can't read what was edited")?)
     }
 
-    /// It stays where it is.
-    fn keep(self, name: &str, words: &str) {
+    /// It stays where it is. `port`: what stood before the subcommand.
+    fn keep(self, name: &str, args: &ChangeArgs, port: Option<u16>) {
         let _ = self.folder.keep();
         let path = self.path.to_string_lossy();
-        ui::error(&format!(
-            "your text of {name} was not published everywhere; it is kept in {path}. Look at what is there now, with `ciruela \
-             download` or `ciruela edit`, then publish yours with: ciruela put-file {words} -s {}",
-            change::quoted(&path)
-        ));
+        let next = if args.is_gone(port) {
+            "The directory was removed meanwhile: a file can't be put into it. To have it again, publish it as a whole with `ciruela \
+             sync`"
+                .to_owned()
+        } else {
+            let (words, source) = (args.words(port), change::quoted(&path));
+            format!(
+                "Look at what is there now, with `ciruela download` or `ciruela edit`, then publish yours with: ciruela put-file \
+                 {words} -s {source}"
+            )
+        };
+        ui::error(&format!("your text of {name} was not published everywhere; it is kept in {path}. {next}"));
     }
 }
 

@@ -13,6 +13,7 @@ pub mod put_file;
 pub mod remote;
 pub mod remove;
 pub mod rollback;
+pub mod scanning;
 pub mod status;
 pub mod sync;
 pub mod ui;
@@ -94,6 +95,7 @@ fn bad_usage(usage: &clap::Error) {
     let reason = reason.strip_prefix("error: ").unwrap_or(reason);
     match () {
         () if words_name("plan") => plan::not_planned(BAD_USAGE_STATUS, reason),
+        () if words_name("status") => status::not_asked(reason),
         () if words_name("ls") => ls::not_listed(None, BAD_USAGE_STATUS, reason),
         () if ["sync", "rollback", "remove"].into_iter().any(words_name) => sync::not_started(BAD_USAGE_STATUS, reason),
         () => {}

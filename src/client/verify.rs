@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use clap::Args;
 
-use super::index::with_progress;
+use super::scanning::with_progress;
 use super::ui;
 use crate::driver::scan::{Difference, DifferenceKind, ScanOptions, compare};
 use crate::format::index;

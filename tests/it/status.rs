@@ -58,4 +58,11 @@ fn nobody_is_found() {
     assert!(code == Some(3) && out.contains("no-such-name.invalid: NOT FOUND"), "{out}");
     let (code, _, err) = status(&["/data/x"]);
     assert!(code == Some(1) && err.contains("no entry point"), "{err}");
+    // Programs are told as well, whatever is wrong.
+    for (args, reason) in [(&["--json", "/data/x"][..], "no entry point"), (&["--json", "--nonsense"], "--nonsense")] {
+        let (code, out, _) = status(args);
+        let value: Value = serde_json::from_str(&out).expect("JSON");
+        assert_eq!((code, value["exit_status"].as_u64()), (Some(1), Some(1)), "{out}");
+        assert!(value["reason"].as_str().is_some_and(|text| text.contains(reason)), "{out}");
+    }
 }

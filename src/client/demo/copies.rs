@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::client::index::with_progress;
+use crate::client::scanning::with_progress;
 use crate::client::ui;
 use crate::driver::scan::{Difference, Scan, ScanError, ScanOptions, ScanStats, compare, scan};
 use crate::model::image::Image;

@@ -12,6 +12,7 @@ use clap::Args;
 
 use super::{Place, ReadArgs, Session, beforehand};
 use crate::client::keys::{self, KeyOptions, Loaded, Process};
+use crate::client::scanning::ScanArgs;
 use crate::client::sync::{self, Plan, Spread, Wish};
 use crate::client::ui;
 use crate::driver::download_loop::Draft;
@@ -73,6 +74,14 @@ impl ChangeArgs {
         options.fold(format!("{cluster} -d {dir} -f {file}"), |words, (option, value)| {
             format!("{words} {option} {}", quoted(&value))
         })
+    }
+
+    /// Whether machines answer, and none has the directory any more.
+    pub(in crate::client) fn is_gone(&self, port: Option<u16>) -> bool {
+        let read =
+            || Session::open(&self.read, port)?.read(&Place::new(&self.cluster, &self.dir)?, None).map_err(Into::into);
+        let read: Result<Found, anyhow::Error> = read();
+        read.is_err_and(|error| matches!(error.downcast_ref(), Some(Failure::NothingThere { .. })))
     }
 }
 
@@ -205,7 +214,9 @@ impl Change {
             json: false,
             warnings: Vec::new(),
         };
-        let plan = Plan { spread, wishes: vec![wish], hash: self.found.image.hash_kind() };
+        // Of a folder that is gone soon nothing is remembered.
+        let scan = ScanArgs { hash: self.found.image.hash_kind(), rehash: true };
+        let plan = Plan { spread, wishes: vec![wish], scan };
         sync::publish(plan, self.keys)
     }
 

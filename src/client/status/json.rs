@@ -7,13 +7,28 @@ use super::page::{PathEntry, StatusPage};
 use crate::model::vpath::VPath;
 
 /// The object as text.
-pub(super) fn object(judged: &Judged, path: Option<&VPath>) -> String {
+pub(super) fn object(judged: &Judged, path: Option<&VPath>, exit_status: u8) -> String {
     let unresolved = judged.unresolved.iter().map(|(name, reason)| json!({ "name": name, "reason": reason }));
     let value = json!({
         "current": judged.is_current(),
+        "exit_status": exit_status,
+        "reason": null,
         "path": path.map(VPath::as_str),
         "unresolved": unresolved.collect::<Vec<_>>(),
         "nodes": judged.nodes.iter().map(|node| node_value(node, path)).collect::<Vec<_>>(),
+    });
+    format!("{value:#}")
+}
+
+/// The same object where nobody could be asked, and why.
+pub(super) fn nothing(exit_status: u8, reason: &str) -> String {
+    let value = json!({
+        "current": false,
+        "exit_status": exit_status,
+        "reason": reason,
+        "path": null,
+        "unresolved": [],
+        "nodes": [],
     });
     format!("{value:#}")
 }

@@ -52,19 +52,39 @@ pub struct StatusArgs {
 
 /// Runs the command. `port`: what stood before the subcommand.
 pub fn run(args: StatusArgs, port: Option<u16>) -> Result<ExitCode, anyhow::Error> {
+    let json = args.json;
+    let result = status(args, port);
+    if let Err(error) = &result
+        && json
+        && !error.is::<ui::OutputError>()
+    {
+        not_asked(&super::with_causes(error));
+    }
+    result
+}
+
+/// For programs: there is no status, and why.
+pub(super) fn not_asked(reason: &str) {
+    if let Err(error) = ui::line(&json::nothing(NOT_CURRENT_STATUS, reason)) {
+        super::complain(&error.into());
+    }
+}
+
+fn status(args: StatusArgs, port: Option<u16>) -> Result<ExitCode, anyhow::Error> {
     let port = args.port.or(port).unwrap_or(limits::DEFAULT_PORT);
     let (names, path) = words(args.words)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("can't start")?;
     let gathered = runtime.block_on(gather::gather(&names, port));
     runtime.shutdown_background();
     let judged = Judged::of(gathered, path.as_ref());
-    let text = if args.json { json::object(&judged, path.as_ref()) } else { table::text(&judged, path.as_ref()) };
-    ui::line(&text)?;
     let status = match () {
         () if judged.nodes.iter().all(|node| node.page.is_err()) => UNREACHABLE_STATUS,
         () if judged.is_current() => 0,
         () => NOT_CURRENT_STATUS,
     };
+    let text =
+        if args.json { json::object(&judged, path.as_ref(), status) } else { table::text(&judged, path.as_ref()) };
+    ui::line(&text)?;
     Ok(ExitCode::from(status))
 }
 

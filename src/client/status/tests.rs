@@ -99,7 +99,7 @@ fn one_path() {
     assert_eq!(standings(&judged), [current, behind, behind, Some(Standing::Deploying), None]);
     let text = table::text(&judged, Some(&path));
     assert!(text.contains("not carried") && text.contains("fetch 45 %"), "{text}");
-    let value: Value = serde_json::from_str(&json::object(&judged, Some(&path))).expect("JSON");
+    let value: Value = serde_json::from_str(&json::object(&judged, Some(&path), 1)).expect("JSON");
     assert_eq!((&value["current"], &value["nodes"][1]["standing"]), (&false.into(), &"behind".into()));
     assert_eq!(value["nodes"][0]["entry"]["change"], "c2");
 }

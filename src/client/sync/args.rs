@@ -10,8 +10,8 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 use super::destination::{Destination, Replacement};
 use super::exit_statuses;
 use super::spread::{Spread, SpreadArgs, SpreadError};
+use crate::client::scanning::ScanArgs;
 use crate::model::change::Verb;
-use crate::model::hash_kind::HashKind;
 use crate::model::ids::ImageId;
 use crate::model::vpath::VPath;
 
@@ -38,9 +38,8 @@ pub struct SyncArgs {
     #[arg(long, value_name = "SRC:DEST[:OLD_ID]", value_parser = replacement())]
     replace: Vec<Replacement>,
 
-    /// Hash function of the index: blake2b/256, blake3/256 or sha512/256.
-    #[arg(long, value_name = "KIND", default_value_t)]
-    hash: HashKind,
+    #[command(flatten)]
+    scan: ScanArgs,
     #[command(flatten)]
     pub(in crate::client) spread: SpreadArgs,
 }
@@ -52,8 +51,8 @@ pub(in crate::client) struct Plan {
     pub(in crate::client) spread: Spread,
     /// At least one, each path once.
     pub(in crate::client) wishes: Vec<Wish>,
-    /// The hash of the images.
-    pub(in crate::client) hash: HashKind,
+    /// How they are indexed.
+    pub(in crate::client) scan: ScanArgs,
 }
 
 /// One directory to be published.
@@ -99,7 +98,7 @@ impl SyncArgs {
     /// Checks what each option by itself can't. `port`: what stood before the subcommand.
     pub(in crate::client) fn plan(self, port: Option<u16>) -> Result<Plan, ArgsError> {
         let wishes = wishes(self.append, self.append_weak, self.replace)?;
-        Ok(Plan { spread: self.spread.checked(port)?, wishes, hash: self.hash })
+        Ok(Plan { spread: self.spread.checked(port)?, wishes, scan: self.scan })
     }
 }
 

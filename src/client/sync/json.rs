@@ -301,6 +301,7 @@ impl Output for Json {
                 "source": one.source,
                 "image": one.image.to_string(),
                 "files": one.stats.files,
+                "unchanged_files": one.stats.unchanged_files,
                 "directories": one.stats.directories,
                 "symlinks": one.stats.symlinks,
                 "bytes": one.stats.bytes,

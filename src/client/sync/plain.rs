@@ -46,7 +46,11 @@ pub(super) fn introduction(stage: &Stage, prepared: &[Prepared]) -> Vec<String> 
     for one in prepared {
         let (files, bytes) = (words::count(one.stats.files, "file"), ui::bytes(one.stats.bytes));
         let (source, image, took) = (&one.source, one.image, words::duration(one.took));
-        lines.push(format!("{source}: {files}, {bytes}, image {image}, indexed in {took}"));
+        let known = match one.stats.unchanged_files {
+            0 => String::new(),
+            count => format!(" ({count} unchanged)"),
+        };
+        lines.push(format!("{source}: {files}{known}, {bytes}, image {image}, indexed in {took}"));
     }
     lines.push(format!("signing with {}", stage.signers.join(", ")));
     lines

@@ -9,12 +9,12 @@ use anyhow::anyhow;
 use bytes::Bytes;
 
 use super::args::{Plan, Wish};
-use crate::client::index::with_progress;
 use crate::client::keys::Signer;
+use crate::client::scanning::with_progress;
 use crate::client::with_causes;
 use crate::driver::clock::Clock;
 use crate::driver::image_reader::ImageReader;
-use crate::driver::scan::{ScanOptions, ScanStats, scan};
+use crate::driver::scan::{ScanStats, scan};
 use crate::driver::upload_loop::{Sign, Signing, Source};
 use crate::format::change::{signed_bytes, signed_plan_bytes};
 use crate::model::change::{Change, SignedChange};
@@ -77,7 +77,7 @@ fn real_path(path: &Path) -> PathBuf {
 
 fn scan_one(wish: &Wish, plan: &Plan, clock: Clock) -> Result<(Prepared, Source), anyhow::Error> {
     let (start, dir) = (clock.now().time, &wish.source);
-    let options = ScanOptions::new(plan.hash);
+    let options = plan.scan.options();
     let scanned = with_progress("indexing", |progress| scan(dir, &options, progress));
     let scanned = scanned.map_err(anyhow::Error::from);
     let read = scanned.and_then(|scan| Ok((ImageReader::new(dir.to_owned(), &scan)?, scan)));

@@ -2,8 +2,12 @@
 //!
 //! First the tree is walked (`walk`) and every entry's status taken, then all files' blocks are hashed (`digest`). A file
 //! whose status is another one after it was read than it was at the walk is an error, as is all that an image can't hold.
+//! Of files that didn't change since an earlier scan the hashes are known (`cache`).
 //! [`compare()`] holds a directory against an image. Serving what was scanned is `driver/image_reader`'s.
 
+mod cache;
+#[cfg(test)]
+mod cache_tests;
 mod compare;
 mod digest;
 mod error;
@@ -17,16 +21,18 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+pub use cache::ScanCache;
 pub use compare::{Difference, DifferenceKind, compare};
 pub use error::{ScanError, SpecialFile};
 pub use fingerprint::Fingerprint;
 
 use crate::format::index;
 use crate::model::hash_kind::HashKind;
-use crate::model::ids::{BlockHash, ImageId};
-use crate::model::image::{Image, ImageBuilder, ImageError, blocks_of};
+use crate::model::ids::ImageId;
+use crate::model::image::{Image, ImageBuilder, ImageError};
 use crate::model::limits;
 
+use cache::Hashes;
 use digest::{FileToHash, hash_files};
 use walk::{Tree, WalkedKind, walk};
 
@@ -40,6 +46,8 @@ pub struct ScanOptions {
     pub kind: HashKind,
     /// How many threads; `None`: one per available core.
     pub threads: Option<NonZeroUsize>,
+    /// Where to look for hashes of files that didn't change, and to keep them; `None`: all are read.
+    pub cache: Option<ScanCache>,
     /// For tests.
     pub after_open: Option<AfterOpen>,
 }
@@ -78,6 +86,8 @@ pub struct ScanStats {
     pub directories: usize,
     /// Regular files.
     pub files: usize,
+    /// Of these: whose hashes were known.
+    pub unchanged_files: usize,
     /// Symbolic links.
     pub symlinks: usize,
     /// Of all files.
@@ -94,10 +104,21 @@ pub fn scan(dir: &Path, options: &ScanOptions, progress: OnProgress<'_>) -> Resu
     }
     let tree = Tree { strays: Vec::new(), ..tree };
     let files = files_of(&tree);
-    let hashes = hash_files(dir, &tree.root, &files, options, progress)?;
+    // What is hashed in no time isn't worth a file.
+    let kept = options.cache.as_ref().filter(|_| bytes_of(&files) >= limits::SCAN_CACHE_WORTH_BYTES);
+    let kept = kept.and_then(|cache| cache.of(dir, options.kind));
+    let known = kept.as_ref().map(|kept| kept.recall(&files)).unwrap_or_default();
+    let unknown = files.iter().enumerate().filter(|(number, _)| !known.has(*number)).map(|(_, file)| *file);
+    let unknown = unknown.collect::<Vec<_>>();
+    let unchanged_files = files.len() - unknown.len();
+    let read = hash_files(dir, &tree.root, &unknown, options, progress)?;
+    let hashes = Hashes::new(&known, &read);
+    if let Some(kept) = kept {
+        kept.keep(&files, &known, &hashes);
+    }
     let fingerprints = fingerprints_of(&tree);
-    let image = build(options.kind, &tree, &hashes)?;
-    drop((tree, hashes));
+    let image = build(options.kind, &tree, hashes)?;
+    drop((tree, known, read));
     if index::text_bytes(&image) > limits::INDEX_BYTES_MAX as u64 {
         return Err(ImageError::TooLarge { what: "bytes of index", max: limits::INDEX_BYTES_MAX as u64 }.into());
     }
@@ -105,6 +126,7 @@ pub fn scan(dir: &Path, options: &ScanOptions, progress: OnProgress<'_>) -> Resu
     let stats = ScanStats {
         directories: image.directories().len(),
         files: fingerprints.len(),
+        unchanged_files,
         symlinks: image.entry_count() - image.directories().len() - fingerprints.len(),
         bytes: image.total_bytes(),
         blocks: image.block_count(),
@@ -116,23 +138,27 @@ fn files_of(tree: &Tree) -> Vec<FileToHash<'_>> {
     tree.files().map(|(directory, name, fingerprint)| FileToHash { directory, name, fingerprint }).collect()
 }
 
+fn bytes_of(files: &[FileToHash<'_>]) -> u64 {
+    files.iter().fold(0, |sum, file| sum.saturating_add(file.fingerprint.size))
+}
+
 fn fingerprints_of(tree: &Tree) -> Arc<[Fingerprint]> {
     tree.files().map(|(_, _, fingerprint)| *fingerprint).collect()
 }
 
 /// Puts the walked tree and its hashes together.
-fn build(kind: HashKind, tree: &Tree, mut hashes: &[BlockHash]) -> Result<Image, ScanError> {
+fn build(kind: HashKind, tree: &Tree, mut hashes: Hashes<'_>) -> Result<Image, ScanError> {
     let mut builder = ImageBuilder::new(kind);
+    let mut files = 0;
     for directory in &tree.directories {
         builder.directory(&directory.path)?;
         for entry in &directory.entries {
             match &entry.kind {
                 WalkedKind::Symlink { target } => builder.symlink(&entry.name, target)?,
                 WalkedKind::File { executable, fingerprint } => {
-                    let count = usize::try_from(blocks_of(fingerprint.size)).unwrap_or(usize::MAX);
-                    let (own, rest) = hashes.split_at_checked(count).unwrap_or((hashes, &[]));
+                    let own = hashes.next(files, fingerprint.size);
                     builder.file(&entry.name, *executable, fingerprint.size, own)?;
-                    hashes = rest;
+                    files += 1;
                 }
             }
         }

@@ -10,6 +10,14 @@ pub const SCAN_BATCH_BYTES: usize = 512 << 10;
 pub const SCAN_BATCH_BLOCKS_MAX: usize = 256;
 /// Bytes, of one file or many, that a scanning thread takes on at once: larger files are shared between threads.
 pub const SCAN_CLAIM_BYTES: u64 = 4 << 20;
+/// Bytes of files below which a scan keeps nothing for the next one: they are hashed in some milliseconds.
+pub const SCAN_CACHE_WORTH_BYTES: u64 = 4 << 20;
+/// Directories of which the hashes of files are kept between scans.
+pub const SCAN_CACHE_FILES_MAX: usize = 64;
+/// Bytes of all that is kept between scans.
+pub const SCAN_CACHE_BYTES_MAX: u64 = 1 << 30;
+/// A file that was changed so shortly before a scan could change once more and keep its times: file systems count in up to two seconds.
+pub const SCAN_CACHE_RACY_SECONDS: u64 = 2;
 /// Files that a scanning thread takes on at once.
 pub const SCAN_CLAIM_FILES_MAX: usize = 256;
 /// Files that an image's reader keeps open.

@@ -1,6 +1,7 @@
 //! `put-file` and `edit`.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use super::{User, at, cluster};
@@ -132,6 +133,7 @@ fn a_file_is_edited() {
 fn kept(user: &User, told: &str, name: &str) -> Vec<u8> {
     let left = user.left();
     let [folder] = left.as_slice() else { panic!("{left:?}") };
+    assert_eq!(fs::metadata(folder).expect("readable").permissions().mode() & 0o777, 0o700, "its owner alone reads it");
     let path = folder.join(name);
     assert!(told.contains(path.to_str().expect("UTF-8")), "{told}");
     let content = fs::read(path).expect("readable");
@@ -166,6 +168,13 @@ fn somebody_else_is_faster() {
     let put = [&words("put-file", &cluster, "nginx.conf")[..], &["-s", mine.to_str().expect("UTF-8"), "--image", &old]];
     user.run(&put.concat()).expect(3, &["no machine shows"]);
     assert_eq!(contents(&daemons, "nginx.conf"), [b"one\n", b"one\n", b"one\n"]);
+
+    // The directory is removed: nothing can be put into it.
+    let script = format!("\"$CIRUELA\" remove /conf/site {} >&2; echo mine > \"$1\"", cluster.replace(',', " "));
+    let said = user.edit(&script, &words("edit", &cluster, "nginx.conf"));
+    said.expect(3, &["kept", "The directory was removed meanwhile", "ciruela sync"]);
+    assert!(!said.err.contains("put-file"), "{}", said.err);
+    assert_eq!(kept(&user, &said.err, "nginx.conf"), b"mine\n");
 }
 
 /// The image at `/conf/site`.

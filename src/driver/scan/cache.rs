@@ -1,0 +1,373 @@
+//! Hashes of files, kept from one scan of a directory to the next: a tree that didn't change costs a walk.
+//!
+//! A file's hashes count while its whole [`Fingerprint`] is the same as when it was read. What was changed less than
+//! [`limits::SCAN_CACHE_RACY_SECONDS`] before a scan began isn't kept, since a further change could leave the same times on it (git calls
+//! such entries racy). Nothing depends on what is kept: whatever can't be read or written is as if it weren't there, and a
+//! node refuses a block that doesn't fit its hash.
+//!
+//! One file for each directory and hash function, little endian: [`MAGIC`]; for each directory [`DIRECTORY`], the length of
+//! its path (u16) and the path, for each of its files [`FILE`], a [`Row`], the name and the hashes of its blocks; both in index order;
+//! [`END`]; BLAKE3 of all before.
+
+use std::cmp::Ordering;
+use std::fs::{DirBuilder, File, FileTimes};
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Take, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, UNIX_EPOCH};
+
+use super::digest::FileToHash;
+use super::fingerprint::Fingerprint;
+use crate::format::hash::Hasher;
+use crate::model::hash_kind::HashKind;
+use crate::model::ids::{BlockHash, hex};
+use crate::model::image::{blocks_of, directory_order};
+use crate::model::limits;
+use crate::model::time::Stamp;
+
+const MAGIC: &[u8] = b"ciruela scanned files 1\n";
+const DIRECTORY: u8 = b'd';
+const FILE: u8 = b'f';
+const END: u8 = b'e';
+const CLOSING_BYTES: u64 = 32;
+const BUFFER_BYTES: usize = 256 << 10;
+
+/// Where hashes are kept, and when the scan began.
+#[derive(Debug, Clone)]
+pub struct ScanCache {
+    /// Ours alone; made when there is something to keep.
+    pub folder: PathBuf,
+    /// The wall clock.
+    pub now: Stamp,
+}
+
+/// The file that belongs to one directory and hash function.
+pub(super) struct Kept<'a> {
+    cache: &'a ScanCache,
+    path: PathBuf,
+}
+
+/// What is known of a list of files.
+#[derive(Default)]
+pub(super) struct Known {
+    /// Whether each file's hashes are known; empty: of none.
+    files: Vec<bool>,
+    /// Of those that are, one after the other.
+    hashes: Vec<BlockHash>,
+    /// Whether something was kept that isn't there any more.
+    outdated: bool,
+}
+
+impl ScanCache {
+    /// `dir`: what is scanned.
+    pub(super) fn of(&self, dir: &Path, kind: HashKind) -> Option<Kept<'_>> {
+        let dir = std::fs::canonicalize(dir).ok()?;
+        let mut name = Hasher::new(HashKind::Blake3);
+        name.update(kind.name().as_bytes()).update(b"\n").update(dir.as_os_str().as_bytes());
+        Some(Kept { cache: self, path: self.folder.join(hex(&name.finish())) })
+    }
+
+    /// The oldest files are removed until the rest is within bounds.
+    fn prune(&self) -> io::Result<()> {
+        let mut files = Vec::new();
+        for entry in std::fs::read_dir(&self.folder)? {
+            let entry = entry?;
+            let meta = entry.metadata()?;
+            files.push((std::cmp::Reverse(meta.modified()?), meta.len(), entry.path()));
+        }
+        files.sort_unstable();
+        let mut bytes = 0;
+        for (number, (_, length, path)) in files.into_iter().enumerate() {
+            bytes += length;
+            if number >= limits::SCAN_CACHE_FILES_MAX || bytes > limits::SCAN_CACHE_BYTES_MAX {
+                std::fs::remove_file(path)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Kept<'_> {
+    /// What is known of `files`, which are in index order.
+    pub(super) fn recall(&self, files: &[FileToHash<'_>]) -> Known {
+        self.read(files).unwrap_or_default()
+    }
+
+    fn read(&self, files: &[FileToHash<'_>]) -> io::Result<Known> {
+        let mut rows = Rows::open(&self.path)?;
+        let mut known = Known { files: Vec::with_capacity(files.len()), ..Known::default() };
+        let mut files = files.iter().peekable();
+        while let Some(status) = rows.next()? {
+            while files.next_if(|file| rows.order(file) == Ordering::Less).is_some() {
+                known.files.push(false);
+            }
+            let here = files.next_if(|file| rows.order(file) == Ordering::Equal);
+            let same = here.is_some_and(|file| *file.fingerprint == status);
+            known.files.extend(here.map(|_| same));
+            known.outdated |= !same;
+            rows.hashes(blocks_of(status.size), same.then_some(&mut known.hashes))?;
+        }
+        known.files.extend(files.map(|_| false));
+        Ok(known)
+    }
+
+    /// Keeps the hashes of `files`, unless just that is kept already.
+    pub(super) fn keep(&self, files: &[FileToHash<'_>], known: &Known, hashes: &Hashes<'_>) {
+        let racy = self.cache.now.0.saturating_sub(limits::SCAN_CACHE_RACY_SECONDS * 1000);
+        let racy = i64::try_from(racy / 1000).unwrap_or(i64::MAX);
+        let is_settled = |file: &FileToHash<'_>| file.fingerprint.modified.0.max(file.fingerprint.changed.0) < racy;
+        let new = files.iter().enumerate().any(|(number, file)| !known.has(number) && is_settled(file));
+        // Failing, it costs the next scan its time.
+        let _ = if new || known.outdated { self.write(files, hashes, is_settled) } else { self.touch() };
+    }
+
+    fn write(
+        &self,
+        files: &[FileToHash<'_>],
+        hashes: &Hashes<'_>,
+        is_settled: impl Fn(&FileToHash<'_>) -> bool,
+    ) -> io::Result<()> {
+        DirBuilder::new().recursive(true).mode(0o700).create(&self.cache.folder)?;
+        let temporary = tempfile::NamedTempFile::new_in(&self.cache.folder)?;
+        let mut output = Output { file: temporary.as_file(), hasher: Hasher::new(HashKind::Blake3), bytes: 0 };
+        let mut buffer = BufWriter::with_capacity(BUFFER_BYTES, &mut output);
+        buffer.write_all(MAGIC)?;
+        let (mut directory, mut hashes) = (None, hashes.clone());
+        for (number, file) in files.iter().enumerate() {
+            let own = hashes.next(number, file.fingerprint.size);
+            if !is_settled(file) {
+                continue;
+            }
+            if directory != Some(file.directory) {
+                directory = Some(file.directory);
+                buffer.write_all(&[DIRECTORY])?;
+                buffer.write_all(&length(file.directory)?)?;
+                buffer.write_all(file.directory.as_bytes())?;
+            }
+            buffer.write_all(&[FILE])?;
+            buffer.write_all(&length(file.name)?)?;
+            buffer.write_all(&status_bytes(file.fingerprint))?;
+            buffer.write_all(file.name.as_bytes())?;
+            for hash in own {
+                buffer.write_all(hash.as_bytes())?;
+            }
+        }
+        buffer.write_all(&[END])?;
+        buffer.flush()?;
+        drop(buffer);
+        let closing = output.hasher.finish();
+        temporary.as_file().write_all(&closing)?;
+        temporary.persist(&self.path)?;
+        self.touch()?;
+        self.cache.prune()
+    }
+
+    /// It was of use: others are removed before it.
+    fn touch(&self) -> io::Result<()> {
+        let now = UNIX_EPOCH + Duration::from_millis(self.cache.now.0);
+        File::options().write(true).open(&self.path)?.set_times(FileTimes::new().set_modified(now))
+    }
+}
+
+impl Known {
+    /// Whether the hashes of that file are known.
+    pub(super) fn has(&self, number: usize) -> bool {
+        self.files.get(number) == Some(&true)
+    }
+}
+
+/// The hashes of a list of files, taken one file after the other: those that were known, and those that were read.
+#[derive(Clone)]
+pub(super) struct Hashes<'a> {
+    files: &'a [bool],
+    known: &'a [BlockHash],
+    read: &'a [BlockHash],
+}
+
+impl<'a> Hashes<'a> {
+    /// `read`: of the files that aren't known.
+    pub(super) fn new(known: &'a Known, read: &'a [BlockHash]) -> Self {
+        Self { files: &known.files, known: &known.hashes, read }
+    }
+
+    /// Of the file of that number; each once, in their order.
+    pub(super) fn next(&mut self, number: usize, size: u64) -> &'a [BlockHash] {
+        let from = if self.files.get(number) == Some(&true) { &mut self.known } else { &mut self.read };
+        let count = usize::try_from(blocks_of(size)).unwrap_or(usize::MAX);
+        let (own, rest) = from.split_at_checked(count).unwrap_or((from, &[]));
+        *from = rest;
+        own
+    }
+}
+
+/// What is kept, row by row. All of it is worth nothing unless the closing hash fits.
+struct Rows {
+    input: BufReader<Input>,
+    directory: String,
+    name: String,
+}
+
+impl Rows {
+    fn open(path: &Path) -> io::Result<Self> {
+        let file = File::open(path)?;
+        let length = file.metadata()?.len();
+        if length > limits::SCAN_CACHE_BYTES_MAX {
+            return Err(damaged());
+        }
+        let content = length.checked_sub(CLOSING_BYTES).ok_or_else(damaged)?;
+        let input = Input { content: file.take(content), hasher: Hasher::new(HashKind::Blake3) };
+        let mut rows = Self {
+            input: BufReader::with_capacity(BUFFER_BYTES, input),
+            directory: String::new(),
+            name: String::new(),
+        };
+        if rows.array::<{ MAGIC.len() }>()? != MAGIC {
+            return Err(damaged());
+        }
+        Ok(rows)
+    }
+
+    /// The status of the next file, whose directory and name are there then; `None` at the end.
+    fn next(&mut self) -> io::Result<Option<Fingerprint>> {
+        loop {
+            let [tag] = self.array()?;
+            match tag {
+                DIRECTORY => self.directory = self.text()?,
+                FILE => {
+                    let length = u16::from_le_bytes(self.array()?);
+                    let status = status(&self.array()?);
+                    self.name = self.text_of(length)?;
+                    return Ok(Some(status));
+                }
+                END => return self.finish().map(|()| None),
+                _ => return Err(damaged()),
+            }
+        }
+    }
+
+    /// Where a file is in index order, in regard to the row's.
+    fn order(&self, file: &FileToHash<'_>) -> Ordering {
+        directory_order(file.directory, &self.directory).then_with(|| file.name.as_bytes().cmp(self.name.as_bytes()))
+    }
+
+    /// The hashes of the row's blocks, if anybody wants them.
+    fn hashes(&mut self, count: u64, mut to: Option<&mut Vec<BlockHash>>) -> io::Result<()> {
+        for _ in 0..count {
+            let hash = BlockHash::new(self.array()?);
+            if let Some(to) = &mut to {
+                to.push(hash);
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self) -> io::Result<()> {
+        if !self.input.fill_buf()?.is_empty() {
+            return Err(damaged());
+        }
+        let hash = self.input.get_ref().hasher.finish();
+        let mut closing = [0; 32];
+        self.input.get_mut().content.get_mut().read_exact(&mut closing)?;
+        if hash == closing { Ok(()) } else { Err(damaged()) }
+    }
+
+    fn array<const N: usize>(&mut self) -> io::Result<[u8; N]> {
+        let mut bytes = [0; N];
+        self.input.read_exact(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn text(&mut self) -> io::Result<String> {
+        let length = u16::from_le_bytes(self.array()?);
+        self.text_of(length)
+    }
+
+    fn text_of(&mut self, length: u16) -> io::Result<String> {
+        let mut bytes = vec![0; length.into()];
+        self.input.read_exact(&mut bytes)?;
+        String::from_utf8(bytes).map_err(|_| damaged())
+    }
+}
+
+/// Hashes what is read.
+struct Input {
+    content: Take<File>,
+    hasher: Hasher,
+}
+
+impl Read for Input {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.content.read(buffer)?;
+        self.hasher.update(&buffer[..count]);
+        Ok(count)
+    }
+}
+
+/// Hashes what is written, of which there is a bound.
+struct Output<'a> {
+    file: &'a File,
+    hasher: Hasher,
+    bytes: u64,
+}
+
+impl Write for Output<'_> {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        let count = self.file.write(buffer)?;
+        self.hasher.update(&buffer[..count]);
+        self.bytes += count as u64;
+        if self.bytes > limits::SCAN_CACHE_BYTES_MAX - CLOSING_BYTES {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+const STATUS_BYTES: usize = 48;
+
+/// Eight and four bytes each: device, inode, size, times.
+fn status_bytes(status: &Fingerprint) -> [u8; STATUS_BYTES] {
+    let mut bytes = [0; STATUS_BYTES];
+    let mut at = 0;
+    let mut put = |field: &[u8]| {
+        bytes[at..at + field.len()].copy_from_slice(field);
+        at += field.len();
+    };
+    put(&status.device.0.to_le_bytes());
+    put(&status.device.1.to_le_bytes());
+    put(&status.inode.to_le_bytes());
+    put(&status.size.to_le_bytes());
+    for (seconds, nanoseconds) in [status.modified, status.changed] {
+        put(&seconds.to_le_bytes());
+        put(&nanoseconds.to_le_bytes());
+    }
+    bytes
+}
+
+fn status(bytes: &[u8; STATUS_BYTES]) -> Fingerprint {
+    fn take<const N: usize>(rest: &mut &[u8]) -> [u8; N] {
+        let (field, tail) = rest.split_first_chunk().expect("all fields together are as long as the array");
+        *rest = tail;
+        *field
+    }
+    let rest = &mut &bytes[..];
+    Fingerprint {
+        device: (u32::from_le_bytes(take(rest)), u32::from_le_bytes(take(rest))),
+        inode: u64::from_le_bytes(take(rest)),
+        size: u64::from_le_bytes(take(rest)),
+        modified: (i64::from_le_bytes(take(rest)), u32::from_le_bytes(take(rest))),
+        changed: (i64::from_le_bytes(take(rest)), u32::from_le_bytes(take(rest))),
+    }
+}
+
+fn length(text: &str) -> io::Result<[u8; 2]> {
+    u16::try_from(text.len()).map(u16::to_le_bytes).map_err(|_| io::ErrorKind::InvalidFilename.into())
+}
+
+fn damaged() -> io::Error {
+    io::ErrorKind::InvalidData.into()
+}
