@@ -33,6 +33,14 @@ impl BlockSet {
         there
     }
 
+    /// Adds the blocks of another set; if it is of another length nothing happens.
+    pub fn add(&mut self, other: &Self) {
+        if other.len == self.len {
+            self.words.iter_mut().zip(&other.words).for_each(|(sum, word)| *sum |= word);
+            self.count = self.words.iter().map(|word| u64::from(word.count_ones())).sum();
+        }
+    }
+
     /// 64 blocks each, the lowest bit first; bits beyond the end are 0.
     pub fn words(&self) -> &[u64] {
         &self.words

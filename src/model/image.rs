@@ -99,7 +99,7 @@ pub enum ImageError {
     /// The number of hashes isn't `ceil(size / BLOCK_BYTES)`.
     #[error("{path} has {hashes} hashes, but its size of {size} bytes needs {expected}")]
     HashCount { path: String, size: u64, hashes: usize, expected: u64 },
-    /// Over a bound of `model/limits.rs`.
+    /// Over a bound of `model/limits/`.
     #[error("image is too large: more than {max} {what}")]
     TooLarge { what: &'static str, max: u64 },
 }

@@ -95,6 +95,11 @@ impl PieceSet {
         self.0.remove(u64::from(piece))
     }
 
+    /// Adds the pieces of another set; if it is of another length nothing happens.
+    pub fn add(&mut self, other: &Self) {
+        self.0.add(&other.0);
+    }
+
     /// Whether the piece is in it.
     pub fn contains(&self, piece: u32) -> bool {
         self.0.contains(u64::from(piece))
@@ -128,6 +133,64 @@ impl PieceSet {
     /// The pieces in it, ascending.
     pub fn iter(&self) -> impl Iterator<Item = u32> {
         (0_u32..).step_by(64).zip(self.words()).flat_map(|(at, word)| bits(*word).map(move |bit| at + bit))
+    }
+}
+
+/// The pieces of an image that a node has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Has {
+    /// Every piece.
+    All,
+    /// These.
+    Some(PieceSet),
+}
+
+impl Has {
+    /// As nodes tell it: a `count` of 0 is all, else the bytes are those of a set; `None` if they can't be.
+    pub fn told(count: u32, bytes: &[u8]) -> Option<Self> {
+        if count == 0 { Some(Self::All) } else { PieceSet::from_bytes(count, bytes).map(Self::Some) }
+    }
+
+    /// Adds a piece. Says whether it was new.
+    pub fn insert(&mut self, piece: u32) -> bool {
+        match self {
+            Self::All => false,
+            Self::Some(pieces) => pieces.insert(piece),
+        }
+    }
+
+    /// Whether the piece is among them.
+    pub fn contains(&self, piece: u32) -> bool {
+        match self {
+            Self::All => true,
+            Self::Some(pieces) => pieces.contains(piece),
+        }
+    }
+
+    /// 64 pieces, as in [`PieceSet::words`].
+    pub fn word(&self, at: usize) -> u64 {
+        match self {
+            Self::All => u64::MAX,
+            Self::Some(pieces) => pieces.words().get(at).copied().unwrap_or(0),
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.some().is_some_and(PieceSet::is_empty)
+    }
+
+    /// Whether it can be about an image of so many pieces.
+    pub fn fits(&self, count: u32) -> bool {
+        self.some().is_none_or(|pieces| pieces.len() == count)
+    }
+
+    /// Which ones, unless that is all.
+    pub fn some(&self) -> Option<&PieceSet> {
+        match self {
+            Self::All => None,
+            Self::Some(pieces) => Some(pieces),
+        }
     }
 }
 
@@ -200,6 +263,16 @@ mod tests {
     }
 
     #[test]
+    fn sets_are_added() {
+        let set = |len, bytes: &[u8]| PieceSet::from_bytes(len, bytes).expect("fits");
+        let mut sum = set(9, &[5, 0]);
+        sum.add(&set(9, &[4, 1]));
+        assert_eq!((sum.iter().collect::<Vec<_>>(), sum.count()), (vec![0, 2, 8], 3));
+        sum.add(&set(8, &[0xff]));
+        assert_eq!(sum.count(), 3, "of another length");
+    }
+
+    #[test]
     fn sets_go_through_bytes() {
         for len in [0, 1, 7, 8, 9, 64, 65, 1_000] {
             let mut set = PieceSet::none(len);
@@ -212,6 +285,9 @@ mod tests {
         assert_eq!(PieceSet::none(9).to_bytes(), [0, 0]);
         assert_eq!(PieceSet::from_bytes(9, &[1, 1]).map(|set| set.count()), Some(2));
         assert_eq!(PieceSet::from_bytes(9, &[0, 2]), None, "a bit beyond the end");
+        assert_eq!(Has::told(0, &[]), Some(Has::All));
+        assert_eq!(Has::told(9, &[1, 1]).map(|has| (has.contains(0), has.contains(1))), Some((true, false)));
+        assert_eq!((Has::told(9, &[1]), Has::told(9, &[0, 2])), (None, None));
         let over = u32::try_from(limits::PIECES_MAX).expect("small") + 1;
         assert_eq!(PieceSet::from_bytes(over, &vec![0; over.div_ceil(8) as usize]), None);
     }

@@ -113,10 +113,10 @@ fn shapes() {
 #[test]
 fn limits_that_nothing_uses() {
     let text = "pub const A: usize = 1;\n/// See [`C`].\npub const B: usize = A;\npub const C: usize = 1;\n";
-    let limits = || file("src/model/limits.rs", text);
+    let limits = || file("src/model/limits/x.rs", text);
     assert_eq!(checks::limits(&limits()), ["A", "B", "C"]);
     let sources = [limits(), file("src/x.rs", "// limits::C\nlet b = limits::B; let d = BC;")];
-    assert_eq!(checks::unused_limits(&limits(), &sources), ["src/model/limits.rs: C is used nowhere"]);
+    assert_eq!(checks::unused_limits(&limits(), &sources), ["src/model/limits/x.rs: C is used nowhere"]);
 }
 
 #[test]

@@ -9,12 +9,13 @@ use rand_core::Rng as _;
 
 use super::blocks::Job;
 use super::flow::{Flow, HELPING_QUESTIONS, PUBLISHER_QUESTIONS};
-use super::sources::{Has, Share, Shared, Source, Sources};
+use super::sources::{Share, Shared, Source, Sources};
 use super::{Effect, Question};
 use crate::engine::contract::Outbox;
 use crate::engine::pace::Pace;
 use crate::model::limits;
 use crate::model::peer::{ConnectionId, ProtocolVersion};
+use crate::model::piece::Has;
 use crate::model::run::Run;
 use crate::model::time::Time;
 use crate::model::vpath::VPath;

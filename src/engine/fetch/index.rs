@@ -1,12 +1,12 @@
 //! Getting one index, from one source at a time.
 
-use super::{Answer, Effect, Question};
+use super::{Answer, Effect, Fetches, Question};
 use crate::engine::contract::Outbox;
 use crate::format::index::may_begin;
 use crate::model::ids::ImageId;
 use crate::model::limits;
 use crate::model::peer::{ConnectionId, ProtocolVersion};
-use crate::model::time::Time;
+use crate::model::time::{Now, Time};
 
 /// An index that is wanted.
 #[derive(Debug, Default)]
@@ -14,9 +14,6 @@ pub(super) struct IndexJob {
     state: State,
     /// What the present source has given so far.
     parts: Vec<u8>,
-    /// Bytes that are held, also while they are checked.
-    held: usize,
-    image: Option<ImageId>,
     /// Who gave `parts`.
     from: Option<ConnectionId>,
 }
@@ -28,41 +25,76 @@ enum State {
     Idle,
     /// Waits for the answer of a source.
     Asked { connection: ConnectionId, at: Time },
-    /// The text is complete and being checked.
-    Checking { connection: ConnectionId },
+    /// The text, of so many bytes, is complete and being checked.
+    Checking { connection: ConnectionId, bytes: usize },
+}
+
+impl Fetches {
+    /// Asks for indexes.
+    pub(super) fn pump_indexes(&mut self, now: Now, outbox: &mut Outbox<Effect>) {
+        let mut large = self.indexes.iter().find(|(_, job)| job.is_large()).map(|(image, _)| *image);
+        for (image, job) in &mut self.indexes {
+            if !job.idle() || job.grows_large() && large.is_some_and(|large| large != *image) {
+                continue;
+            }
+            // Who has given a part gives the next one.
+            let same = job.giver().and_then(|giver| Some((giver, self.sources.get(*image, giver)?.version)));
+            let next = same.or_else(|| self.sources.of_index(*image, &mut self.random));
+            if let Some((connection, version)) = next {
+                if job.grows_large() {
+                    large = Some(*image);
+                }
+                let question = job.ask(now.time, *image, connection, version);
+                outbox.push(Effect::Ask { connection, question });
+            }
+        }
+    }
+
+    pub(super) fn index_checked(&mut self, image: ImageId, genuine: Result<(), String>, outbox: &mut Outbox<Effect>) {
+        let liar = self.indexes.get_mut(&image).and_then(IndexJob::checked);
+        match genuine {
+            Ok(()) => _ = self.indexes.remove(&image),
+            Err(reason) => {
+                if let Some(liar) = liar {
+                    self.drop_source(liar, image, reason, outbox);
+                }
+            }
+        }
+    }
 }
 
 impl IndexJob {
-    pub(super) fn idle(&self) -> bool {
+    fn idle(&self) -> bool {
         self.state == State::Idle
     }
 
     /// Who has given what there is so far.
-    pub(super) fn giver(&self) -> Option<ConnectionId> {
+    fn giver(&self) -> Option<ConnectionId> {
         self.from.filter(|_| !self.parts.is_empty())
     }
 
     /// Whether it is so large already that others have to wait.
-    pub(super) fn is_large(&self) -> bool {
-        self.held > limits::INDEX_LARGE_BYTES || self.asked().is_some() && self.grows_large()
+    fn is_large(&self) -> bool {
+        self.held() > limits::INDEX_LARGE_BYTES || self.asked().is_some() && self.grows_large()
     }
 
     /// Whether it may be so large with the next part.
-    pub(super) fn grows_large(&self) -> bool {
-        self.held + limits::INDEX_PART_BYTES_MAX > limits::INDEX_LARGE_BYTES
+    fn grows_large(&self) -> bool {
+        self.held() + limits::INDEX_PART_BYTES_MAX > limits::INDEX_LARGE_BYTES
     }
 
-    pub(super) fn ask(
-        &mut self,
-        now: Time,
-        image: ImageId,
-        connection: ConnectionId,
-        version: ProtocolVersion,
-    ) -> Question {
-        if self.from != Some(connection) {
-            self.clear();
+    /// Bytes that are held, also while they are checked.
+    fn held(&self) -> usize {
+        match self.state {
+            State::Checking { bytes, .. } => bytes,
+            State::Idle | State::Asked { .. } => self.parts.len(),
         }
-        self.image = Some(image);
+    }
+
+    fn ask(&mut self, now: Time, image: ImageId, connection: ConnectionId, version: ProtocolVersion) -> Question {
+        if self.from != Some(connection) {
+            self.parts = Vec::new();
+        }
         self.from = Some(connection);
         self.state = State::Asked { connection, at: now };
         match version {
@@ -92,6 +124,7 @@ impl IndexJob {
     /// An error is a lie of the source.
     pub(super) fn take(
         &mut self,
+        image: ImageId,
         connection: ConnectionId,
         answer: Answer,
         outbox: &mut Outbox<Effect>,
@@ -109,7 +142,6 @@ impl IndexJob {
                 total
             }
         };
-        self.held = self.parts.len();
         if !may_begin(&self.parts) {
             return Err("what doesn't begin like an index".to_owned());
         }
@@ -118,25 +150,19 @@ impl IndexJob {
             return Err(format!("an index of {len} of {total} bytes"));
         }
         if len == total {
-            self.state = State::Checking { connection };
             let data = std::mem::take(&mut self.parts);
-            let Some(image) = self.image else { return Ok(()) };
+            self.state = State::Checking { connection, bytes: data.len() };
             outbox.push(Effect::CheckIndex { image, data });
         }
         Ok(())
     }
 
     /// The check is over; says whose text it was.
-    pub(super) fn checked(&mut self) -> Option<ConnectionId> {
-        let State::Checking { connection } = self.state else { return None };
+    fn checked(&mut self) -> Option<ConnectionId> {
+        let State::Checking { connection, .. } = self.state else { return None };
         self.state = State::Idle;
         self.from = None;
-        self.clear();
         Some(connection)
-    }
-
-    fn clear(&mut self) {
-        (self.parts, self.held) = (Vec::new(), 0);
     }
 
     pub(super) fn forget(&mut self, connection: ConnectionId) {
@@ -145,7 +171,7 @@ impl IndexJob {
         }
         if self.from == Some(connection) && !matches!(self.state, State::Checking { .. }) {
             self.from = None;
-            self.clear();
+            self.parts = Vec::new();
         }
     }
 }

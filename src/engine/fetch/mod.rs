@@ -30,7 +30,7 @@ use rand_core::SeedableRng;
 use self::asking::Round;
 use self::blocks::Job;
 use self::index::IndexJob;
-use self::sources::{Has, Sources};
+use self::sources::{Sources, State};
 use crate::engine::contract::{Engine, Outbox, earlier};
 use crate::engine::pace::Pace;
 use crate::model::block_set::BlockSet;
@@ -40,7 +40,7 @@ use crate::model::ids::{BlockHash, ImageId};
 use crate::model::image::Image;
 use crate::model::limits;
 use crate::model::peer::{ConnectionId, ProtocolVersion};
-use crate::model::piece::PieceSet;
+use crate::model::piece::{Has, PieceSet};
 use crate::model::run::Run;
 use crate::model::time::{Now, Time};
 use crate::model::vpath::VPath;
@@ -218,7 +218,7 @@ impl Fetches {
         let failed = answer.is_err();
         let taken = answer.and_then(|answer| match question {
             Question::Index { .. } | Question::IndexPart { .. } => {
-                self.indexes.get_mut(&image).map_or(Ok(()), |job| job.take(connection, answer, outbox))
+                self.indexes.get_mut(&image).map_or(Ok(()), |job| job.take(image, connection, answer, outbox))
             }
             Question::Run { path, .. } | Question::Block { path, .. } => self
                 .jobs
@@ -274,14 +274,7 @@ impl Fetches {
 
     /// Never asks this connection for the image again.
     fn drop_source(&mut self, connection: ConnectionId, image: ImageId, reason: String, outbox: &mut Outbox<Effect>) {
-        if let Some(source) = self.sources.drop_for(image, connection) {
-            let neighbour = neighbours::left(&mut self.jobs, image, source);
-            self.forget(connection, Some(image));
-            outbox.push(Effect::Dropped { connection, image, reason });
-            if neighbour {
-                self.deal(image, outbox);
-            }
-        }
+        self.stop_asking(connection, image, State::Dropped, reason, outbox);
     }
 
     /// What the source was asked goes back to what is to be asked.
@@ -301,26 +294,6 @@ impl Fetches {
         for (path, effect) in ended {
             self.jobs.remove(&path);
             outbox.push(effect);
-        }
-    }
-
-    /// Asks for indexes.
-    fn pump_indexes(&mut self, now: Now, outbox: &mut Outbox<Effect>) {
-        let mut large = self.indexes.iter().find(|(_, job)| job.is_large()).map(|(image, _)| *image);
-        for (image, job) in &mut self.indexes {
-            if !job.idle() || job.grows_large() && large.is_some_and(|large| large != *image) {
-                continue;
-            }
-            // Who has given a part gives the next one.
-            let same = job.giver().and_then(|giver| Some((giver, self.sources.get(*image, giver)?.version)));
-            let next = same.or_else(|| self.sources.of_index(*image, &mut self.random));
-            if let Some((connection, version)) = next {
-                if job.grows_large() {
-                    large = Some(*image);
-                }
-                let question = job.ask(now.time, *image, connection, version);
-                outbox.push(Effect::Ask { connection, question });
-            }
         }
     }
 
@@ -405,16 +378,7 @@ impl Engine for Fetches {
             Input::DropIndex { image } => {
                 self.indexes.remove(&image);
             }
-            Input::IndexChecked { image, genuine } => {
-                let Some(job) = self.indexes.get_mut(&image) else { return };
-                match (genuine, job.checked()) {
-                    (Ok(()), _) => {
-                        self.indexes.remove(&image);
-                    }
-                    (Err(reason), Some(liar)) => self.drop_source(liar, image, reason, outbox),
-                    (Err(_), None) => {}
-                }
-            }
+            Input::IndexChecked { image, genuine } => self.index_checked(image, genuine, outbox),
             Input::Start { path, directory, id, image, have } => {
                 let job = Job::new(directory, id, image, have, &self.sources);
                 self.start(path, job, outbox);

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use super::blocks::Job;
-use super::sources::{Has, Known, Source};
+use super::sources::{Known, Source, State};
 use super::{Effect, Fetches};
 use crate::engine::contract::Outbox;
 use crate::model::ids::ImageId;
 use crate::model::peer::ConnectionId;
-use crate::model::piece::PieceSet;
+use crate::model::piece::{Has, PieceSet};
 use crate::model::time::Time;
 use crate::model::vpath::VPath;
 
@@ -22,9 +22,8 @@ impl Fetches {
         have: &[u8],
         outbox: &mut Outbox<Effect>,
     ) {
-        let has = if count == 0 { Some(Has::All) } else { PieceSet::from_bytes(count, have).map(Has::Some) };
         let fits = |has: &Has| self.jobs.values().all(|job| job.id() != image || has.fits(job.pieces.count()));
-        let Some(has) = has.filter(fits) else {
+        let Some(has) = Has::told(count, have).filter(fits) else {
             if self.sources.get(image, connection).is_none() {
                 let _ = self.sources.neighbour(connection, image, Has::Some(PieceSet::none(0)));
             }
@@ -69,14 +68,32 @@ impl Fetches {
     ) {
         let count = self.jobs.values().find(|job| job.id() == image).map(|job| job.pieces.count());
         let Some(before) = count.and_then(|count| self.sources.has_nothing(image, connection, count)) else {
-            self.drop_source(connection, image, reason, outbox);
-            return self.sources.failed(image, connection);
+            return self.stop_asking(connection, image, State::Failed, reason, outbox);
         };
         for job in self.jobs.values_mut().filter(|job| job.id() == image) {
             job.rarity.leave(&before);
         }
         self.forget(connection, Some(image));
         outbox.push(Effect::Dropped { connection, image, reason });
+    }
+
+    /// It isn't asked for the image any more.
+    pub(super) fn stop_asking(
+        &mut self,
+        connection: ConnectionId,
+        image: ImageId,
+        state: State,
+        reason: String,
+        outbox: &mut Outbox<Effect>,
+    ) {
+        if let Some(source) = self.sources.stop(image, connection, state) {
+            let neighbour = left(&mut self.jobs, image, source);
+            self.forget(connection, Some(image));
+            outbox.push(Effect::Dropped { connection, image, reason });
+            if neighbour {
+                self.deal(image, outbox);
+            }
+        }
     }
 
     /// Gives each node that takes part another share of what it can get from this one alone.

@@ -7,8 +7,7 @@ use std::collections::BTreeSet;
 
 use rand_core::Rng;
 
-use super::sources::Has;
-use crate::model::piece::PieceSet;
+use crate::model::piece::{Has, PieceSet};
 use crate::model::time::Time;
 
 /// Pieces that at least this many neighbours have count as equally common.

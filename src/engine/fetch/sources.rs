@@ -7,7 +7,7 @@ use rand_core::Rng;
 use crate::model::ids::ImageId;
 use crate::model::limits;
 use crate::model::peer::{ConnectionId, ProtocolVersion};
-use crate::model::piece::PieceSet;
+use crate::model::piece::{Has, PieceSet};
 
 /// The sources of each image.
 #[derive(Debug, Default)]
@@ -23,10 +23,18 @@ pub(super) struct Source {
     pub(super) role: Role,
     /// What it would like to be asked for.
     pub(super) share: Option<Share>,
-    /// It lied, failed or fell silent.
-    dropped: bool,
-    /// It said that it couldn't give something: it isn't dropped any more when it says anew what it has.
-    failed: bool,
+    state: State,
+}
+
+/// Whether it is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    /// Whenever it has something.
+    Asked,
+    /// It said that it couldn't give something: not until it says anew what it has.
+    Failed,
+    /// It lied or fell silent: never again.
+    Dropped,
 }
 
 /// What a source is.
@@ -57,44 +65,6 @@ pub(super) struct Shared {
     pub(super) helped: PieceSet,
     /// In none of the above any more: the publisher knows that another node has got it, which will give it to all.
     pub(super) given: PieceSet,
-}
-
-/// What a neighbour has of an image.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Has {
-    /// Every piece.
-    All,
-    /// These.
-    Some(PieceSet),
-}
-
-impl Has {
-    pub(super) fn contains(&self, piece: u32) -> bool {
-        match self {
-            Self::All => true,
-            Self::Some(pieces) => pieces.contains(piece),
-        }
-    }
-
-    /// 64 pieces.
-    pub(super) fn word(&self, at: usize) -> u64 {
-        match self {
-            Self::All => u64::MAX,
-            Self::Some(pieces) => pieces.words().get(at).copied().unwrap_or(0),
-        }
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        matches!(self, Self::Some(pieces) if pieces.is_empty())
-    }
-
-    /// Whether it can be about an image of so many pieces.
-    pub(super) fn fits(&self, count: u32) -> bool {
-        match self {
-            Self::All => true,
-            Self::Some(pieces) => pieces.len() == count,
-        }
-    }
 }
 
 impl Share {
@@ -147,6 +117,14 @@ impl Shared {
 }
 
 impl Source {
+    fn new(version: ProtocolVersion, role: Role) -> Self {
+        Self { version, role, share: None, state: State::Asked }
+    }
+
+    fn is_asked(&self) -> bool {
+        self.state == State::Asked
+    }
+
     /// What it has, if it is a node.
     pub(super) fn has(&self) -> Option<&Has> {
         match &self.role {
@@ -167,8 +145,7 @@ impl Sources {
         signed: bool,
     ) -> Vec<ConnectionId> {
         self.by_connection.entry(connection).or_default().insert(image);
-        let fresh =
-            Source { version, role: Role::Publisher { vouched: false }, share: None, dropped: false, failed: false };
+        let fresh = Source::new(version, Role::Publisher { vouched: false });
         let source = self.by_image.entry(image).or_default().entry(connection).or_insert(fresh);
         let Role::Publisher { vouched } = &mut source.role else { return Vec::new() };
         if *vouched || !signed {
@@ -191,41 +168,30 @@ impl Sources {
     pub(super) fn neighbour(&mut self, connection: ConnectionId, image: ImageId, has: Has) -> Known {
         let sources = self.by_image.entry(image).or_default();
         if let Some(source) = sources.get_mut(&connection) {
-            match source {
-                Source { role: Role::Neighbour(before), dropped: false, .. } => {
-                    return Known::Changed(std::mem::replace(before, has));
-                }
-                Source { role: Role::Neighbour(before), failed: true, .. } => {
-                    *before = has;
-                    (source.dropped, source.failed) = (false, false);
+            let Role::Neighbour(before) = &mut source.role else { return Known::Ignored };
+            match source.state {
+                State::Asked => return Known::Changed(std::mem::replace(before, has)),
+                State::Failed => {
+                    (*before, source.state) = (has, State::Asked);
                     return Known::New;
                 }
-                Source { .. } => return Known::Ignored,
+                State::Dropped => return Known::Ignored,
             }
         }
         if sources.values().filter(|source| source.has().is_some()).count() >= limits::NEIGHBOURS_MAX {
             return Known::Ignored;
         }
         self.by_connection.entry(connection).or_default().insert(image);
-        sources.insert(
-            connection,
-            Source {
-                version: ProtocolVersion::V2,
-                role: Role::Neighbour(has),
-                share: None,
-                dropped: false,
-                failed: false,
-            },
-        );
+        sources.insert(connection, Source::new(ProtocolVersion::V2, Role::Neighbour(has)));
         Known::New
     }
 
     /// A neighbour has one more piece; says whether that is news.
     pub(super) fn has_piece(&mut self, connection: ConnectionId, image: ImageId, piece: u32) -> bool {
-        let source = self.get_mut(image, connection).filter(|source| !source.dropped);
+        let source = self.get_mut(image, connection).filter(|source| source.is_asked());
         match source.map(|source| &mut source.role) {
-            Some(Role::Neighbour(Has::Some(pieces))) => pieces.insert(piece),
-            Some(Role::Neighbour(Has::All) | Role::Publisher { .. }) | None => false,
+            Some(Role::Neighbour(has)) => has.insert(piece),
+            Some(Role::Publisher { .. }) | None => false,
         }
     }
 
@@ -234,7 +200,7 @@ impl Sources {
         let mut gone = Vec::new();
         for image in self.by_connection.remove(&connection).unwrap_or_default() {
             let Some(sources) = self.by_image.get_mut(&image) else { continue };
-            gone.extend(sources.remove(&connection).filter(|source| !source.dropped).map(|source| (image, source)));
+            gone.extend(sources.remove(&connection).filter(Source::is_asked).map(|source| (image, source)));
             if sources.is_empty() {
                 self.by_image.remove(&image);
             }
@@ -244,7 +210,7 @@ impl Sources {
 
     /// A neighbour has none of so many pieces; gives what it said before.
     pub(super) fn has_nothing(&mut self, image: ImageId, connection: ConnectionId, count: u32) -> Option<Has> {
-        let source = self.get_mut(image, connection).filter(|source| !source.dropped)?;
+        let source = self.get_mut(image, connection).filter(|source| source.is_asked())?;
         let Role::Neighbour(has) = &mut source.role else { return None };
         Some(std::mem::replace(has, Has::Some(PieceSet::none(count))))
     }
@@ -256,23 +222,16 @@ impl Sources {
         }
     }
 
-    /// What it was dropped for is that it had failed.
-    pub(super) fn failed(&mut self, image: ImageId, connection: ConnectionId) {
-        if let Some(source) = self.get_mut(image, connection) {
-            source.failed = true;
-        }
-    }
-
-    /// Never to be asked for the image again; gives it if it could be until now.
-    pub(super) fn drop_for(&mut self, image: ImageId, connection: ConnectionId) -> Option<&Source> {
-        let source = self.get_mut(image, connection).filter(|source| !source.dropped)?;
-        source.dropped = true;
+    /// It isn't to be asked for the image any more; gives it if it could be until now.
+    pub(super) fn stop(&mut self, image: ImageId, connection: ConnectionId, state: State) -> Option<&Source> {
+        let source = self.get_mut(image, connection).filter(|source| source.is_asked())?;
+        source.state = state;
         Some(source)
     }
 
     /// One that may be asked.
     pub(super) fn get(&self, image: ImageId, connection: ConnectionId) -> Option<&Source> {
-        self.by_image.get(&image)?.get(&connection).filter(|source| !source.dropped)
+        self.by_image.get(&image)?.get(&connection).filter(|source| source.is_asked())
     }
 
     /// Whom to ask for an index: any node, as each that takes part has it; else a client.
@@ -305,7 +264,7 @@ impl Sources {
 
     fn all(&self, image: ImageId) -> impl Iterator<Item = (ConnectionId, &Source)> {
         let sources = self.by_image.get(&image).into_iter().flatten();
-        sources.filter(|(_, source)| !source.dropped).map(|(connection, source)| (*connection, source))
+        sources.filter(|(_, source)| source.is_asked()).map(|(connection, source)| (*connection, source))
     }
 
     fn get_mut(&mut self, image: ImageId, connection: ConnectionId) -> Option<&mut Source> {

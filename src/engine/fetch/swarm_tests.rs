@@ -8,7 +8,6 @@ use proptest::prelude::*;
 use rand_core::SeedableRng;
 
 use super::rarity::Rarity;
-use super::sources::Has;
 use super::*;
 use crate::model::hash_kind::HashKind;
 use crate::model::image::{ImageBuilder, blocks_of};

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use super::connections::{Asked, notify};
+use super::connections::Asked;
 use super::links::Need;
+use super::messages::notify;
 use super::proposals::Asker;
 use super::{Effect, Node, Note};
 use crate::engine::catch_up::{self, SessionId};

@@ -4,18 +4,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::Snapshot;
+use super::damage::Damaged;
 use super::siblings::{self, Recent, Usable};
 use crate::engine::access;
 use crate::engine::deploy::{self, Found};
 use crate::engine::retention::rules::Candidate;
 use crate::format::change;
-use crate::format::record::{CommittedRecord, DamageRecord, HeadRecord, IntentRecord};
+use crate::format::record::{CommittedRecord, HeadRecord, IntentRecord};
 use crate::model::change::{Rank, SignedChange, Verb};
 use crate::model::directory::DirectoryConfig;
 use crate::model::fingerprint::FileIdentity;
 use crate::model::ids::{ChangeId, ImageId};
 use crate::model::origins::Origins;
-use crate::model::reuse::{Damage, Sibling};
+use crate::model::reuse::Sibling;
 use crate::model::time::Stamp;
 use crate::model::vpath::VPath;
 
@@ -45,10 +46,7 @@ pub(super) struct Heads {
     recent: Recent,
     /// Where visible directories came from, of those that were made visible since the start.
     origins: BTreeMap<VPath, (ChangeId, Found)>,
-    /// What is wrong with visible directories.
-    damaged: BTreeMap<VPath, DamageRecord>,
-    /// Those of the damaged that somebody has published once more since.
-    again: BTreeSet<VPath>,
+    pub(super) damaged: Damaged,
 }
 
 /// What this node made visible at a path.
@@ -105,7 +103,7 @@ impl Heads {
         for (path, record) in committed {
             heads.show(path, record.into());
         }
-        heads.damaged = snapshot.damaged;
+        heads.damaged = Damaged::new(snapshot.damaged);
         heads
     }
 
@@ -139,7 +137,7 @@ impl Heads {
 
     fn show(&mut self, path: VPath, committed: Committed) {
         self.recent.committed(&path);
-        self.undamaged(&path);
+        self.damaged.remove(&path);
         self.take(&path);
         self.put(path, committed);
     }
@@ -176,7 +174,7 @@ impl Heads {
     pub(super) fn hidden_ended(&mut self, path: &VPath, gone: bool) {
         let Some(committed) = self.hidden.remove(path) else { return };
         if gone {
-            self.undamaged(path);
+            self.damaged.remove(path);
             self.origins.remove(path);
             self.recent.removed(path);
         } else {
@@ -322,19 +320,6 @@ impl Heads {
         })
     }
 
-    /// Notes that something is wrong with a visible directory; `None` if that is known, or isn't about what is there now.
-    pub(super) fn damage(&mut self, damage: Damage) -> Option<(VPath, DamageRecord)> {
-        let Damage { path, root, file, what } = damage;
-        // Device numbers may have changed at a reboot.
-        let stands = self.committed.get(&path).is_some_and(|committed| committed.root.ino == root.ino);
-        if !stands || self.damaged.contains_key(&path) {
-            return None;
-        }
-        let record = DamageRecord { root, file, what };
-        self.damaged.insert(path.clone(), record.clone());
-        Some((path, record))
-    }
-
     /// The deployment which ends now took its content from there.
     pub(super) fn came_from(&mut self, path: &VPath, found: Found) {
         if let Some(committing) = self.committing.get(path) {
@@ -348,44 +333,9 @@ impl Heads {
         self.committed.get(path).filter(|committed| committed.change == *change).map(|_| found)
     }
 
-    /// Whether something is wrong with the visible directory.
-    pub(super) fn is_damaged(&self, path: &VPath) -> bool {
-        self.damaged.contains_key(path)
-    }
-
-    /// Nothing is wrong with what is visible after all; gives by which change it is visible, if something was known to be.
-    pub(super) fn sound(&mut self, path: &VPath, root: FileIdentity) -> Option<ChangeId> {
-        let change = self.committed.get(path).filter(|committed| committed.root == root)?.change;
-        self.undamaged(path).then_some(change)
-    }
-
-    fn undamaged(&mut self, path: &VPath) -> bool {
-        self.again.remove(path);
-        self.damaged.remove(path).is_some()
-    }
-
-    /// A change is published which, maybe, holds at the path; says whether something is wrong with what is visible by it.
-    pub(super) fn publish_again(&mut self, path: &VPath, change: ChangeId) -> bool {
-        let wrong = self.is_damaged(path) && self.heads.get(path).is_some_and(|head| head.id == change);
-        if wrong {
-            self.again.insert(path.clone());
-        }
-        wrong
-    }
-
-    /// Whether it is damaged, and was published once more since.
-    pub(super) fn is_published_again(&self, path: &VPath) -> bool {
-        self.again.contains(path)
-    }
-
     /// All that is visible.
     pub(super) fn all_visible(&self) -> impl Iterator<Item = (&VPath, Committed)> {
         self.committed.iter().map(|(path, committed)| (path, *committed))
-    }
-
-    /// What is wrong with the visible directory.
-    pub(super) fn damage_of(&self, path: &VPath) -> Option<&DamageRecord> {
-        self.damaged.get(path)
     }
 
     /// The head at a path can't be deployed: the one which was visible last, or came before it, holds again; or none. Says
@@ -443,7 +393,7 @@ impl Heads {
 
 impl Usable for Heads {
     fn sibling(&self, path: &VPath) -> Option<Sibling> {
-        let Committed { image, root, .. } = *self.committed.get(path).filter(|_| !self.damaged.contains_key(path))?;
+        let Committed { image, root, .. } = *self.committed.get(path).filter(|_| !self.is_damaged(path))?;
         Some(Sibling { path: path.clone(), image, root, damaged: false, previous: false })
     }
 

@@ -8,7 +8,8 @@ use std::net::{IpAddr, SocketAddr};
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
-use super::connections::{Asked, Standing, notify};
+use super::connections::{Asked, Standing};
+use super::messages::notify;
 use super::{Effect, Node, Note};
 use crate::engine::contract::{Outbox, earlier};
 use crate::format::proof::{self, Greeting, Role};

@@ -11,8 +11,9 @@ use bytes::Bytes;
 use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng;
 
-use super::connections::{Asked, notify};
+use super::connections::Asked;
 use super::links::Need;
+use super::messages::notify;
 use super::{Effect, Node};
 use crate::engine::contract::Outbox;
 use crate::engine::fetch;
@@ -217,6 +218,13 @@ impl Node {
     pub(super) fn tell_all_pieces(&mut self, image: ImageId, outbox: &mut Outbox<Effect>) {
         for connection in self.connections.participants(image) {
             self.tell_pieces(connection, image, outbox);
+        }
+    }
+
+    /// The same, whatever they were told before.
+    pub(super) fn tell_all_pieces_anew(&mut self, image: ImageId, outbox: &mut Outbox<Effect>) {
+        for connection in self.connections.participants(image) {
+            self.tell_pieces_anew(connection, image, outbox);
         }
     }
 

@@ -11,7 +11,7 @@ use crate::format::ssh::SecretKey;
 use crate::format::wire::{Message, Notice, Notification, Request, Response, VerdictWord};
 use crate::model::change::{Change, SignedChange, Verb};
 use crate::model::directory::DirectoryConfig;
-use crate::model::disk_task::{DiskResult, Sealed, Target};
+use crate::model::disk_task::{DiskAction, DiskResult, Sealed, Target};
 use crate::model::fingerprint::FileIdentity;
 use crate::model::hash_kind::HashKind;
 use crate::model::ids::MachineId;

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::connections::notify;
+use super::messages::notify;
 use super::{Effect, Node};
 use crate::engine::contract::Outbox;
 use crate::engine::{access, gossip, report};

@@ -74,17 +74,9 @@ impl Uploads {
         let Some(peer) = self.by_connection.get(&connection).and_then(|address| self.peers.get(address)) else {
             return;
         };
-        let asked = peer.stages.iter().enumerate().find_map(|(upload, stage)| match stage {
-            Stage::Asked { request, change, stamp, early } => {
-                (*request == id).then(|| (upload, *change, *stamp, early.clone()))
-            }
-            Stage::Unsent
-            | Stage::Accepted { .. }
-            | Stage::NotHere
-            | Stage::Kept(_)
-            | Stage::Refused(_)
-            | Stage::NotServed { .. }
-            | Stage::Ended(_) => None,
+        let asked = peer.stages.iter().enumerate().find_map(|(upload, stage)| {
+            let Stage::Asked { request, change, stamp, early } = stage else { return None };
+            (*request == id).then(|| (upload, *change, *stamp, early.clone()))
         });
         let (Some((upload, change, signed, early)), Some(host)) = (asked, peer.host.clone()) else { return };
         let path = self.intents[upload].upload.path.clone();
@@ -291,16 +283,8 @@ impl Uploads {
 
     /// What one machine can't take others may, if somebody gives it to them.
     fn help_others(&mut self, now: Now, outbox: &mut Outbox<Effect>) {
-        let waits = |stage: &Stage| match stage {
-            Stage::Accepted { progress, .. } => progress.as_ref().is_some_and(|progress| progress.waiting.is_some()),
-            Stage::Unsent
-            | Stage::Asked { .. }
-            | Stage::NotHere
-            | Stage::Kept(_)
-            | Stage::Refused(_)
-            | Stage::NotServed { .. }
-            | Stage::Ended(_) => false,
-        };
+        let waits =
+            |stage: &Stage| matches!(stage, Stage::Accepted { progress: Some(last), .. } if last.waiting.is_some());
         if self.peers.values().any(|peer| peer.stages.iter().any(waits)) {
             self.replace_with_spare(now, outbox);
         }
@@ -325,16 +309,10 @@ impl Uploads {
         let wanted = |upload: &Upload| upload.path == nodes.path && upload.image == nodes.image;
         let Some(upload) = self.intents.iter().position(|intent| wanted(&intent.upload)) else { return };
         let Some(peer) = self.peers.get(&address) else { return };
-        let had_it = match &peer.stages[upload] {
-            Stage::Accepted { change, .. } => change.is_none(),
-            Stage::Ended(outcome) => outcome.change == nodes.change || outcome.result == "already",
-            Stage::Unsent
-            | Stage::Asked { .. }
-            | Stage::NotHere
-            | Stage::Kept(_)
-            | Stage::Refused(_)
-            | Stage::NotServed { .. } => false,
-        };
+        let here = |outcome: &Outcome| outcome.change == nodes.change || outcome.result == "already";
+        let stage = &peer.stages[upload];
+        let had_it = matches!(stage, Stage::Accepted { change: None, .. })
+            || matches!(stage, Stage::Ended(outcome) if here(outcome));
         if !had_it && !self.intents[upload].changes.contains(&nodes.change) {
             return;
         }

@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
-use super::safety::Pieces;
 use super::{Event, Kept, Refused, follow};
 use crate::format::wire::{Outcome, Progress};
 use crate::model::ids::{ChangeId, ImageId};
 use crate::model::limits;
 use crate::model::peer::{ConnectionId, Host};
+use crate::model::piece::{Has, PieceSet};
 use crate::model::time::{Stamp, Time};
 
 /// A node as the client sees it.
@@ -25,7 +25,7 @@ pub(super) struct Peer {
     /// Images offered on this connection.
     pub(super) published: BTreeSet<ImageId>,
     /// What it has, as it told on this connection.
-    pub(super) pieces: BTreeMap<ImageId, Pieces>,
+    pub(super) pieces: BTreeMap<ImageId, Has>,
     /// From the moment when it should be reached until it says `Hello`.
     silence: Option<Silence>,
     last_request: u64,
@@ -125,6 +125,11 @@ impl Peer {
             silence: Some(Silence::new(now)),
             last_request: 0,
         }
+    }
+
+    /// Which pieces it is known to have. Who has all doesn't count: of how many isn't known then, and the others hear it otherwise.
+    pub(super) fn known_pieces(&self, image: ImageId) -> Option<&PieceSet> {
+        self.pieces.get(&image).and_then(Has::some)
     }
 
     pub(super) fn next_request(&mut self) -> u64 {

@@ -7,72 +7,16 @@ use super::peer::{Link, Peer, Stage};
 use super::{Effect, Event, Upload, Uploads};
 use crate::engine::contract::Outbox;
 use crate::model::ids::ImageId;
-use crate::model::limits;
-
-/// The pieces of an image that a node has.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Pieces {
-    All,
-    /// One bit each, the lowest bit of the first byte first.
-    Some {
-        count: u32,
-        bits: Vec<u8>,
-    },
-}
-
-impl Pieces {
-    /// As a node tells it: no pieces at all is all of them. `None`: that can't be.
-    pub(super) fn told(count: u32, have: &[u8]) -> Option<Self> {
-        if count == 0 {
-            return Some(Self::All);
-        }
-        let fits = count as usize <= limits::PIECES_MAX && have.len() == (count as usize).div_ceil(8);
-        fits.then(|| Self::Some { count, bits: have.to_vec() })
-    }
-
-    /// Of how many; 0: all that there are.
-    pub(super) fn count(&self) -> u32 {
-        match self {
-            Self::All => 0,
-            Self::Some { count, .. } => *count,
-        }
-    }
-
-    /// Whether that is known for this piece; who has all doesn't count.
-    pub(super) fn contains(&self, piece: u32) -> bool {
-        match self {
-            Self::All => false,
-            Self::Some { count, bits } => piece < *count && bits[(piece / 8) as usize] & 1 << (piece % 8) != 0,
-        }
-    }
-
-    /// The node has these, too.
-    pub(super) fn add(&mut self, pieces: &[u32]) {
-        let Self::Some { count, bits } = self else { return };
-        for piece in pieces.iter().filter(|piece| **piece < *count) {
-            bits[(piece / 8) as usize] |= 1 << (piece % 8);
-        }
-    }
-}
+use crate::model::piece::{Has, PieceSet};
 
 /// How many pieces some have together, and of how many; those who cut the image otherwise than the first don't count.
-fn together<'a>(all: impl Iterator<Item = &'a Pieces>) -> (u32, u32) {
-    let mut union = Vec::new();
-    let mut total = 0;
-    for pieces in all {
-        match pieces {
-            Pieces::All => return (1, 1),
-            Pieces::Some { count, bits } if total == 0 || *count == total => {
-                total = *count;
-                union.resize(bits.len(), 0);
-                union.iter_mut().zip(bits).for_each(|(sum, byte)| *sum |= byte);
-            }
-            Pieces::Some { .. } => {}
-        }
+fn together<'a>(all: impl Iterator<Item = &'a Has>) -> (u32, u32) {
+    let mut sum: Option<PieceSet> = None;
+    for has in all {
+        let Has::Some(pieces) = has else { return (1, 1) };
+        sum.get_or_insert_with(|| PieceSet::none(pieces.len())).add(pieces);
     }
-    let bit = |piece: &u32| union[(*piece / 8) as usize] & 1 << (*piece % 8) != 0;
-    let held = (0..total).filter(bit).count();
-    (u32::try_from(held).unwrap_or(total), total)
+    sum.map_or((0, 0), |sum| (sum.count(), sum.len()))
 }
 
 impl Uploads {
@@ -84,7 +28,7 @@ impl Uploads {
         outbox: &mut Outbox<Effect>,
     ) {
         let published = self.intents.iter().any(|intent| intent.upload.image == image);
-        if let (true, Some(peer), Some(pieces)) = (published, self.peers.get_mut(&from), Pieces::told(count, have)) {
+        if let (true, Some(peer), Some(pieces)) = (published, self.peers.get_mut(&from), Has::told(count, have)) {
             peer.pieces.insert(image, pieces);
             let all: Vec<_> = (0..count).collect();
             self.pass_on(from, image, &all, outbox);
@@ -94,7 +38,9 @@ impl Uploads {
 
     pub(super) fn told_have(&mut self, from: SocketAddr, image: ImageId, pieces: &[u32], outbox: &mut Outbox<Effect>) {
         if let Some(known) = self.peers.get_mut(&from).and_then(|peer| peer.pieces.get_mut(&image)) {
-            known.add(pieces);
+            for piece in pieces {
+                known.insert(*piece);
+            }
             self.pass_on(from, image, pieces, outbox);
         }
     }

@@ -41,8 +41,8 @@ impl Uploads {
     pub(super) fn tell_given(&self, to: SocketAddr, image: ImageId, outbox: &mut Outbox<Effect>) {
         let Some((upload, peer, connection)) = self.sharer(to, image) else { return };
         let near = self.peers.values().filter(|other| other.address != to && self.is_near(upload, peer, other));
-        let near: Vec<_> = near.filter_map(|other| other.pieces.get(&image)).collect();
-        let count = near.iter().map(|pieces| pieces.count()).max().unwrap_or(0);
+        let near: Vec<_> = near.filter_map(|other| other.known_pieces(image)).collect();
+        let count = near.iter().map(|pieces| pieces.len()).max().unwrap_or(0);
         let given: Vec<_> = (0..count).filter(|piece| near.iter().any(|pieces| pieces.contains(*piece))).collect();
         send_given(connection, image, &given, outbox);
     }
@@ -50,9 +50,9 @@ impl Uploads {
     /// A node has these pieces, if it can: what no other one has is told to all others that have a share.
     pub(super) fn pass_on(&self, from: SocketAddr, image: ImageId, pieces: &[u32], outbox: &mut Outbox<Effect>) {
         let Some((_, peer, _)) = self.sharer(from, image) else { return };
-        let Some(here) = peer.pieces.get(&image) else { return };
+        let Some(here) = peer.known_pieces(image) else { return };
         let others = || self.peers.values().filter(|other| other.address != from);
-        let known = |piece| others().filter_map(|other| other.pieces.get(&image)).any(|pieces| pieces.contains(piece));
+        let known = |piece| others().filter_map(|other| other.known_pieces(image)).any(|pieces| pieces.contains(piece));
         let news: Vec<_> = pieces.iter().copied().filter(|piece| here.contains(*piece) && !known(*piece)).collect();
         for (other, _) in self.shares.get(&image).into_iter().flatten().filter(|(other, _)| *other != from) {
             let Some((upload, other, connection)) = self.sharer(*other, image) else { continue };
@@ -73,15 +73,9 @@ impl Uploads {
     /// gets none.
     fn sharers(&self, image: ImageId) -> Vec<(SocketAddr, ConnectionId)> {
         let before = self.shares.get(&image).map(Vec::as_slice).unwrap_or_default();
-        let takes = |stage: &Stage, had_one: bool| match stage {
-            Stage::Accepted { .. } => true,
-            Stage::Ended(outcome) => had_one && outcome.result == "done",
-            Stage::Unsent
-            | Stage::Asked { .. }
-            | Stage::NotHere
-            | Stage::Kept(_)
-            | Stage::Refused(_)
-            | Stage::NotServed { .. } => false,
+        let takes = |stage: &Stage, had_one: bool| {
+            matches!(stage, Stage::Accepted { .. })
+                || matches!(stage, Stage::Ended(outcome) if had_one && outcome.result == "done")
         };
         let sharer = |peer: &Peer| {
             let Link::Up { connection } = peer.link else { return None };

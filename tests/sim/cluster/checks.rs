@@ -72,17 +72,8 @@ pub(super) fn shows_head(machine: &Machine, clients: &[Client], seed: u64) {
             shows(machine, &client.sample, seed);
         }
     }
-    let staging = staging(machine);
+    let staging = read_tree(&machine.fs, Path::new(BASE), Path::new(".ciruela-staging"));
     assert!(staging.len() <= 1, "seed {seed}: left in staging: {:?}", staging.keys());
-}
-
-fn staging(machine: &Machine) -> BTreeMap<String, Item> {
-    read_tree(&machine.fs, Path::new(BASE), Path::new(".ciruela-staging"))
-}
-
-/// Nothing is left in a running machine's staging directory.
-pub(super) fn is_tidy(machine: &Machine) -> bool {
-    staging(machine).len() <= 1
 }
 
 /// I6: what is visible in an append-only directory stays, whatever holds there, and the node says so.

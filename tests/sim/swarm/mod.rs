@@ -1,6 +1,5 @@
 //! The swarm: the fetch engines of many nodes over links with rates, against the least time that any schedule would need.
 
-mod client;
 mod figures;
 mod links;
 mod record;

@@ -1,5 +1,8 @@
 //! Nodes, a client and links in virtual time. Storing takes no time.
 
+mod client;
+mod traffic;
+
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::Arc;
@@ -7,14 +10,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ciruela::engine::contract::{Engine, Outbox};
-use ciruela::engine::fetch::{Answer, Effect, Fetches, Input, Question};
+use ciruela::engine::fetch::{Effect, Fetches, Input};
 use ciruela::model::block_set::BlockSet;
 use ciruela::model::ids::ImageId;
 use ciruela::model::image::Image;
-use ciruela::model::limits;
-use ciruela::model::peer::{ConnectionId, ProtocolVersion};
+use ciruela::model::peer::ConnectionId;
 use ciruela::model::piece::{PieceSet, Pieces};
-use ciruela::model::run::Run;
 use ciruela::model::time::{Now, Time};
 
 use super::links::{End, Link, Message, Port};
@@ -24,9 +25,6 @@ use crate::disk::power::Random;
 
 const IMAGE: ImageId = ImageId::new([9; 32]);
 const PATH: &str = "/key/image";
-/// The bytes of all blocks. A liar's begin with a 1.
-static GOOD: [u8; limits::RUN_BYTES_MAX] = [0; limits::RUN_BYTES_MAX];
-const STALL: Duration = Duration::from_millis(20);
 /// Small enough for a broken stream's other end to try again soon, long for a swarm.
 const RECONNECT: Duration = Duration::from_millis(300);
 
@@ -63,7 +61,7 @@ pub(crate) struct World {
     ports: Vec<Port>,
     links: Vec<Link>,
     /// Connections of the client, with what it was told of the pieces at the other end.
-    pub(super) entries: BTreeMap<usize, PieceSet>,
+    entries: BTreeMap<usize, PieceSet>,
     queue: BinaryHeap<Reverse<(Duration, u64)>>,
     events: BTreeMap<u64, Event>,
     sequence: u64,
@@ -258,13 +256,6 @@ impl World {
         Now { time: Time::new(self.now), ..Now::default() }
     }
 
-    fn port(&mut self, end: End) -> &mut Port {
-        match end {
-            End::Client => &mut self.ports[self.setup.nodes],
-            End::Node(node) => &mut self.ports[node],
-        }
-    }
-
     fn connect(&mut self, a: End, b: End) {
         let link = self.links.len();
         self.links.push(Link::new(a, b));
@@ -298,94 +289,6 @@ impl World {
     fn have(&self, node: usize) -> (u32, Bytes) {
         let have = self.nodes[node].engine.have(IMAGE);
         have.map_or((0, Bytes::new()), |have| (have.len(), have.to_bytes().into()))
-    }
-
-    /// Sends a small message.
-    pub(super) fn say(&mut self, link: usize, from: End, message: Message) {
-        self.port(from).send_small();
-        self.deliver(link, from, self.now + self.setup.delay, message);
-    }
-
-    fn deliver(&mut self, link: usize, from: End, at: Duration, message: Message) {
-        let stalled = self.random.below(10_000) < self.setup.stalls;
-        let at = if stalled { at + STALL } else { at };
-        let side = 1 - self.links[link].side(from);
-        let at = self.links[link].arrives(side, at);
-        if self.random.below(10_000) < self.setup.breaks {
-            self.links[link].alive = false;
-            return self.at(at, Event::Gone(link));
-        }
-        self.at(at, Event::Arrives(link, side, message));
-    }
-
-    fn arrived(&mut self, link: usize, side: usize, message: Message) {
-        let end = self.links[link].ends[side];
-        let connection = ConnectionId(link as u64);
-        let image = IMAGE;
-        if let Message::Ask(question) = message {
-            let Question::Run { run, .. } = question else { panic!("only runs are asked for") };
-            self.port(end).queue.push_back((link, question, run));
-            return self.send_next(end);
-        }
-        let End::Node(node) = end else { return self.client_hears(link, message) };
-        let input = match message {
-            Message::Ask(_) => return,
-            Message::Answered(question, answer) => {
-                if let Ok(Answer::Data(data)) = &answer {
-                    self.nodes[node].received += data.len() as u64;
-                }
-                Input::Answered { connection, question, answer }
-            }
-            Message::Pieces { count, have } => Input::Pieces { connection, image, count, have },
-            Message::Have(pieces) => Input::Have { connection, image, pieces },
-            Message::Share { index, of } => Input::Share { connection, image, index, of },
-            Message::Offer => Input::Offered { connection, image, version: ProtocolVersion::V2, vouched: true },
-        };
-        self.tell(node, input);
-    }
-
-    /// Sends the next answer that waits.
-    fn send_next(&mut self, from: End) {
-        if self.port(from).sending {
-            return;
-        }
-        let now = self.now;
-        let (link, question, run) = match self.port(from).next(now) {
-            Ok(next) => next,
-            Err(None) => return,
-            Err(Some(at)) => {
-                self.port(from).sending = true;
-                return self.at(at, Event::Sent(from));
-            }
-        };
-        if !self.links[link].alive {
-            return self.send_next(from);
-        }
-        if !self.can_serve(from, run) {
-            self.say(link, from, Message::Answered(question, Err("it isn't here".to_owned())));
-            return self.send_next(from);
-        }
-        let bytes = run.bytes(&self.image).expect("in the image");
-        let data = self.data(from, bytes);
-        let delay = self.setup.delay;
-        self.port(from).carry(link, now, bytes as u64);
-        let sent = self.port(from).send(now, bytes as u64);
-        self.at(sent, Event::Sent(from));
-        let to = self.links[link].ends[1 - self.links[link].side(from)];
-        let there = self.port(to).receive(now + delay, sent + delay, bytes as u64);
-        self.deliver(link, from, there, Message::Answered(question, Ok(Answer::Data(data))));
-    }
-
-    fn can_serve(&self, end: End, run: Run) -> bool {
-        let End::Node(node) = end else { return true };
-        let piece = self.cuts.piece(run.first).expect("in the image");
-        let have = self.nodes[node].engine.have(IMAGE);
-        self.record.finished[node].is_some() || have.is_some_and(|have| have.contains(piece))
-    }
-
-    fn data(&mut self, from: End, bytes: usize) -> Bytes {
-        let lies = matches!(from, End::Node(node) if self.nodes[node].liar) && self.random.below(10) == 0;
-        if lies { vec![1; bytes].into() } else { Bytes::from_static(&GOOD[..bytes]) }
     }
 
     fn tell(&mut self, node: usize, input: Input) {

@@ -2,8 +2,7 @@
 
 use ciruela::model::piece::PieceSet;
 
-use super::links::{End, Message};
-use super::world::World;
+use super::{End, Message, World};
 
 impl World {
     /// Gives each node that the client is connected to another share, and says what the others have already.
