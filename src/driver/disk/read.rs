@@ -1,6 +1,5 @@
 //! Looking at visible trees: what is there, whether it is an image, its fingerprints, its blocks.
 
-use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
@@ -152,33 +151,39 @@ impl<F: FileSystem> Inspection<'_, F> {
             Some(stat) if stat.kind == Kind::Directory && stat.mode == MODE_EXECUTABLE => stat,
             _ => return differs(&path, "isn't the image's directory"),
         };
-        let names = self.fs.read_dir(self.root, &path).map_err(|e| error::at(self.place, "list", &path, &e))?;
+        let folder = self.fs.open_dir(self.root, &path).map_err(|e| error::at(self.place, "open", &path, &e))?;
+        let names = self.fs.read_dir(&folder, Path::new("")).map_err(|e| error::at(self.place, "list", &path, &e))?;
         for name in &names {
             if expected_kind(self.image, directory, &name.name) != Some(name.kind) {
                 return differs(&path.join(&name.name), "isn't in the image, or as something else");
             }
         }
         for entry in &directory.entries {
-            let path = path.join(&*entry.name);
+            let name = Path::new(&*entry.name);
+            let path = || path.join(name);
             match &entry.kind {
                 EntryKind::Symlink { target } => {
-                    if names.binary_search_by(|found| (*found.name).cmp(OsStr::new(&*entry.name))).is_err() {
-                        return differs(&path, "is missing");
+                    if names.binary_search_by(|found| (*found.name).cmp(name.as_os_str())).is_err() {
+                        return differs(&path(), "is missing");
                     }
-                    let found = self.fs.read_link(self.root, &path);
-                    if found.map_err(|e| error::at(self.place, "read the link", &path, &e))? != **target {
-                        return differs(&path, "points to something else");
+                    let found = self.fs.read_link(&folder, name);
+                    if found.map_err(|e| error::at(self.place, "read the link", &path(), &e))? != **target {
+                        return differs(&path(), "points to something else");
                     }
                 }
                 EntryKind::File { size, executable, .. } => {
-                    let Some(stat) = self.stat(&path)? else { return differs(&path, "is missing") };
+                    let stat = match self.fs.stat(&folder, name) {
+                        Ok(stat) => stat,
+                        Err(e) if is(&e, Errno::NOENT) => return differs(&path(), "is missing"),
+                        Err(e) => return Err(error::at(self.place, "look at", &path(), &e)),
+                    };
                     let number = fingerprints.len() as u64;
                     let shared = match self.strictness {
                         Strictness::Own(linked) => stat.links != 1 && !linked.contains(number),
                         Strictness::Shared => false,
                     };
                     if stat.kind != Kind::File || stat.size != *size || stat.mode != mode_of(*executable) || shared {
-                        return differs(&path, "has another size, mode or number of names");
+                        return differs(&path(), "has another size, mode or number of names");
                     }
                     fingerprints.push(stat.fingerprint());
                 }
@@ -205,8 +210,9 @@ pub enum Tree {
     Staged,
 }
 
-/// Appends the bytes of `run` from a tree, checked. Otherwise nothing is appended, and the numbers of the
-/// blocks are returned whose bytes aren't the image's (or aren't there).
+/// Appends the bytes of `run` from a tree; those of the visible one, which others may write to, are checked, those of the staged one were
+/// when they were stored. Otherwise nothing is appended, and the numbers of the blocks are returned whose bytes aren't the image's (or
+/// aren't there).
 pub fn read_run<F: FileSystem>(
     fs: &F,
     (place, tree): (&Place, Tree),
@@ -225,7 +231,14 @@ pub fn read_run<F: FileSystem>(
         Tree::Visible => place.target(),
         Tree::Staged => &staged,
     };
-    let result = fill(fs, &root, (place, top), image, run, &mut out[start..]);
+    let result = fill(fs, &root, (place, top), image, run, &mut out[start..]).map(|mut bad| {
+        if tree == Tree::Visible {
+            bad.append(&mut wrong(image, run, &out[start..]));
+            bad.sort_unstable();
+            bad.dedup();
+        }
+        bad
+    });
     if result.as_ref().is_ok_and(Vec::is_empty) {
         return result;
     }
@@ -233,7 +246,14 @@ pub fn read_run<F: FileSystem>(
     result
 }
 
-/// Reads the run's bytes into `buffer`, each file's blocks at once; gives the numbers of the wrong blocks.
+/// The numbers of the blocks whose bytes aren't the image's.
+fn wrong(image: &Image, run: Run, mut bytes: &[u8]) -> Vec<u64> {
+    let places = run.blocks().filter_map(|block| image.place(block));
+    let blocks: Vec<_> = places.map_while(|place| bytes.split_off(..place.len)).collect();
+    verify::wrong(image, run.first, &blocks)
+}
+
+/// Reads the run's bytes into `buffer`, each file's blocks at once; gives the numbers of the blocks that aren't there.
 fn fill<F: FileSystem>(
     fs: &F,
     root: &F::Root,
@@ -264,13 +284,7 @@ fn fill<F: FileSystem>(
             block += 1;
         }
     }
-    let mut rest = &*buffer;
-    let slices: Vec<_> = places.iter().map_while(|place| rest.split_off(..place.len)).collect();
-    let mut bad = verify::wrong(image, run.first, &slices);
-    bad.append(&mut missing);
-    bad.sort_unstable();
-    bad.dedup();
-    Ok(bad)
+    Ok(missing)
 }
 
 /// Appends one block of the visible tree, checked; `false` (and nothing appended) if its bytes aren't the image's.

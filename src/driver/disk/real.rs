@@ -109,6 +109,14 @@ fn stat_of(stat: &rustix::fs::Stat) -> Stat {
     }
 }
 
+/// Looking costs less than setting, most of all on a disk.
+fn ensure_mode(made: &OwnedFd, mode: Mode) -> io::Result<()> {
+    if Mode::from_raw_mode(rustix::fs::fstat(made)?.st_mode & 0o7777) != mode {
+        rustix::fs::fchmod(made, mode)?;
+    }
+    Ok(())
+}
+
 impl FileSystem for RealFileSystem {
     type Root = OwnedFd;
     type File = OwnedFd;
@@ -144,13 +152,13 @@ impl FileSystem for RealFileSystem {
         rustix::fs::mkdirat(&parent, name, Mode::from_raw_mode(mode))?;
         // What the process's umask, a default ACL or the parent's set-group-id bit made of the mode is undone.
         let made = open_beneath(&parent, Path::new(name), OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())?;
-        Ok(rustix::fs::fchmod(&made, Mode::from_raw_mode(mode))?)
+        ensure_mode(&made, Mode::from_raw_mode(mode))
     }
 
     fn create_file(&self, root: &OwnedFd, path: &Path, mode: u32) -> io::Result<OwnedFd> {
         let mode = Mode::from_raw_mode(mode);
         let file = open_beneath(root, path, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL, mode)?;
-        rustix::fs::fchmod(&file, mode)?;
+        ensure_mode(&file, mode)?;
         Ok(file)
     }
 
