@@ -161,7 +161,8 @@ impl<F: FileSystem + Clone> Hands<F> {
     pub(super) fn write(&self, job: JobId, rows: Vec<Row>) {
         let refused = self.writes.as_ref().is_none_or(|writes| writes.try_send((job, rows)).is_err());
         if refused {
-            self.refuse(Input::Written { job, result: Err("the database has too much queued".to_owned()) });
+            let text = "the database has too much queued".to_owned();
+            self.refuse(Input::Written { job, result: Err(Failure { kind: FailureKind::Io, text }) });
         }
     }
 
@@ -213,12 +214,13 @@ impl<F: FileSystem + Clone> Hands<F> {
     pub(super) fn check_index(&self, image: ImageId, data: Vec<u8>) {
         let shared = self.shared.clone();
         let run: Job = Box::new(move || {
-            let broken = |text| Err(IndexProblem::NotStored(text));
+            let broken = |text| Err(IndexProblem::NotStored(Failure { kind: FailureKind::Io, text }));
             let result = guarded(|| shared.check(image, &data)).unwrap_or_else(broken);
             shared.answer(Input::IndexChecked { image, result });
         });
         if let Err(Full(_)) = self.disk.submit(run) {
-            let problem = IndexProblem::NotStored("the disk has too much queued".to_owned());
+            let text = "the disk has too much queued".to_owned();
+            let problem = IndexProblem::NotStored(Failure { kind: FailureKind::Io, text });
             self.refuse(Input::IndexChecked { image, result: Err(problem) });
         }
     }
@@ -308,7 +310,7 @@ impl<F: FileSystem + Clone> Shared<F> {
             Err(error) if index::is_genuine(id, data) => return Err(IndexProblem::Unusable(error.to_string())),
             Err(error) => return Err(IndexProblem::Lie(error.to_string())),
         };
-        self.indexes.store(id, data).map_err(|error| IndexProblem::NotStored(error.to_string()))?;
+        self.indexes.store(id, data).map_err(|error| IndexProblem::NotStored(error.failure()))?;
         self.keep(id, &image);
         Ok(image)
     }
@@ -350,7 +352,7 @@ fn write_all<F: FileSystem + Clone>(shared: &Shared<F>, queue: &Receiver<(JobId,
         }
         let images = |id| shared.image(id).ok().flatten();
         let writes = rows.into_iter().flat_map(|row| writes(row, &images)).collect::<Vec<_>>();
-        let result = shared.db.write(&writes).map_err(|error| error.to_string());
+        let result = shared.db.write(&writes).map_err(|error| error.failure());
         for job in jobs {
             shared.answer(Input::Written { job, result: result.clone() });
         }

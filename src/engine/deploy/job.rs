@@ -392,11 +392,11 @@ impl Job {
         }
     }
 
-    pub(super) fn written(&mut self, now: Now, result: Result<(), String>, outbox: &mut Outbox<Effect>) {
+    pub(super) fn written(&mut self, now: Now, result: Result<(), Failure>, outbox: &mut Outbox<Effect>) {
         let State::Running(step) = &self.state else { return };
         let step = step.clone();
-        if let Err(text) = result {
-            return self.failed(now, Failure { kind: FailureKind::Io, text }, outbox);
+        if let Err(failure) = result {
+            return self.failed(now, failure, outbox);
         }
         match step {
             Step::Intend { intent } => self.enter(now, Step::Swap { intent }, outbox),

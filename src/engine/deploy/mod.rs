@@ -74,7 +74,7 @@ pub enum Input {
     /// Another answer to [`Effect::Fetch`], after [`Effect::CancelFetch`].
     FetchCancelled { path: VPath },
     /// Answer to [`Effect::PutIntent`] and [`Effect::PutCommitted`].
-    Written { path: VPath, result: Result<(), String> },
+    Written { path: VPath, result: Result<(), Failure> },
     /// The path isn't configured any more: whatever has not come to the swap ends, with [`Effect::Cancelled`].
     Cancel { path: VPath },
     /// The configuration was read again: paused jobs try at once.

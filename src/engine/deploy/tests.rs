@@ -101,7 +101,7 @@ impl World {
         Some(match (effect, failure) {
             (Effect::Disk(_), Some(failure)) => Input::Disk { path, result: Err(failure) },
             (Effect::PutIntent { .. } | Effect::PutCommitted { .. }, Some(failure)) => {
-                Input::Written { path, result: Err(failure.text) }
+                Input::Written { path, result: Err(failure) }
             }
             (Effect::Fetch { .. }, Some(failure)) => Input::FetchFailed { path, failure },
             (Effect::NeedIndex { image: id, .. }, _) => Input::Index { path, id, image: image() },
@@ -236,7 +236,7 @@ fn every_step_may_fail_for_a_while() {
             world.failing = Some((step, kind, 3));
             world.order(order(1, None));
             assert_eq!(world.ended(), ["done 1 already=false"], "{step} {kind:?}: {:?}", world.seen);
-            let pauses = world.seen.iter().filter(|word| word.starts_with("paused")).count();
+            let pauses = world.seen.iter().filter(|word| **word == format!("paused {}", kind.name())).count();
             assert_eq!(pauses, 3, "{step} {kind:?}: {:?}", world.seen);
             assert!(world.now.time.since_start() >= Duration::from_secs(3), "pauses grow");
         }

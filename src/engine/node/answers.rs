@@ -47,7 +47,7 @@ impl Node {
         }
     }
 
-    pub(super) fn written(&mut self, now: Now, job: JobId, result: Result<(), String>, outbox: &mut Outbox<Effect>) {
+    pub(super) fn written(&mut self, now: Now, job: JobId, result: Result<(), Failure>, outbox: &mut Outbox<Effect>) {
         match self.jobs.remove(&job) {
             Some(Purpose::Deploy(path)) => self.deploy(now, deploy::Input::Written { path, result }, outbox),
             Some(Purpose::Register(done)) => self.registered(now, done, result, outbox),

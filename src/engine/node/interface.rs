@@ -47,7 +47,7 @@ pub enum Input {
     /// Answer to [`Effect::Disk`].
     Disk { job: JobId, result: Result<DiskResult, Failure> },
     /// Answer to [`Effect::Write`]: durable, or not written at all.
-    Written { job: JobId, result: Result<(), String> },
+    Written { job: JobId, result: Result<(), Failure> },
     /// Answer to [`Effect::LoadIndex`].
     IndexLoaded { image: ImageId, index: Option<Arc<Image>> },
     /// Answer to [`Effect::ListIndexes`].
@@ -98,7 +98,7 @@ pub enum IndexProblem {
     /// It is, but no daemon may deploy it.
     Unusable(String),
     /// It couldn't be kept on disk.
-    NotStored(String),
+    NotStored(Failure),
 }
 
 /// What should be done.

@@ -194,7 +194,7 @@ impl Node {
         now: Now,
         path: VPath,
         (change, cleaned): (ChangeId, bool),
-        result: Result<(), String>,
+        result: Result<(), Failure>,
         outbox: &mut Outbox<Effect>,
     ) {
         if result.is_err() {

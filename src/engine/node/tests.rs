@@ -12,6 +12,7 @@ use crate::format::wire::{Message, Notice, Notification, Request, Response, Verd
 use crate::model::change::{Change, SignedChange, Verb};
 use crate::model::directory::DirectoryConfig;
 use crate::model::disk_task::{DiskResult, Sealed, Target};
+use crate::model::failure::{Failure, FailureKind};
 use crate::model::fingerprint::FileIdentity;
 use crate::model::hash_kind::HashKind;
 use crate::model::ids::MachineId;
@@ -206,7 +207,13 @@ fn a_write_that_fails_takes_the_change_back() {
     let mut node = node();
     connect(&mut node, C);
     let effects = ask(&mut node, C, 1, submit(1, Verb::Append, 5));
-    let effects = tell(&mut node, Input::Written { job: writes(&effects)[0], result: Err("full".to_owned()) });
+    let effects = tell(
+        &mut node,
+        Input::Written {
+            job: writes(&effects)[0],
+            result: Err(Failure { kind: FailureKind::NoSpace, text: "full".to_owned() }),
+        },
+    );
     assert_eq!(answers(&effects), [(C, 1, None)]);
     assert!(node.status().paths.is_empty());
     let effects = ask(&mut node, C, 2, submit(2, Verb::Append, 6));
@@ -287,7 +294,13 @@ fn what_is_visible_outlasts_several_that_are_unusable() {
     // One that couldn't be written down leaves the one that waits.
     let effects = waiting(&mut node, 4);
     let unwritten = ask(&mut node, C, 5, submit(5, Verb::Replace, 20));
-    tell(&mut node, Input::Written { job: writes(&unwritten)[0], result: Err("disk full".to_owned()) });
+    tell(
+        &mut node,
+        Input::Written {
+            job: writes(&unwritten)[0],
+            result: Err(Failure { kind: FailureKind::NoSpace, text: "disk full".to_owned() }),
+        },
+    );
     let (outcomes, _) = settle(&mut node, effects, &Ok(empty_image()));
     assert_eq!(outcomes, ["done"]);
     assert_eq!(node.status().paths[0].visible, Some(ImageId::new([4; 32])));

@@ -149,7 +149,7 @@ impl Machine {
             }
             Effect::Write { job, rows } => {
                 let rows: Vec<Write> = rows.into_iter().flat_map(|row| writes(row, &images)).collect();
-                Input::Written { job, result: running.db.write(&rows).map_err(|error| error.to_string()) }
+                Input::Written { job, result: running.db.write(&rows).map_err(|error| error.failure()) }
             }
             Effect::Survey { job, directory } => Input::Surveyed { job, result: survey(&self.fs, &directory) },
             Effect::Estimate { job, .. } => Input::Estimated { job, result: Err("not simulated".to_owned()) },
@@ -166,7 +166,7 @@ impl Machine {
                     Err(error) => Err(IndexProblem::Lie(error.to_string())),
                     Ok(parsed) => match running.indexes.store(image, &data) {
                         Ok(()) => Ok(Arc::new(parsed)),
-                        Err(error) => Err(IndexProblem::NotStored(error.to_string())),
+                        Err(error) => Err(IndexProblem::NotStored(error.failure())),
                     },
                 };
                 Input::IndexChecked { image, result }
