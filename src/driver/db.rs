@@ -23,6 +23,7 @@ use crate::format::record::{
     CommittedRecord, DamageRecord, HeadRecord, IntentRecord, PlaceRecord, RecordError, decode_scrubbed, encode_scrubbed,
 };
 use crate::model::failure::{Failure, FailureKind};
+use crate::model::fingerprint::FileIdentity;
 use crate::model::limits::DATABASE_CACHE_BYTES_MAX;
 use crate::model::reuse::{ContentKey, Hashed, Source, Touch};
 use crate::model::scrub::Verdict;
@@ -112,6 +113,8 @@ pub enum Write {
     DeleteHead(VPath),
     /// No swap is under way at the path.
     DeleteIntent(VPath),
+    /// What was at a path before, with that root, isn't kept any more.
+    DeletePrevious(VPath, FileIdentity),
     /// Nothing of ours is at the path.
     DeleteCommitted(VPath),
 }
@@ -311,6 +314,16 @@ fn write(database: &Database, batch: &[Write]) -> Result<(), DbError> {
                 Write::Touch(touches) => files::touch(&transaction, touches).map_err(storage("write"))?,
                 Write::PutIncarnation(number) => _ = meta.insert(INCARNATION_KEY, number).map_err(&fail)?,
                 Write::DeleteHead(path) => _ = heads.remove(path.as_str()).map_err(&fail)?,
+                Write::DeletePrevious(path, root) => {
+                    let row =
+                        committed.get(path.as_str()).map_err(&fail)?.map(|row| CommittedRecord::decode(row.value()));
+                    // A row that can't be understood stays.
+                    if let Some(Ok(mut row)) = row
+                        && row.previous.take_if(|(_, kept)| kept == root).is_some()
+                    {
+                        committed.insert(path.as_str(), &*row.encode()).map_err(&fail)?;
+                    }
+                }
                 Write::DeleteIntent(path) => _ = intents.remove(path.as_str()).map_err(&fail)?,
                 Write::DeleteCommitted(path) => {
                     committed.remove(path.as_str()).map_err(&fail)?;

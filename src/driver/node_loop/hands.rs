@@ -368,6 +368,7 @@ fn writes(row: Row, images: &dyn Fn(ImageId) -> Option<Arc<Image>>) -> Vec<Write
         Row::Incarnation(number) => vec![Write::PutIncarnation(number)],
         Row::Damaged { path, record } => vec![Write::PutDamage(path, record)],
         Row::Scrubbed { path, verdict, sound } => scrubbed(path, verdict, sound),
+        Row::NoPrevious { path, root } => vec![Write::DeletePrevious(path, root)],
         Row::NotCommitted { path } => vec![Write::DeleteCommitted(path.clone()), Write::DeleteIntent(path)],
         Row::Committed { path, directory, record } => committed(&directory, path, record, images),
     }

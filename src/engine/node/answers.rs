@@ -36,6 +36,7 @@ impl Node {
                 Purpose::Register(_)
                 | Purpose::Incarnation(_)
                 | Purpose::Damage
+                | Purpose::Forgone
                 | Purpose::Survey(_)
                 | Purpose::Mark(..)
                 | Purpose::Forget(_)
@@ -61,6 +62,7 @@ impl Node {
                 Purpose::Store(..)
                 | Purpose::Incarnation(_)
                 | Purpose::Damage
+                | Purpose::Forgone
                 | Purpose::Survey(_)
                 | Purpose::Remove(_)
                 | Purpose::Delete(_)

@@ -159,6 +159,8 @@ pub enum Note {
     Sound { path: VPath },
     /// A directory was removed, since the rules don't keep it.
     Removed { path: VPath, reason: String },
+    /// What was visible before isn't kept any more.
+    Forgone { path: VPath, image: ImageId, why: &'static str },
     /// Directories of a config aren't removed as they should be.
     NotRemoved { directory: Box<str>, failure: Failure },
     /// A source isn't asked any more for an image.
@@ -200,6 +202,8 @@ pub enum Row {
     Committed { path: VPath, directory: Arc<DirectoryConfig>, record: CommittedRecord },
     /// What was visible isn't any more, nor is anything about to be.
     NotCommitted { path: VPath },
+    /// What was visible before, with that root, isn't kept any more.
+    NoPrevious { path: VPath, root: FileIdentity },
     /// Something is wrong with what is visible.
     Damaged { path: VPath, record: DamageRecord },
     /// What is visible was compared with its image.

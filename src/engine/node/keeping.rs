@@ -9,7 +9,8 @@ use crate::engine::deploy;
 use crate::engine::retention::rules::{self, Candidate};
 use crate::engine::retention::{self, Present};
 use crate::model::failure::Failure;
-use crate::model::ids::ChangeId;
+use crate::model::fingerprint::FileIdentity;
+use crate::model::ids::{ChangeId, ImageId};
 use crate::model::origins::Origins;
 use crate::model::retention::{Active, NOTHING_ACTIVE};
 use crate::model::time::Now;
@@ -109,6 +110,26 @@ impl Node {
     /// Something became visible, or came to hold, or came to its end at a path.
     pub(super) fn keeping_changed(&mut self, now: Now, path: &VPath, outbox: &mut Outbox<Effect>) {
         self.retention(now, retention::Input::Changed { directory: path.key().into() }, outbox);
+    }
+
+    /// What was set aside at a path isn't any more.
+    pub(super) fn forgone(
+        &mut self,
+        path: VPath,
+        (image, root): (ImageId, FileIdentity),
+        for_room: bool,
+        outbox: &mut Outbox<Effect>,
+    ) {
+        if self.heads.forgo(&path, root) {
+            let why = match self.config.serves(&path) {
+                _ if for_room => "there was no room for what comes",
+                Some(directory) if directory.keep_previous => "it is gone",
+                Some(_) | None => "its directory's configuration doesn't say `keep-previous: true`",
+            };
+            outbox.push(Effect::Note(Note::Forgone { path: path.clone(), image, why }));
+            let job = self.job(Purpose::Forgone);
+            outbox.push(Effect::Write { job, rows: vec![Row::NoPrevious { path, root }] });
+        }
     }
 
     /// The configuration is another one.

@@ -73,6 +73,7 @@ enum Purpose {
     Register(Registration),
     Incarnation(u64),
     Damage,
+    Forgone,
     Survey(Box<str>),
     Mark(VPath, ChangeId, bool),
     Remove(VPath),
@@ -247,6 +248,9 @@ impl Node {
                     let scrubbed = scrubbing::deployed(now, &path);
                     let rows = vec![Row::Committed { path, directory, record }, scrubbed];
                     outbox.push(Effect::Write { job, rows });
+                }
+                deploy::Effect::Forgone { path, image, root, for_room } => {
+                    self.forgone(path, (image, root), for_room, outbox);
                 }
                 deploy::Effect::Damaged(damage) => self.found_damaged(now, damage, outbox),
                 deploy::Effect::Done { path, change, image, bytes, already, found } => {

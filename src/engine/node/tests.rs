@@ -263,6 +263,11 @@ fn snapshot(rows: Vec<Row>) -> Snapshot {
             Row::Intent { path, record } => drop(snapshot.intents.insert(path, record)),
             Row::Incarnation(_) => {}
             Row::Scrubbed { path, verdict, .. } => _ = snapshot.scrubbed.insert(path, verdict),
+            Row::NoPrevious { path, .. } => {
+                if let Some(record) = snapshot.committed.get_mut(&path) {
+                    record.previous = None;
+                }
+            }
             Row::NotCommitted { path } => drop(snapshot.committed.remove(&path)),
             Row::Damaged { path, record } => _ = snapshot.damaged.insert(path, record),
             Row::Committed { path, record, .. } => {
