@@ -233,6 +233,17 @@ impl Db {
         self.with(|database| write(database, batch))
     }
 
+    /// What was recorded of what is at a path.
+    pub fn committed(&self, path: &VPath) -> Result<Option<CommittedRecord>, DbError> {
+        self.with(|database| {
+            let transaction = database.begin_read().map_err(storage("read"))?;
+            let table = transaction.open_table(COMMITTED).map_err(storage("read"))?;
+            let row = table.get(path.as_str()).map_err(storage("read"))?;
+            // One that can't be understood is as good as none.
+            Ok(row.and_then(|row| CommittedRecord::decode(row.value()).ok()))
+        })
+    }
+
     /// For each content the files which should have it, the newest first.
     pub fn sources(&self, contents: &[ContentKey]) -> Result<Vec<Vec<Source>>, DbError> {
         self.with(|database| {

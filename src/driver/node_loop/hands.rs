@@ -14,7 +14,7 @@ use tokio::sync::mpsc::Sender;
 use super::answering::Requests;
 use crate::driver::db::{Db, DbError, Write};
 use crate::driver::disk::claims::{Claimed, Claims};
-use crate::driver::disk::estimate::estimate;
+use crate::driver::disk::estimate::{Known, estimate};
 use crate::driver::disk::fs::FileSystem;
 use crate::driver::disk::place::{Place, base_of};
 use crate::driver::disk::reuse;
@@ -29,7 +29,7 @@ use crate::engine::node::{IndexProblem, Input, JobId, Row};
 use crate::format::index;
 use crate::model::directory::{DirectoryConfig, NodeConfig};
 use crate::model::disk_task::{DiskAction, DiskResult, DiskTask};
-use crate::model::estimate::{Estimate, EstimateTask};
+use crate::model::estimate::{Estimate, EstimateTask, NoEstimate};
 use crate::model::failure::{Failure, FailureKind};
 use crate::model::ids::ImageId;
 use crate::model::image::Image;
@@ -150,11 +150,13 @@ impl<F: FileSystem + Clone> Hands<F> {
     pub(super) fn estimate(&self, job: JobId, task: EstimateTask) {
         let shared = self.shared.clone();
         let run: Job = Box::new(move || {
-            let result = guarded(|| shared.estimate(&task)).unwrap_or_else(Err);
+            let broken = |text| Err(NoEstimate::Unknown(text));
+            let result = guarded(|| shared.estimate(&task)).unwrap_or_else(broken);
             shared.answer(Input::Estimated { job, result });
         });
         if let Err(Full(_)) = self.disk.submit(run) {
-            self.refuse(Input::Estimated { job, result: Err("the disk has too much queued".to_owned()) });
+            let none = NoEstimate::Unknown("the disk has too much queued".to_owned());
+            self.refuse(Input::Estimated { job, result: Err(none) });
         }
     }
 
@@ -271,14 +273,19 @@ impl<F: FileSystem + Clone> Shared<F> {
     }
 
     /// Reads only.
-    fn estimate(&self, task: &EstimateTask) -> Result<Estimate, String> {
-        let EstimateTask { directory, path, image, index, siblings } = task;
-        let parsed = index::parse_for(*image, index).map_err(|error| format!("your index can't be used: {error}"))?;
-        let place = Place::new(directory, path).map_err(|failure| failure.to_string())?;
+    fn estimate(&self, task: &EstimateTask) -> Result<Estimate, NoEstimate> {
+        let EstimateTask { directory, path, image, index, siblings, occupied, heals, forgoes } = task;
+        let unusable = |error| NoEstimate::Unknown(format!("your index can't be used: {error}"));
+        let parsed = index::parse_for(*image, index).map_err(unusable)?;
+        let place = Place::new(directory, path).map_err(NoEstimate::Hindered)?;
         let images = |id| self.image(id).ok().flatten();
         let library = DbLibrary { db: &self.db, images: &images };
         let siblings = reuse::siblings(directory, siblings);
-        estimate(&self.fs, &library, &place, &parsed, &siblings).map_err(|failure| failure.to_string())
+        // What can't be read of it counts as changed.
+        let damaged = if *heals { self.db.committed(path).ok().flatten() } else { None };
+        let damaged = damaged.filter(|committed| committed.image == *image).map(|committed| committed.fingerprints);
+        let known = Known { occupied: *occupied, damaged: damaged.as_deref().unwrap_or_default(), forgoes: *forgoes };
+        estimate(&self.fs, &library, &place, (*image, &parsed), &siblings, known)
     }
 
     /// An image whose index is cached; `None` if it isn't.

@@ -29,6 +29,7 @@ impl Node {
                 });
                 self.fetch(now, fetch::Input::Stored { path, run, result }, outbox);
             }
+            Some(Purpose::Estimate(connection)) => self.plan_looked(connection, job, result, outbox),
             Some(Purpose::Scrub(path)) => self.scrub_done(now, &path, result, outbox),
             Some(Purpose::Remove(path)) => self.retention(now, retention::Input::Disk { path, result }, outbox),
             Some(Purpose::Delete(path)) => self.removal(now, removal::Input::Disk { path, result }, outbox),
@@ -41,7 +42,6 @@ impl Node {
                 | Purpose::Mark(..)
                 | Purpose::Forget(_)
                 | Purpose::ForgetDeleted(_)
-                | Purpose::Estimate(_)
                 | Purpose::Verdict,
             )
             | None => {}

@@ -11,7 +11,7 @@ use crate::format::record::{CommittedRecord, DamageRecord, HeadRecord, IntentRec
 use crate::format::wire::Message;
 use crate::model::directory::{DirectoryConfig, NodeConfig};
 use crate::model::disk_task::{DiskResult, DiskTask};
-use crate::model::estimate::{Estimate, EstimateTask};
+use crate::model::estimate::{Estimate, EstimateTask, NoEstimate};
 use crate::model::failure::Failure;
 use crate::model::fingerprint::FileIdentity;
 use crate::model::ids::{ChangeId, ImageId};
@@ -59,7 +59,7 @@ pub enum Input {
     /// Answer to [`Effect::Survey`].
     Surveyed { job: JobId, result: Result<Active, Failure> },
     /// Answer to [`Effect::Estimate`].
-    Estimated { job: JobId, result: Result<Estimate, String> },
+    Estimated { job: JobId, result: Result<Estimate, NoEstimate> },
     /// Answer to [`Effect::Serve`]: the answer is on its way to the connection.
     Served { connection: ConnectionId },
     /// A visible directory isn't what it should be.

@@ -15,6 +15,9 @@ mod interface;
 mod keeping;
 mod links;
 mod neighbours;
+#[cfg(test)]
+#[expect(clippy::wildcard_enum_match_arm, reason = "tests look for some effects")]
+mod plan_tests;
 mod plans;
 mod proposals;
 mod register;

@@ -22,11 +22,11 @@ use crate::model::limits;
 use crate::model::peer::{ConnectionId, ProtocolVersion};
 use crate::model::time::Stamp;
 
-const C: ConnectionId = ConnectionId(1);
+pub(super) const C: ConnectionId = ConnectionId(1);
 const END: End = End::Accepted { from: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 5) };
-const D: ConnectionId = ConnectionId(2);
+pub(super) const D: ConnectionId = ConnectionId(2);
 
-fn secret() -> SecretKey {
+pub(super) fn secret() -> SecretKey {
     SecretKey::from_seed(&[1; 32])
 }
 
@@ -34,7 +34,7 @@ fn now() -> Now {
     Now { time: Time::new(Duration::from_secs(5)), stamp: Stamp(1_000_000) }
 }
 
-fn node() -> Node {
+pub(super) fn node() -> Node {
     let directory = DirectoryConfig { append_only: false, ..DirectoryConfig::plain("key", "/srv") };
     let master = NamedKey { key: secret().public_key(), name: "master".into() };
     let directories = [("key".into(), Arc::new(directory))].into();
@@ -53,7 +53,7 @@ fn node() -> Node {
     })
 }
 
-fn submit(n: u8, verb: Verb, stamp: u64) -> SignedChange {
+pub(super) fn submit(n: u8, verb: Verb, stamp: u64) -> SignedChange {
     let path = "/key/a".parse().expect("valid");
     let image = Some(ImageId::new([n; 32]));
     let change = Change { cluster: None, verb, path, image, old_image: None, stamp: Stamp(stamp) };
@@ -63,13 +63,13 @@ fn submit(n: u8, verb: Verb, stamp: u64) -> SignedChange {
     SignedChange::new(change, vec![signature])
 }
 
-fn tell(node: &mut Node, input: Input) -> Vec<Effect> {
+pub(super) fn tell(node: &mut Node, input: Input) -> Vec<Effect> {
     let mut outbox = Outbox::new();
     node.handle(now(), input, &mut outbox);
     outbox.collect()
 }
 
-fn connect(node: &mut Node, connection: ConnectionId) {
+pub(super) fn connect(node: &mut Node, connection: ConnectionId) {
     tell(node, Input::Connected { connection, version: ProtocolVersion::V2, end: END });
 }
 
@@ -175,6 +175,15 @@ fn what_is_done_stays_so_while_its_remains_are_removed() {
         node.handle_timeout(later, &mut outbox);
         assert!(!told(outbox.collect()).contains(&None));
     }
+}
+
+/// A node on which image 1 is visible.
+pub(super) fn deployed() -> Node {
+    let mut node = node();
+    connect(&mut node, C);
+    let effects = ask(&mut node, C, 1, submit(1, Verb::Append, 5));
+    settle(&mut node, effects, &Ok(empty_image()));
+    node
 }
 
 fn empty_image() -> Arc<Image> {

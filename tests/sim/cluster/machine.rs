@@ -13,6 +13,7 @@ use ciruela::engine::contract::{Engine, Outbox};
 use ciruela::engine::node::{Effect, IndexProblem, Input, Node, Row, Setup, Snapshot};
 use ciruela::format::index;
 use ciruela::model::directory::NodeConfig;
+use ciruela::model::estimate::NoEstimate;
 use ciruela::model::ids::{ImageId, MachineId};
 use ciruela::model::image::Image;
 use ciruela::model::peer::{ClusterKey, Host};
@@ -152,7 +153,9 @@ impl Machine {
                 Input::Written { job, result: running.db.write(&rows).map_err(|error| error.failure()) }
             }
             Effect::Survey { job, directory } => Input::Surveyed { job, result: survey(&self.fs, &directory) },
-            Effect::Estimate { job, .. } => Input::Estimated { job, result: Err("not simulated".to_owned()) },
+            Effect::Estimate { job, .. } => {
+                Input::Estimated { job, result: Err(NoEstimate::Unknown("not simulated".to_owned())) }
+            }
             Effect::LoadIndex { image } => Input::IndexLoaded { image, index: images(image) },
             Effect::ListIndexes => Input::IndexesListed { images: running.indexes.list().unwrap_or_default() },
             Effect::RemoveIndexes { images } => {
