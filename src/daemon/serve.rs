@@ -279,6 +279,7 @@ fn log(note: &Note) {
         }
         Note::Sound { path } => tracing::info!(%path, "the directory was damaged, and is right again"),
         Note::Removed { path, reason } => tracing::info!(%path, "removed: {reason}"),
+        Note::Forgone { path, image, why } => tracing::warn!(%path, %image, "what was there before isn't kept: {why}"),
         Note::NotRemoved { directory, failure } => {
             tracing::warn!(%directory, kind = failure.kind.name(), "retention: {}", failure.text);
         }

@@ -223,6 +223,7 @@ impl Metrics {
             }
             Note::Removed { .. } => counter!("ciruela_removed_directories_total").increment(1),
             Note::Done { already: true, .. }
+            | Note::Forgone { .. }
             | Note::NotRemoved { .. }
             | Note::Damaged { .. }
             | Note::Flaw { .. }

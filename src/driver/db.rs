@@ -18,9 +18,12 @@ use std::sync::{Mutex, PoisonError};
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition, TableError};
 
 pub use self::files::{CommittedFile, CommittedFiles};
+use super::disk::error;
 use crate::format::record::{
     CommittedRecord, DamageRecord, HeadRecord, IntentRecord, PlaceRecord, RecordError, decode_scrubbed, encode_scrubbed,
 };
+use crate::model::failure::{Failure, FailureKind};
+use crate::model::fingerprint::FileIdentity;
 use crate::model::limits::DATABASE_CACHE_BYTES_MAX;
 use crate::model::reuse::{ContentKey, Hashed, Source, Touch};
 use crate::model::scrub::Verdict;
@@ -60,6 +63,21 @@ pub enum DbError {
     Storage { what: &'static str, source: Box<redb::Error> },
 }
 
+impl DbError {
+    /// What it means for a directory.
+    pub fn failure(&self) -> Failure {
+        let io = match self {
+            Self::Open { source, .. } => Some(source),
+            Self::Damaged { source, .. } if let DatabaseError::Storage(redb::StorageError::Io(source)) = &**source => {
+                Some(source)
+            }
+            Self::Storage { source, .. } if let redb::Error::Io(source) = &**source => Some(source),
+            Self::Damaged { .. } | Self::Storage { .. } | Self::InUse { .. } | Self::Format { .. } => None,
+        };
+        Failure { kind: io.map_or(FailureKind::Io, error::kind_of), text: self.to_string() }
+    }
+}
+
 /// The opened database.
 pub struct Db {
     /// `None` after an error, until it is opened anew.
@@ -95,6 +113,8 @@ pub enum Write {
     DeleteHead(VPath),
     /// No swap is under way at the path.
     DeleteIntent(VPath),
+    /// What was at a path before, with that root, isn't kept any more.
+    DeletePrevious(VPath, FileIdentity),
     /// Nothing of ours is at the path.
     DeleteCommitted(VPath),
 }
@@ -213,6 +233,17 @@ impl Db {
         self.with(|database| write(database, batch))
     }
 
+    /// What was recorded of what is at a path.
+    pub fn committed(&self, path: &VPath) -> Result<Option<CommittedRecord>, DbError> {
+        self.with(|database| {
+            let transaction = database.begin_read().map_err(storage("read"))?;
+            let table = transaction.open_table(COMMITTED).map_err(storage("read"))?;
+            let row = table.get(path.as_str()).map_err(storage("read"))?;
+            // One that can't be understood is as good as none.
+            Ok(row.and_then(|row| CommittedRecord::decode(row.value()).ok()))
+        })
+    }
+
     /// For each content the files which should have it, the newest first.
     pub fn sources(&self, contents: &[ContentKey]) -> Result<Vec<Vec<Source>>, DbError> {
         self.with(|database| {
@@ -294,6 +325,16 @@ fn write(database: &Database, batch: &[Write]) -> Result<(), DbError> {
                 Write::Touch(touches) => files::touch(&transaction, touches).map_err(storage("write"))?,
                 Write::PutIncarnation(number) => _ = meta.insert(INCARNATION_KEY, number).map_err(&fail)?,
                 Write::DeleteHead(path) => _ = heads.remove(path.as_str()).map_err(&fail)?,
+                Write::DeletePrevious(path, root) => {
+                    let row =
+                        committed.get(path.as_str()).map_err(&fail)?.map(|row| CommittedRecord::decode(row.value()));
+                    // A row that can't be understood stays.
+                    if let Some(Ok(mut row)) = row
+                        && row.previous.take_if(|(_, kept)| kept == root).is_some()
+                    {
+                        committed.insert(path.as_str(), &*row.encode()).map_err(&fail)?;
+                    }
+                }
                 Write::DeleteIntent(path) => _ = intents.remove(path.as_str()).map_err(&fail)?,
                 Write::DeleteCommitted(path) => {
                     committed.remove(path.as_str()).map_err(&fail)?;
@@ -344,89 +385,4 @@ fn rows<T>(
 }
 
 #[cfg(test)]
-mod tests {
-    use crate::model::origins::Origins;
-    use std::os::unix::fs::PermissionsExt;
-
-    use super::*;
-    use crate::model::fingerprint::FileIdentity;
-    use crate::model::ids::{ChangeId, ImageId};
-
-    fn path(text: &str) -> VPath {
-        text.parse().expect("valid")
-    }
-
-    fn intent(n: u8) -> IntentRecord {
-        let committed = CommittedRecord {
-            change: ChangeId::new([n; 32]),
-            image: ImageId::new([n; 32]),
-            root: FileIdentity { dev: 1, ino: n.into() },
-            bytes: Origins::default(),
-            fingerprints: Vec::new(),
-            previous: None,
-        };
-        IntentRecord { committed, exchange: false }
-    }
-
-    #[test]
-    fn rows_survive_a_restart() {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let db = Db::open(folder.path()).expect("opens");
-        db.write(&[Write::PutIntent(path("/a/1"), intent(1)), Write::PutIntent(path("/a/2"), intent(2))])
-            .expect("written");
-        db.write(&[Write::DeleteIntent(path("/a/1")), Write::DeleteHead(path("/a/1"))]).expect("written");
-        drop(db);
-        let mode = std::fs::metadata(folder.path().join("state.db")).expect("there").permissions().mode();
-        assert_eq!(mode & 0o7777, 0o600);
-        let snapshot = Db::open(folder.path()).expect("opens again").load().expect("readable");
-        assert_eq!(snapshot.intents, BTreeMap::from([(path("/a/2"), intent(2))]));
-        assert_eq!((snapshot.heads.len(), snapshot.committed.len(), snapshot.bad_rows.len()), (0, 0, 0));
-    }
-
-    #[test]
-    fn only_one_daemon_at_a_time() {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let db = Db::open(folder.path()).expect("opens");
-        let error = Db::open(folder.path()).expect_err("in use");
-        assert!(matches!(error, DbError::InUse { .. }), "{error}");
-        assert!(error.to_string().contains("another ciruela-server"), "{error}");
-        drop(db);
-        Db::open(folder.path()).expect("free again");
-    }
-
-    #[test]
-    fn a_bad_row_is_reported_and_stays() {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let db = Db::open(folder.path()).expect("opens");
-        db.write(&[Write::PutIntent(path("/a/1"), intent(1))]).expect("written");
-        let database = db.database.lock().expect("not poisoned").take().expect("open");
-        let transaction = database.begin_write().expect("begins");
-        transaction.open_table(INTENTS).expect("opens").insert("/a/2", &[1, 0xff][..]).expect("inserted");
-        transaction.open_table(HEADS).expect("opens").insert("no path", &[9][..]).expect("inserted");
-        transaction.commit().expect("written");
-        drop(database);
-        let snapshot = db.load().expect("opened anew");
-        assert_eq!(snapshot.intents.len(), 1);
-        let texts: Vec<_> = snapshot.bad_rows.iter().map(ToString::to_string).collect();
-        assert!(texts[0].contains("\"no path\" of table heads: the record is damaged: bad path"), "{texts:?}");
-        assert!(texts[1].contains("\"/a/2\" of table intents"), "{texts:?}");
-    }
-
-    #[test]
-    fn foreign_files_are_refused() {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        std::fs::write(folder.path().join("state.db"), vec![7; 10_000]).expect("writable");
-        let error = Db::open(folder.path()).expect_err("not a database").to_string();
-        assert!(error.contains("state.db"), "{error}");
-        let error = Db::open(&folder.path().join("missing")).expect_err("no folder").to_string();
-        assert!(error.contains("missing/state.db"), "{error}");
-        std::fs::remove_file(folder.path().join("state.db")).expect("removable");
-        let db = Db::open(folder.path()).expect("opens");
-        let database = db.database.lock().expect("not poisoned").take().expect("open");
-        let transaction = database.begin_write().expect("begins");
-        transaction.open_table(META).expect("opens").insert(FORMAT_KEY, 99).expect("inserted");
-        transaction.commit().expect("written");
-        drop((database, db));
-        assert!(matches!(Db::open(folder.path()), Err(DbError::Format { found: 99 })));
-    }
-}
+mod tests;

@@ -9,8 +9,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::io::Errno;
 
-use super::disk::error::is;
+use super::disk::error::{self, is};
 use super::disk::fs::{Access, FileSystem, Kind};
+use crate::model::failure::Failure;
 use crate::model::ids::ImageId;
 use crate::model::limits::INDEX_BYTES_MAX;
 
@@ -25,6 +26,13 @@ pub struct IndexStoreError {
     what: &'static str,
     path: PathBuf,
     source: io::Error,
+}
+
+impl IndexStoreError {
+    /// What it means for a directory.
+    pub fn failure(&self) -> Failure {
+        Failure { kind: error::kind_of(&self.source), text: self.to_string() }
+    }
 }
 
 /// The cached indexes of one node.

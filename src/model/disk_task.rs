@@ -43,8 +43,11 @@ pub enum DiskAction {
     Seal { image: Arc<Image>, linked: Arc<BlockSet> },
     /// Make it visible, in the place of the tree there if `exchange`. Answer: [`DiskResult::Done`].
     Swap { exchange: bool },
-    /// Remove what is staged for the path, but for what is to be kept of it. Answer: [`DiskResult::Done`].
+    /// Remove what is staged for the path, but for what is to be kept of it. Answer: [`DiskResult::Done`], or
+    /// [`DiskResult::Previous`] if something is.
     Collect { previous: Previous },
+    /// Remove the tree that is set aside, and nothing else. Answer: [`DiskResult::Done`].
+    Forgo,
     /// Remove the visible tree, if it has this root, and what is staged; `only_rest`: unless the tree is there.
     /// Answer: [`DiskResult::Removed`].
     Remove { root: FileIdentity, only_rest: bool },
@@ -60,7 +63,7 @@ pub enum Previous {
     Untouched,
     /// It goes, too.
     Dropped,
-    /// The one with this root is set aside, in the place of the one that is, if it is among what is staged.
+    /// The one with this root is set aside, if it is among what is staged or was set aside before. Any other goes.
     Kept(FileIdentity),
 }
 
@@ -83,6 +86,8 @@ pub enum DiskResult {
     Removed { gone: bool },
     /// That part is compared; `None`: another directory is there.
     Scrubbed(Option<Box<Part>>),
+    /// What is staged is removed; whether the tree that was to be kept is set aside.
+    Previous { kept: bool },
     /// Done.
     Done,
 }

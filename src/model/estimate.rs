@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::directory::DirectoryConfig;
+use super::failure::Failure;
 use super::ids::ImageId;
 use super::reuse::Sibling;
 use super::vpath::VPath;
@@ -22,6 +23,21 @@ pub struct EstimateTask {
     pub index: Bytes,
     /// Committed directories that may have blocks of it.
     pub siblings: Arc<[Sibling]>,
+    /// Something that this node hasn't made visible is there.
+    pub occupied: bool,
+    /// The image itself is there, and known to be damaged.
+    pub heals: bool,
+    /// The tree that is set aside would go if there were no room otherwise.
+    pub forgoes: bool,
+}
+
+/// Why there is none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NoEstimate {
+    /// A deployment would come to this.
+    Hindered(Failure),
+    /// Only trying would tell.
+    Unknown(String),
 }
 
 /// What it would take on one node.

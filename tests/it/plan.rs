@@ -5,10 +5,15 @@ use std::process::Command;
 use assert_cmd::cargo::cargo_bin;
 use serde_json::Value;
 
+use rustix::mount::MountFlags;
+
 use crate::cluster::{cluster, wait_for_members};
 use crate::daemon::{Daemon, tree};
+use crate::e2e::wait_for_status;
+use crate::mounts::{Mount, skipped};
 use crate::publisher::{Publisher, addresses, to};
-use crate::trees::{file, plain};
+use crate::scrub::scrub;
+use crate::trees::{file, noise, plain};
 
 /// Exit status, output, and what was said to people.
 fn plan(publisher: &Publisher, words: &[&str]) -> (Option<i32>, String, String) {
@@ -99,6 +104,111 @@ fn what_a_sync_would_do_on_each_machine() {
     planned(&publisher, 3, &["--append", &second, "--require-all", entry]);
     let off = daemons[2].address.to_string();
     planned(&publisher, 5, &["--append", &second, &off]);
+}
+
+/// What is at the path on the disk counts, not what was once put there: as for a sync.
+#[test]
+fn what_is_on_the_disk_is_looked_at() {
+    let publisher = Publisher::new(227);
+    let mut daemon = Daemon::prepare(227, &publisher.public_key());
+    daemon.spawn();
+    let entry = daemon.address.to_string();
+    let source = publisher.folder.path().join("source");
+    std::fs::create_dir(&source).expect("mkdir");
+    plain(&source, 1, 10, 1_000);
+    file(&source.join("changed"), &[1; 5_000], 0o644);
+    let wish = to(&source, "/data/x");
+    let target = daemon.data("data/x");
+    let look = |status, kind: &str| {
+        let plan = planned(&publisher, status, &[kind, &wish, &entry]);
+        would(&plan, &daemon, "/data/x").clone()
+    };
+    // Somebody else's things, before anything was published there and after.
+    let in_the_way = |status| {
+        std::fs::create_dir(&target).expect("mkdir");
+        assert_eq!(look(0, "--append")["would"], "take", "an empty directory is in nobody's way");
+        file(&target.join("precious"), b"theirs", 0o644);
+        assert_eq!(
+            (&look(3, "--append")["would"], &look(3, "--append")["reason"]),
+            (&"refuse".into(), &"occupied".into())
+        );
+        assert_eq!(look(0, "--append-weak")["would"], "keep");
+        publisher.run(&["--append", &wish], std::slice::from_ref(&entry)).expect(status);
+        std::fs::remove_dir_all(&target).expect("removed");
+        std::os::unix::fs::symlink("/nowhere", &target).expect("symlink");
+        assert_eq!(look(3, "--append")["reason"], "occupied");
+        std::fs::remove_file(&target).expect("removed");
+        std::fs::write(&target, "a file").expect("written");
+        let (code, out, err) = plan(&publisher, &["--append", &wish, &entry]);
+        assert!(code == Some(3) && out.contains("REFUSE (occupied): ") && out.contains("move it away"), "{out}{err}");
+        std::fs::remove_file(&target).expect("removed");
+    };
+    in_the_way(3);
+    // It was waiting for that, and may have begun by itself.
+    assert!(["take", "have"].contains(&look(0, "--append")["would"].as_str().expect("a word")));
+    publisher.run(&["--append", &wish], std::slice::from_ref(&entry)).expect(0);
+    assert_eq!(look(0, "--append")["would"], "have");
+
+    // Changed by hand, and known to be: what is right of it is copied.
+    file(&target.join("changed"), &[2; 5_000], 0o644);
+    assert_eq!(scrub(&daemon, &[]).0, Some(1));
+    let damaged = look(0, "--append");
+    let estimate = &damaged["estimate"];
+    assert_eq!((&damaged["would"], &estimate["bytes_fetched"]), (&"take".into(), &5_000.into()), "{damaged}");
+    assert_eq!(estimate["bytes_copied"].as_u64().map(|copied| copied + 5_000), estimate["bytes"].as_u64());
+    publisher.run(&["--append", &wish], std::slice::from_ref(&entry)).expect(0);
+    assert_eq!((&look(0, "--append")["would"], tree(&target)), (&"have".into(), tree(&source)));
+
+    // Gone altogether, and what may be the very tree without anybody's knowing.
+    std::fs::remove_dir_all(&target).expect("removed");
+    assert_eq!(look(0, "--append")["would"], "take");
+    let copied = Command::new("cp").arg("-r").args([&source, &target]).status();
+    assert!(copied.expect("cp").success());
+    let alike = look(3, "--append");
+    assert_eq!(alike["would"], "unknown", "{alike}");
+    std::fs::remove_dir_all(daemon.data("data")).expect("removed");
+    assert_eq!(
+        (&look(3, "--append")["would"], &look(3, "--append")["reason"]),
+        (&"wait".into(), &"missing_base".into())
+    );
+    daemon.kill();
+}
+
+/// Waiting for room isn't "on its way"; and what would be removed for it counts as room.
+#[test]
+fn whether_there_is_room() {
+    let publisher = Publisher::new(228);
+    let mut daemon = Daemon::prepare(228, &publisher.public_key());
+    let Some(mount) = Mount::new(&daemon.data("conf-data"), "size=8m", MountFlags::empty()) else {
+        return skipped("no small file system can be mounted");
+    };
+    daemon.configure("conf", "conf-data", "append-only: false\nkeep-previous: true");
+    daemon.spawn();
+    let entry = daemon.address.to_string();
+    let source = |n: u64, bytes: usize| {
+        let source = publisher.folder.path().join(format!("source{n}"));
+        file(&source.join("large"), &noise(n, bytes), 0o644);
+        to(&source, "/conf/x")
+    };
+    let word = |status, wish: &str| {
+        let plan = planned(&publisher, status, &["--replace", wish, &entry]);
+        would(&plan, &daemon, "/conf/x").clone()
+    };
+    for n in 1..=2 {
+        publisher.run(&["--replace", &source(n, 3 << 20)], std::slice::from_ref(&entry)).expect(0);
+    }
+    let third = source(3, 3 << 20);
+    assert_eq!(word(0, &third)["would"], "take", "what is kept would go");
+    let large = source(4, 7 << 20);
+    assert_eq!(word(3, &large)["would"], "no_room");
+    let client = publisher.start(&["--replace", &large], std::slice::from_ref(&entry));
+    wait_for_status(&daemon, "/conf/x", |entry| entry["failure"] == "no_space");
+    let waiting = word(3, &large);
+    assert_eq!(waiting["would"], "no_room", "{waiting}");
+    mount.remount("size=32m");
+    client.end().expect(0);
+    assert_eq!(word(0, &large)["would"], "have");
+    daemon.kill();
 }
 
 /// For programs: one shape, whether there is a plan or not.

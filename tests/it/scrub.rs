@@ -18,7 +18,7 @@ use crate::mounts::{has_reflinks, skipped};
 use crate::publisher::{Publisher, addresses, to};
 use crate::trees::{file, noise, plain};
 
-fn scrub(daemon: &Daemon, words: &[&str]) -> (Option<i32>, String, String) {
+pub(crate) fn scrub(daemon: &Daemon, words: &[&str]) -> (Option<i32>, String, String) {
     let mut command = Command::new(cargo_bin("ciruela-server"));
     command.arg("scrub").args(words).arg("--db-dir").arg(daemon.data("db"));
     let Output { status, stdout, stderr } = command.output().expect("starts");

@@ -34,6 +34,8 @@ pub(super) enum Would {
     Keep,
     /// The word, and the machine's sentence.
     Refuse { word: String, detail: String, accepted_keys: Vec<String> },
+    /// It would be taken, and wait for this to end: the word, and the machine's sentence.
+    Wait { word: String, detail: String },
     /// It would be taken, but what that needs isn't known; or nothing is.
     Unknown(String),
 }
@@ -51,6 +53,7 @@ impl Would {
             Self::Have => "have",
             Self::Keep => "keep",
             Self::Refuse { .. } => "refuse",
+            Self::Wait { .. } => "wait",
             Self::Unknown(_) => "unknown",
         }
     }
@@ -58,7 +61,9 @@ impl Would {
     pub(super) const fn estimate(&self) -> Option<&Estimate> {
         match self {
             Self::Take(estimate) | Self::NoRoom(estimate) => Some(estimate),
-            Self::NotCarried | Self::Have | Self::Keep | Self::Refuse { .. } | Self::Unknown(_) => None,
+            Self::NotCarried | Self::Have | Self::Keep | Self::Refuse { .. } | Self::Wait { .. } | Self::Unknown(_) => {
+                None
+            }
         }
     }
 
@@ -67,6 +72,9 @@ impl Would {
         let word = answer.reject_reason.clone().unwrap_or_else(|| answer.verdict.name().to_owned());
         match answer.verdict {
             VerdictWord::Have => Self::Have,
+            VerdictWord::Accept if let Some(word) = &answer.reject_reason => {
+                Self::hindered(word.clone(), problem.clone().unwrap_or_default(), weak)
+            }
             VerdictWord::Accept => match (estimate, problem) {
                 (Some(estimate), _) if estimate.fits() => Self::Take(*estimate),
                 (Some(estimate), _) => Self::NoRoom(*estimate),
@@ -82,6 +90,18 @@ impl Would {
                 detail: answer.detail.clone().unwrap_or_default(),
                 accepted_keys: answer.accepted_keys.clone(),
             },
+        }
+    }
+}
+
+impl Would {
+    /// It would be taken, and come to this.
+    fn hindered(word: String, detail: String, weak: bool) -> Self {
+        match word.as_str() {
+            // Only a person can end these, so `sync` doesn't wait.
+            "occupied" | "conflict" if weak => Self::Keep,
+            "occupied" | "conflict" => Self::Refuse { word, detail, accepted_keys: Vec::new() },
+            _ => Self::Wait { word, detail },
         }
     }
 }
@@ -146,6 +166,10 @@ mod tests {
             ("take", true, answer(VerdictWord::Accept, None, Some(room)), false),
             ("no_room", false, answer(VerdictWord::Accept, None, Some(small)), false),
             ("unknown", false, answer(VerdictWord::Accept, None, None), false),
+            ("refuse", false, answer(VerdictWord::Accept, Some("occupied"), None), false),
+            ("refuse", false, answer(VerdictWord::Accept, Some("conflict"), None), false),
+            ("keep", true, answer(VerdictWord::Accept, Some("occupied"), None), true),
+            ("wait", false, answer(VerdictWord::Accept, Some("missing_base"), None), true),
             ("have", true, answer(VerdictWord::Have, None, None), false),
             ("refuse", false, answer(VerdictWord::Refused, Some("already_exists"), None), false),
             ("keep", true, answer(VerdictWord::Refused, Some("already_exists"), None), true),

@@ -22,7 +22,7 @@ Exit status:
     0  every machine that was reached would take each directory and has room for it
     1  bad arguments, or a source that can't be read
     2  no usable key
-    3  some machine would refuse, has no room, or can't tell
+    3  some machine would refuse, has no room, would wait, or can't tell
     5  no machine could be reached
   130  interrupted";
 

@@ -71,6 +71,7 @@ fn sentence(would: &Would) -> String {
             };
             format!("REFUSE ({word}): {detail}{keys}")
         }
+        Would::Wait { word, detail } => format!("WAIT ({word}): {detail}"),
         Would::Unknown(reason) => format!("NOT KNOWN: {reason}"),
     }
 }
@@ -134,6 +135,7 @@ fn node_json(judged: &Judged, plan: &Plan, node: &Node) -> Value {
 fn would_json(would: &Would) -> Value {
     let (reason, detail, keys) = match would {
         Would::Refuse { word, detail, accepted_keys } => (Some(word), Some(detail), accepted_keys.as_slice()),
+        Would::Wait { word, detail } => (Some(word), Some(detail), [].as_slice()),
         Would::Unknown(detail) => (None, Some(detail), [].as_slice()),
         Would::NotCarried | Would::Take(_) | Would::NoRoom(_) | Would::Have | Would::Keep => {
             (None, None, [].as_slice())

@@ -54,6 +54,8 @@ fn node_value(node: &Node, path: Option<&VPath>) -> Value {
             value["directories"] = directories(node, page);
             value["not_in_place"] = node.open().map(entry_value).collect();
             value["damaged"] = node.damaged().map(entry_value).collect();
+            let problems = node.not_cleaned().map(|(name, problem)| (name.to_owned(), json!(problem)));
+            value["not_cleaned"] = Value::Object(problems.collect());
         }
         (None, None) => {}
     }

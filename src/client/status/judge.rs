@@ -116,6 +116,12 @@ impl Node {
         self.page.iter().flat_map(|page| &page.paths).filter(|entry| entry.damaged.is_some()).filter(asked)
     }
 
+    /// Directories that don't clean as they should, and why.
+    pub(super) fn not_cleaned(&self) -> impl Iterator<Item = (&str, &str)> {
+        let all = self.page.iter().flat_map(|page| &page.retention);
+        all.filter_map(|(name, one)| Some((name.as_str(), one.problem.as_deref()?)))
+    }
+
     /// What isn't in place.
     pub(super) fn open(&self) -> impl Iterator<Item = &PathEntry> {
         self.page.iter().flat_map(|page| &page.paths).filter(|entry| !entry.is_done())

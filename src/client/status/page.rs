@@ -25,6 +25,9 @@ pub(in crate::client) struct StatusPage {
     pub(super) heads: BTreeMap<String, Heads>,
     #[serde(default)]
     pub(in crate::client) paths: Vec<PathEntry>,
+    /// Of each directory that cleans.
+    #[serde(default)]
+    pub(super) retention: BTreeMap<String, Retention>,
     /// Nodes of the cluster, itself included.
     #[serde(default)]
     pub(super) members: Vec<Member>,
@@ -35,6 +38,14 @@ pub(in crate::client) struct StatusPage {
 pub(super) struct Heads {
     pub(super) count: u64,
     pub(super) fingerprint: String,
+}
+
+/// How a directory stands that cleans.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub(super) struct Retention {
+    /// Why nothing is removed, or not all that should be.
+    #[serde(default)]
+    pub(super) problem: Option<String>,
 }
 
 /// One path.

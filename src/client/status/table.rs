@@ -31,8 +31,11 @@ pub(super) fn text(judged: &Judged, path: Option<&VPath>) -> String {
     }
     let mut lines = aligned(&rows);
     if path.is_none() {
-        lines.extend(listed(judged, "not in place:", |node| Box::new(node.open())));
-        lines.extend(listed(judged, "damaged:", |node| Box::new(node.damaged())));
+        let words = |entry: &PathEntry| (entry.path.clone(), entry.words());
+        lines.extend(listed(judged, "not in place:", |node| Box::new(node.open().map(words))));
+        lines.extend(listed(judged, "damaged:", |node| Box::new(node.damaged().map(words))));
+        let problem = |(name, why): (&str, &str)| (name.to_owned(), why.to_owned());
+        lines.extend(listed(judged, "not cleaned as it should be:", |node| Box::new(node.not_cleaned().map(problem))));
     }
     lines.extend(judged.unresolved.iter().map(|(name, reason)| format!("{name}: NOT FOUND: {reason}")));
     lines.push(summary(judged));
@@ -72,13 +75,13 @@ fn uptime(seconds: u64) -> String {
     text.split(' ').take(2).collect::<Vec<_>>().join(" ")
 }
 
-/// Some entries of each machine.
-type Entries<'a> = Box<dyn Iterator<Item = &'a PathEntry> + 'a>;
+/// Some things of each machine: their names, and what is to be said of them.
+type Entries<'a> = Box<dyn Iterator<Item = (String, String)> + 'a>;
 
 fn listed(judged: &Judged, title: &str, entries: impl for<'a> Fn(&'a Node) -> Entries<'a>) -> Vec<String> {
     let open = || judged.nodes.iter().flat_map(|node| entries(node).map(move |entry| (node, entry)));
-    let line = |(node, entry): (&Node, &PathEntry)| {
-        format!("  {}: {}: {}", node.hostname.as_deref().unwrap_or("?"), entry.path, entry.words())
+    let line = |(node, (name, words)): (&Node, (String, String))| {
+        ui::harmless(&format!("  {}: {name}: {words}", node.hostname.as_deref().unwrap_or("?")))
     };
     let mut lines: Vec<_> = open().take(limits::STATUS_DEPLOYS_SHOWN_MAX).map(line).collect();
     let more = open().count() - lines.len();

@@ -142,3 +142,16 @@ fn damage_is_shown() {
     assert!(text.contains("damaged:\n  node1: /d/x: done 45 %, DAMAGED: etc/conf was changed on this node"), "{text}");
     assert!(text.ends_with("1 machine, 1 with damaged directories"), "{text}");
 }
+
+#[test]
+fn that_nothing_is_cleaned_is_shown() {
+    let mut one = page(1, "b", &[entry("/d/x", "c1", 1, "done")]);
+    one["retention"] =
+        json!({ "d": { "newest": 1, "problem": "nothing is removed: line 3\u{1b}" }, "e": { "problem": null } });
+    let judged = Judged::of(gathered(&[(1, one)]), None);
+    let text = table::text(&judged, None);
+    let said = "not cleaned as it should be:\n  node1: d: nothing is removed: line 3\\u{1b}\n1 machine, all current";
+    assert!(text.ends_with(said), "{text:?}");
+    let value: Value = serde_json::from_str(&json::object(&judged, None, 0)).expect("JSON");
+    assert_eq!(value["nodes"][0]["not_cleaned"], json!({ "d": "nothing is removed: line 3\u{1b}" }));
+}

@@ -10,7 +10,7 @@ use super::error::{self, is};
 use super::fs::{Access, FileSystem, Kind, Stat};
 use super::place::{PREVIOUS_SUFFIX, Place, REMOVED_SUFFIX};
 use crate::model::disk_task::Previous;
-use crate::model::failure::Failure;
+use crate::model::failure::{Failure, FailureKind};
 use crate::model::fingerprint::FileIdentity;
 use crate::model::limits::{COLLECT_STEP_ENTRIES_MAX, STAGING_DIR_NAME};
 use crate::model::reuse::Touch;
@@ -47,7 +47,24 @@ pub fn collect<F: FileSystem>(
     clear(fs, &root, &staging, &mut budget, touches).map_err(|e| error::at(place, "remove", &staging, &e))
 }
 
-/// Removes the tree that was set aside, durably: what is kept there is never swept.
+/// Removes the tree that was set aside, and nothing else.
+pub fn forgo<F: FileSystem>(fs: &F, place: &Place, touches: &mut Vec<Touch>) -> Result<(), Failure> {
+    let root = fs.open_root(place.base()).map_err(|e| error::base(place.base(), &e))?;
+    drop_previous(fs, &root, place, touches)
+}
+
+/// Whether the tree with this root is set aside.
+pub fn is_set_aside<F: FileSystem>(fs: &F, place: &Place, expected: FileIdentity) -> Result<bool, Failure> {
+    let root = fs.open_root(place.base()).map_err(|e| error::base(place.base(), &e))?;
+    let previous = place.previous();
+    match fs.stat(&root, &previous) {
+        Ok(stat) => Ok(stat.kind == Kind::Directory && stat.ino == expected.ino),
+        Err(e) if is(&e, Errno::NOENT) => Ok(false),
+        Err(e) => Err(error::at(place, "look at", &previous, &e)),
+    }
+}
+
+/// Removes the tree that was set aside, durably: what is kept there is never swept. A crash leaves it whole, or what is swept.
 pub(super) fn drop_previous<F: FileSystem>(
     fs: &F,
     root: &F::Root,
@@ -60,8 +77,21 @@ pub(super) fn drop_previous<F: FileSystem>(
         Err(e) => return Err(error::at(place, "look at", &previous, &e)),
         Ok(_) => {}
     }
-    clear_all(fs, root, &previous, touches).map_err(|e| error::at(place, "remove", &previous, &e))?;
-    fs.fsync_dir(root, staging).map_err(|e| error::at(place, "sync the directory", staging, &e))
+    let removed = place.removed();
+    let mut clear = |path| clear_all(fs, root, path, touches).map_err(|e| error::at(place, "remove", path, &e));
+    let sync = || fs.fsync_dir(root, staging).map_err(|e| error::at(place, "sync the directory", staging, &e));
+    clear(&removed)?;
+    match fs.rename(root, &previous, &removed) {
+        Ok(()) => {
+            // Before any of it is deleted: a crash may not bring back a half of it.
+            sync()?;
+            clear(&removed)?;
+        }
+        // No room even for that: half of it is better than none to come.
+        Err(e) if error::kind_of(&e) == FailureKind::NoSpace => clear(&previous)?,
+        Err(e) => return Err(error::at(place, "remove", &previous, &e)),
+    }
+    sync()
 }
 
 /// Sets the old tree aside that a swap left, if it is there and has this root.
@@ -84,7 +114,8 @@ fn set_aside<F: FileSystem>(
             Err(e) => return Err(error::at(place, "look at", &old, &e)),
         }
     }
-    Ok(())
+    // Some other one would never be used, nor swept.
+    if is_set_aside(fs, place, expected)? { Ok(()) } else { drop_previous(fs, root, place, touches) }
 }
 
 /// Puts the old tree back if a swap in two renames was left between them; says whether it did.

@@ -41,10 +41,11 @@ impl<F: FileSystem> Survey<'_, F> {
             let failure = error::below(Path::new(""), "read the keep list", path, &e);
             Failure { text: format!("nothing is removed: {}", failure.text), ..failure }
         })?;
-        for line in text.split(|byte| *byte == b'\n') {
+        for (line, number) in text.split(|byte| *byte == b'\n').zip(1_usize..) {
             let line = line.split(|byte| *byte == b'#').next().unwrap_or_default().trim_ascii();
             if !line.is_empty() {
-                self.named(Path::new(""), path_of(line), ActiveBy::KeepList)?;
+                let what = || format!("line {number} of the keep list {}", path.display());
+                self.named(Path::new(""), path_of(line), ActiveBy::KeepList, what)?;
             }
         }
         Ok(())
@@ -70,7 +71,8 @@ impl<F: FileSystem> Survey<'_, F> {
                         Err(e) if is(&e, Errno::NOENT) || is(&e, Errno::INVAL) => {}
                         other => {
                             let target = other.map_err(|e| error::below(self.base, "read the link", &path, &e))?;
-                            self.named(&directory, Path::new(&target), ActiveBy::Link)?;
+                            let what = || format!("the link {}", self.base.join(&path).display());
+                            self.named(&directory, Path::new(&target), ActiveBy::Link, what)?;
                         }
                     },
                     Kind::Directory if level < self.config.num_levels => todo.push((path, level + 1)),
@@ -81,13 +83,17 @@ impl<F: FileSystem> Survey<'_, F> {
         Ok(())
     }
 
-    /// A path, relative to a directory below the base. It counts as it is written, and as what it leads to.
-    fn named(&mut self, directory: &Path, path: &Path, by: ActiveBy) -> Result<(), Failure> {
+    /// A path, relative to a directory below the base. It counts as it is written, and as what it leads to. `what` says where it
+    /// was found.
+    fn named(&mut self, directory: &Path, path: &Path, by: ActiveBy, what: impl Fn() -> String) -> Result<(), Failure> {
         let full = self.base.join(directory).join(path);
-        self.add(&plain(&full), by);
         // Nothing there: then nothing else needs to be kept.
-        if let Ok(real) = self.fs.canonical(&full) {
-            self.add(&real, by);
+        let real = self.fs.canonical(&full).ok();
+        for path in std::iter::once(plain(&full)).chain(real) {
+            if !self.add(&path, by) {
+                let text = format!("nothing is removed: {} names something that isn't UTF-8", what());
+                return Err(Failure { kind: FailureKind::Io, text });
+            }
         }
         if self.active.len() > limits::ACTIVE_PATHS_MAX {
             return Err(self.too_many("paths in use", limits::ACTIVE_PATHS_MAX));
@@ -95,14 +101,18 @@ impl<F: FileSystem> Survey<'_, F> {
         Ok(())
     }
 
-    fn add(&mut self, path: &Path, by: ActiveBy) {
+    /// `false`: no virtual path has such a name, so which one is meant can't be told.
+    fn add(&mut self, path: &Path, by: ActiveBy) -> bool {
         for base in [self.base, self.real] {
             let Ok(relative) = path.strip_prefix(base) else { continue };
-            // What follows isn't part of any virtual path. A name that can't be part of one: all that is beside it is kept.
-            let names = relative.components().map_while(|name| name.as_os_str().to_str());
-            let names: Vec<_> = names.take(self.config.num_levels).collect();
+            // What follows isn't part of any virtual path.
+            let names = relative.components().take(self.config.num_levels);
+            let Some(names) = names.map(|name| name.as_os_str().to_str()).collect::<Option<Vec<_>>>() else {
+                return false;
+            };
             self.active.add(&names.join("/"), by);
         }
+        true
     }
 
     fn too_many(&self, what: &str, max: usize) -> Failure {
@@ -177,6 +187,26 @@ mod tests {
         }
         // Lower down nothing is looked at.
         assert_eq!(in_use(&config(&base, 1, None), &["a", "b"]), ["a"]);
+    }
+
+    /// It isn't known what is meant: that is said, rather than keeping all without a word.
+    #[test]
+    fn names_that_are_not_utf_8() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let (base, list) = (folder.path().join("base"), folder.path().join("list"));
+        std::fs::create_dir_all(base.join("a")).expect("made");
+        let config = config(&base, 2, Some(&list));
+        let refused = || survey(&RealFileSystem, &config).expect_err("not UTF-8").text;
+        for line in [&b"v\xe9"[..], b"a/v\xe9/x", b"  ./\xff # no"] {
+            std::fs::write(&list, [b"# in use\na/v1\n", line, b"\na/v2\n"].concat()).expect("written");
+            let said = format!("nothing is removed: line 3 of the keep list {} names", list.display());
+            assert!(refused().starts_with(&said), "{}", refused());
+        }
+        // What no directory of the config can be, may be called anything.
+        std::fs::write(&list, b"/else/\xff\na/v1/\xff\n# \xff\n").expect("written");
+        assert_eq!(in_use(&config, &["a/v1", "a/v2"]), ["a/v1"]);
+        symlink(path_of(b"v\xff"), base.join("a/current")).expect("made");
+        assert!(refused().contains(&format!("the link {} names", base.join("a/current").display())), "{}", refused());
     }
 
     #[test]

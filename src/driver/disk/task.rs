@@ -35,6 +35,16 @@ pub fn perform<F: FileSystem>(fs: &F, library: &dyn Library, task: &DiskTask) ->
             let result = collect_all(fs, &place, *previous, &mut touches);
             library.touched(touches);
             result?;
+            match previous {
+                Previous::Untouched | Previous::Dropped => DiskResult::Done,
+                Previous::Kept(root) => DiskResult::Previous { kept: collect::is_set_aside(fs, &place, *root)? },
+            }
+        }
+        DiskAction::Forgo => {
+            let mut touches = Vec::new();
+            let result = collect::forgo(fs, &place, &mut touches);
+            library.touched(touches);
+            result?;
             DiskResult::Done
         }
         DiskAction::Remove { root, only_rest } => {

@@ -14,7 +14,7 @@ use tokio::sync::mpsc::Sender;
 use super::answering::Requests;
 use crate::driver::db::{Db, DbError, Write};
 use crate::driver::disk::claims::{Claimed, Claims};
-use crate::driver::disk::estimate::estimate;
+use crate::driver::disk::estimate::{Known, estimate};
 use crate::driver::disk::fs::FileSystem;
 use crate::driver::disk::place::{Place, base_of};
 use crate::driver::disk::reuse;
@@ -29,7 +29,7 @@ use crate::engine::node::{IndexProblem, Input, JobId, Row};
 use crate::format::index;
 use crate::model::directory::{DirectoryConfig, NodeConfig};
 use crate::model::disk_task::{DiskAction, DiskResult, DiskTask};
-use crate::model::estimate::{Estimate, EstimateTask};
+use crate::model::estimate::{Estimate, EstimateTask, NoEstimate};
 use crate::model::failure::{Failure, FailureKind};
 use crate::model::ids::ImageId;
 use crate::model::image::Image;
@@ -150,18 +150,21 @@ impl<F: FileSystem + Clone> Hands<F> {
     pub(super) fn estimate(&self, job: JobId, task: EstimateTask) {
         let shared = self.shared.clone();
         let run: Job = Box::new(move || {
-            let result = guarded(|| shared.estimate(&task)).unwrap_or_else(Err);
+            let broken = |text| Err(NoEstimate::Unknown(text));
+            let result = guarded(|| shared.estimate(&task)).unwrap_or_else(broken);
             shared.answer(Input::Estimated { job, result });
         });
         if let Err(Full(_)) = self.disk.submit(run) {
-            self.refuse(Input::Estimated { job, result: Err("the disk has too much queued".to_owned()) });
+            let none = NoEstimate::Unknown("the disk has too much queued".to_owned());
+            self.refuse(Input::Estimated { job, result: Err(none) });
         }
     }
 
     pub(super) fn write(&self, job: JobId, rows: Vec<Row>) {
         let refused = self.writes.as_ref().is_none_or(|writes| writes.try_send((job, rows)).is_err());
         if refused {
-            self.refuse(Input::Written { job, result: Err("the database has too much queued".to_owned()) });
+            let text = "the database has too much queued".to_owned();
+            self.refuse(Input::Written { job, result: Err(Failure { kind: FailureKind::Io, text }) });
         }
     }
 
@@ -213,12 +216,13 @@ impl<F: FileSystem + Clone> Hands<F> {
     pub(super) fn check_index(&self, image: ImageId, data: Vec<u8>) {
         let shared = self.shared.clone();
         let run: Job = Box::new(move || {
-            let broken = |text| Err(IndexProblem::NotStored(text));
+            let broken = |text| Err(IndexProblem::NotStored(Failure { kind: FailureKind::Io, text }));
             let result = guarded(|| shared.check(image, &data)).unwrap_or_else(broken);
             shared.answer(Input::IndexChecked { image, result });
         });
         if let Err(Full(_)) = self.disk.submit(run) {
-            let problem = IndexProblem::NotStored("the disk has too much queued".to_owned());
+            let text = "the disk has too much queued".to_owned();
+            let problem = IndexProblem::NotStored(Failure { kind: FailureKind::Io, text });
             self.refuse(Input::IndexChecked { image, result: Err(problem) });
         }
     }
@@ -269,14 +273,19 @@ impl<F: FileSystem + Clone> Shared<F> {
     }
 
     /// Reads only.
-    fn estimate(&self, task: &EstimateTask) -> Result<Estimate, String> {
-        let EstimateTask { directory, path, image, index, siblings } = task;
-        let parsed = index::parse_for(*image, index).map_err(|error| format!("your index can't be used: {error}"))?;
-        let place = Place::new(directory, path).map_err(|failure| failure.to_string())?;
+    fn estimate(&self, task: &EstimateTask) -> Result<Estimate, NoEstimate> {
+        let EstimateTask { directory, path, image, index, siblings, occupied, heals, forgoes } = task;
+        let unusable = |error| NoEstimate::Unknown(format!("your index can't be used: {error}"));
+        let parsed = index::parse_for(*image, index).map_err(unusable)?;
+        let place = Place::new(directory, path).map_err(NoEstimate::Hindered)?;
         let images = |id| self.image(id).ok().flatten();
         let library = DbLibrary { db: &self.db, images: &images };
         let siblings = reuse::siblings(directory, siblings);
-        estimate(&self.fs, &library, &place, &parsed, &siblings).map_err(|failure| failure.to_string())
+        // What can't be read of it counts as changed.
+        let damaged = if *heals { self.db.committed(path).ok().flatten() } else { None };
+        let damaged = damaged.filter(|committed| committed.image == *image).map(|committed| committed.fingerprints);
+        let known = Known { occupied: *occupied, damaged: damaged.as_deref().unwrap_or_default(), forgoes: *forgoes };
+        estimate(&self.fs, &library, &place, (*image, &parsed), &siblings, known)
     }
 
     /// An image whose index is cached; `None` if it isn't.
@@ -308,7 +317,7 @@ impl<F: FileSystem + Clone> Shared<F> {
             Err(error) if index::is_genuine(id, data) => return Err(IndexProblem::Unusable(error.to_string())),
             Err(error) => return Err(IndexProblem::Lie(error.to_string())),
         };
-        self.indexes.store(id, data).map_err(|error| IndexProblem::NotStored(error.to_string()))?;
+        self.indexes.store(id, data).map_err(|error| IndexProblem::NotStored(error.failure()))?;
         self.keep(id, &image);
         Ok(image)
     }
@@ -350,7 +359,7 @@ fn write_all<F: FileSystem + Clone>(shared: &Shared<F>, queue: &Receiver<(JobId,
         }
         let images = |id| shared.image(id).ok().flatten();
         let writes = rows.into_iter().flat_map(|row| writes(row, &images)).collect::<Vec<_>>();
-        let result = shared.db.write(&writes).map_err(|error| error.to_string());
+        let result = shared.db.write(&writes).map_err(|error| error.failure());
         for job in jobs {
             shared.answer(Input::Written { job, result: result.clone() });
         }
@@ -366,6 +375,7 @@ fn writes(row: Row, images: &dyn Fn(ImageId) -> Option<Arc<Image>>) -> Vec<Write
         Row::Incarnation(number) => vec![Write::PutIncarnation(number)],
         Row::Damaged { path, record } => vec![Write::PutDamage(path, record)],
         Row::Scrubbed { path, verdict, sound } => scrubbed(path, verdict, sound),
+        Row::NoPrevious { path, root } => vec![Write::DeletePrevious(path, root)],
         Row::NotCommitted { path } => vec![Write::DeleteCommitted(path.clone()), Write::DeleteIntent(path)],
         Row::Committed { path, directory, record } => committed(&directory, path, record, images),
     }

@@ -1,5 +1,6 @@
 //! The state machine of one path.
 
+mod previous;
 mod trouble;
 
 use std::sync::Arc;
@@ -196,6 +197,8 @@ impl Job {
             Some(Next::Order(next)) => *next,
         };
         next.committed = next.committed.or(self.order.committed);
+        // It may have gone meanwhile.
+        next.previous = next.previous.filter(|_| self.order.previous.is_some());
         // Not begun yet: a crash may have come in the middle of a swap.
         next.intent = next.intent.or(self.order.intent.take());
         if next.change != self.order.change {
@@ -228,6 +231,7 @@ impl Job {
                 let (image, siblings) = (image.clone(), self.order.siblings.clone());
                 task(&self.order, DiskAction::Stage { id, image, siblings })
             }
+            Step::Forgo { .. } => task(&self.order, DiskAction::Forgo),
             Step::Discard { .. } => task(&self.order, DiskAction::Collect { previous: Previous::Untouched }),
             Step::Collect { previous } => task(&self.order, DiskAction::Collect { previous: *previous }),
             Step::Fetch { .. } => return self.poison(now, "a fetch needs to know what is staged", outbox),
@@ -296,7 +300,12 @@ impl Job {
             (Step::Swap { intent }, DiskResult::Done) => {
                 self.enter(now, Step::Record { committed: intent.committed }, outbox);
             }
-            (Step::Collect { .. }, DiskResult::Done) => self.finish(now, outbox),
+            (Step::Forgo { then }, DiskResult::Done) => {
+                self.kept(false, outbox);
+                self.enter(now, *then, outbox);
+            }
+            (Step::Collect { .. }, DiskResult::Done) => self.collected(now, false, outbox),
+            (Step::Collect { .. }, DiskResult::Previous { kept }) => self.collected(now, kept, outbox),
             (step, _) => self.poison(now, step.name(), outbox),
         }
     }
@@ -328,8 +337,7 @@ impl Job {
             Some((image, _)) if image == self.order.image && !self.order.heal => {
                 self.report(Origins::default(), true, outbox);
                 // A crash may have come between recording and collecting.
-                let previous = self.order.previous.map_or(Previous::Untouched, |(_, root)| Previous::Kept(root));
-                self.enter(now, Step::Collect { previous }, outbox);
+                self.collect(now, outbox);
             }
             Some((standing, _)) if self.keeps(standing) => self.conflict(now, standing, outbox),
             Some(_) => self.enter(now, Step::Index { found: None }, outbox),
@@ -392,24 +400,24 @@ impl Job {
         }
     }
 
-    pub(super) fn written(&mut self, now: Now, result: Result<(), String>, outbox: &mut Outbox<Effect>) {
+    pub(super) fn written(&mut self, now: Now, result: Result<(), Failure>, outbox: &mut Outbox<Effect>) {
         let State::Running(step) = &self.state else { return };
         let step = step.clone();
-        if let Err(text) = result {
-            return self.failed(now, Failure { kind: FailureKind::Io, text }, outbox);
+        if let Err(failure) = result {
+            return self.failed(now, failure, outbox);
         }
         match step {
             Step::Intend { intent } => self.enter(now, Step::Swap { intent }, outbox),
             Step::Record { committed } => {
                 self.order.committed = Some((committed.image, committed.root));
+                self.order.previous = committed.previous;
                 self.order.heal = false;
                 if committed.change != self.order.change {
                     // A crash interrupted the swap of an older change; the order itself is still to be done.
                     return self.enter(now, Step::Check, outbox);
                 }
                 self.report(committed.bytes, false, outbox);
-                let previous = committed.previous.map_or(Previous::Dropped, |(_, root)| Previous::Kept(root));
-                self.enter(now, Step::Collect { previous }, outbox);
+                self.collect(now, outbox);
             }
             Step::Recover(_)
             | Step::Check
@@ -417,6 +425,7 @@ impl Job {
             | Step::Adopt { .. }
             | Step::Stage { .. }
             | Step::Discard { .. }
+            | Step::Forgo { .. }
             | Step::Fetch { .. }
             | Step::Seal { .. }
             | Step::Aim { .. }
@@ -429,7 +438,7 @@ impl Job {
     fn finish(&mut self, now: Now, outbox: &mut Outbox<Effect>) {
         self.state = State::Ended;
         if let Some(Next::Order(mut next)) = self.next.take() {
-            next.committed = self.order.committed;
+            (next.committed, next.previous) = (self.order.committed, self.order.previous);
             *self = Self::new(*next);
             self.start(now, outbox);
         }

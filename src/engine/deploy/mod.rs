@@ -74,7 +74,7 @@ pub enum Input {
     /// Another answer to [`Effect::Fetch`], after [`Effect::CancelFetch`].
     FetchCancelled { path: VPath },
     /// Answer to [`Effect::PutIntent`] and [`Effect::PutCommitted`].
-    Written { path: VPath, result: Result<(), String> },
+    Written { path: VPath, result: Result<(), Failure> },
     /// The path isn't configured any more: whatever has not come to the swap ends, with [`Effect::Cancelled`].
     Cancel { path: VPath },
     /// The configuration was read again: paused jobs try at once.
@@ -100,6 +100,8 @@ pub enum Effect {
     PutCommitted { path: VPath, directory: Arc<DirectoryConfig>, committed: CommittedRecord },
     /// A committed directory isn't what it should be. No answer.
     Damaged(Damage),
+    /// What was visible before, and set aside, isn't any more; `for_room`: since there was no room for the order. No answer.
+    Forgone { path: VPath, image: ImageId, root: FileIdentity, for_room: bool },
     /// The directory is visible and recorded; `already`: it was before this order. No answer.
     Done { path: VPath, change: ChangeId, image: ImageId, bytes: Origins, already: bool, found: Box<Found> },
     /// A newer order took the path. No answer.

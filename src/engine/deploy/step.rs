@@ -22,6 +22,8 @@ pub(super) enum Step {
     Stage { image: Arc<Image> },
     /// Throw a staged tree away that can't be trusted, then stage.
     Discard { image: Arc<Image> },
+    /// There is no room: what is only kept for convenience goes, then that step begins again.
+    Forgo { then: Box<Step> },
     /// Get the blocks; these files are linked.
     Fetch { image: Arc<Image>, linked: Arc<BlockSet> },
     /// Make the staged tree durable.
@@ -45,7 +47,7 @@ impl Step {
             Self::Check => "check",
             Self::Index { .. } => "index",
             Self::Adopt { .. } => "adopt",
-            Self::Stage { .. } | Self::Discard { .. } => "stage",
+            Self::Stage { .. } | Self::Discard { .. } | Self::Forgo { .. } => "stage",
             Self::Fetch { .. } => "fetch",
             Self::Seal { .. } => "seal",
             Self::Aim { .. } | Self::Intend { .. } => "intend",
@@ -78,6 +80,7 @@ impl Step {
             | Self::Adopt { .. }
             | Self::Stage { .. }
             | Self::Discard { .. }
+            | Self::Forgo { .. }
             | Self::Fetch { .. } => false,
         }
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::model::disk_task::{Sealed, Side, Target};
+use crate::model::disk_task::{Previous, Sealed, Side, Target};
 use crate::model::failure::FailureKind;
 use crate::model::hash_kind::HashKind;
 use crate::model::image::ImageBuilder;
@@ -101,7 +101,7 @@ impl World {
         Some(match (effect, failure) {
             (Effect::Disk(_), Some(failure)) => Input::Disk { path, result: Err(failure) },
             (Effect::PutIntent { .. } | Effect::PutCommitted { .. }, Some(failure)) => {
-                Input::Written { path, result: Err(failure.text) }
+                Input::Written { path, result: Err(failure) }
             }
             (Effect::Fetch { .. }, Some(failure)) => Input::FetchFailed { path, failure },
             (Effect::NeedIndex { image: id, .. }, _) => Input::Index { path, id, image: image() },
@@ -135,7 +135,8 @@ impl World {
                 self.visible = Some(Target { identity: STAGED, empty: false });
                 DiskResult::Done
             }
-            DiskAction::Collect { .. } => DiskResult::Done,
+            DiskAction::Collect { previous: Previous::Kept(_) } => DiskResult::Previous { kept: true },
+            DiskAction::Collect { .. } | DiskAction::Forgo => DiskResult::Done,
             DiskAction::Remove { .. } => DiskResult::Removed { gone: true },
             DiskAction::Scrub { .. } => DiskResult::Scrubbed(None),
         }
@@ -157,7 +158,9 @@ fn word(effect: &Effect) -> String {
             DiskAction::Store { .. } => "store".to_owned(),
             DiskAction::Seal { .. } => "seal".to_owned(),
             DiskAction::Swap { exchange } => format!("swap exchange={exchange}"),
+            DiskAction::Collect { previous: Previous::Kept(_) } => "collect but the previous one".to_owned(),
             DiskAction::Collect { .. } => "collect".to_owned(),
+            DiskAction::Forgo => "forgo".to_owned(),
             DiskAction::Remove { .. } => "remove".to_owned(),
             DiskAction::Scrub { .. } => "scrub".to_owned(),
         },
@@ -167,6 +170,7 @@ fn word(effect: &Effect) -> String {
         Effect::CancelFetch { .. } => "cancel fetch".to_owned(),
         Effect::PutIntent { .. } => "intent".to_owned(),
         Effect::PutCommitted { .. } => "record".to_owned(),
+        Effect::Forgone { for_room, .. } => format!("forgone for_room={for_room}"),
         Effect::Damaged(damage) => format!("damaged {}", damage.path),
         Effect::Done { change, already, .. } => format!("done {} already={already}", change.as_bytes()[0]),
         Effect::Superseded { change, .. } => format!("superseded {}", change.as_bytes()[0]),
@@ -236,7 +240,7 @@ fn every_step_may_fail_for_a_while() {
             world.failing = Some((step, kind, 3));
             world.order(order(1, None));
             assert_eq!(world.ended(), ["done 1 already=false"], "{step} {kind:?}: {:?}", world.seen);
-            let pauses = world.seen.iter().filter(|word| word.starts_with("paused")).count();
+            let pauses = world.seen.iter().filter(|word| **word == format!("paused {}", kind.name())).count();
             assert_eq!(pauses, 3, "{step} {kind:?}: {:?}", world.seen);
             assert!(world.now.time.since_start() >= Duration::from_secs(3), "pauses grow");
         }
@@ -250,6 +254,52 @@ fn a_poisoned_tree_is_thrown_away() {
     world.order(order(1, None));
     let after: Vec<_> = world.seen.iter().skip_while(|word| *word != "paused poisoned").take(3).collect();
     assert_eq!(after, ["paused poisoned", "collect", "stage"]);
+}
+
+/// What is only kept for convenience goes before anything waits for room.
+#[test]
+fn the_previous_tree_makes_room() {
+    let kept = |n: u8| Some((ImageId::new([n; 32]), FileIdentity { dev: 1, ino: 40 }));
+    let old = Some((ImageId::new([9; 32]), OLD));
+    let keeping = |previous, keep_previous| {
+        let mut order = Order { previous, ..order(1, old) };
+        order.directory = Arc::new(DirectoryConfig { keep_previous, ..(*order.directory).clone() });
+        order
+    };
+    for step in ["stage", "fetch"] {
+        let mut world = World::new(Some(Target { identity: OLD, empty: false }));
+        world.failing = Some((step, FailureKind::NoSpace, 1));
+        world.order(keeping(kept(8), true));
+        let after: Vec<_> = world.seen.iter().skip_while(|word| *word != step).skip(1).take(3).collect();
+        assert_eq!(after, ["forgo", "forgone for_room=true", "stage"], "{:?}", world.seen);
+        assert_eq!(world.now, Now::default(), "nothing waited");
+        // What was visible is the previous one now.
+        assert_eq!(world.seen.last().map(String::as_str), Some("collect but the previous one"));
+    }
+    // It is the very one that is wanted again; or other room is missing.
+    for (previous, kind) in [(1, FailureKind::NoSpace), (8, FailureKind::Io)] {
+        let mut world = World::new(Some(Target { identity: OLD, empty: false }));
+        world.failing = Some(("stage", kind, 2));
+        world.order(keeping(kept(previous), true));
+        assert!(!world.seen.contains(&"forgo".to_owned()), "{:?}", world.seen);
+        assert_eq!(world.ended(), ["done 1 already=false"]);
+    }
+    // It can't be removed either: then it waits.
+    let mut world = World::new(Some(Target { identity: OLD, empty: false }));
+    world.failing = Some(("stage", FailureKind::NoSpace, 4));
+    world.order(keeping(kept(8), true));
+    let count = |what: &str| world.seen.iter().filter(|word| *word == what).count();
+    // Of each two failures the first was the tree's, the second one that of removing it.
+    assert_eq!((count("forgo"), count("paused no_space")), (2, 2), "{:?}", world.seen);
+    // The option was turned off.
+    let standing = || Some(Target { identity: OLD, empty: false });
+    for (keep_previous, expected) in [(true, "collect but the previous one"), (false, "forgone for_room=false")] {
+        let mut world = World::new(standing());
+        let mut order = keeping(kept(8), keep_previous);
+        order.image = ImageId::new([9; 32]);
+        world.order(order);
+        assert_eq!(world.seen.last().map(String::as_str), Some(expected), "{:?}", world.seen);
+    }
 }
 
 #[test]

@@ -29,6 +29,7 @@ impl Node {
                 });
                 self.fetch(now, fetch::Input::Stored { path, run, result }, outbox);
             }
+            Some(Purpose::Estimate(connection)) => self.plan_looked(connection, job, result, outbox),
             Some(Purpose::Scrub(path)) => self.scrub_done(now, &path, result, outbox),
             Some(Purpose::Remove(path)) => self.retention(now, retention::Input::Disk { path, result }, outbox),
             Some(Purpose::Delete(path)) => self.removal(now, removal::Input::Disk { path, result }, outbox),
@@ -36,18 +37,18 @@ impl Node {
                 Purpose::Register(_)
                 | Purpose::Incarnation(_)
                 | Purpose::Damage
+                | Purpose::Forgone
                 | Purpose::Survey(_)
                 | Purpose::Mark(..)
                 | Purpose::Forget(_)
                 | Purpose::ForgetDeleted(_)
-                | Purpose::Estimate(_)
                 | Purpose::Verdict,
             )
             | None => {}
         }
     }
 
-    pub(super) fn written(&mut self, now: Now, job: JobId, result: Result<(), String>, outbox: &mut Outbox<Effect>) {
+    pub(super) fn written(&mut self, now: Now, job: JobId, result: Result<(), Failure>, outbox: &mut Outbox<Effect>) {
         match self.jobs.remove(&job) {
             Some(Purpose::Deploy(path)) => self.deploy(now, deploy::Input::Written { path, result }, outbox),
             Some(Purpose::Register(done)) => self.registered(now, done, result, outbox),
@@ -61,6 +62,7 @@ impl Node {
                 Purpose::Store(..)
                 | Purpose::Incarnation(_)
                 | Purpose::Damage
+                | Purpose::Forgone
                 | Purpose::Survey(_)
                 | Purpose::Remove(_)
                 | Purpose::Delete(_)

@@ -68,6 +68,9 @@ impl Node {
                     let rows = vec![Row::Committed { path, directory, record }, scrubbed];
                     outbox.push(Effect::Write { job, rows });
                 }
+                deploy::Effect::Forgone { path, image, root, for_room } => {
+                    self.forgone(path, (image, root), for_room, outbox);
+                }
                 deploy::Effect::Damaged(damage) => self.found_damaged(now, damage, outbox),
                 deploy::Effect::Done { path, change, image, bytes, already, found } => {
                     let result = if already { "already" } else { "done" };

@@ -291,6 +291,12 @@ impl Heads {
         self.committed.get(path)?.previous
     }
 
+    /// What was set aside with that root isn't any more; says whether it was.
+    pub(super) fn forgo(&mut self, path: &VPath, root: FileIdentity) -> bool {
+        let Some(committed) = self.committed.get_mut(path) else { return false };
+        committed.previous.take_if(|(_, kept)| *kept == root).is_some()
+    }
+
     /// Directories that may have blocks of what goes to a path.
     pub(super) fn siblings_of(&self, path: &VPath) -> Arc<[Sibling]> {
         let siblings = self.recent.siblings(path, self);

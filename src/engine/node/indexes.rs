@@ -5,7 +5,6 @@ use std::sync::Arc;
 use super::{Effect, IndexProblem, Node};
 use crate::engine::contract::Outbox;
 use crate::engine::{deploy, fetch};
-use crate::model::failure::{Failure, FailureKind};
 use crate::model::ids::ImageId;
 use crate::model::image::Image;
 use crate::model::time::Now;
@@ -66,9 +65,9 @@ impl Node {
                     self.deploy(now, deploy::Input::Unusable { path, id: image, reason: reason.clone() }, outbox);
                 }
             }
-            Err(IndexProblem::NotStored(text)) => {
+            Err(IndexProblem::NotStored(failure)) => {
                 for path in self.index_waiters.remove(&image).unwrap_or_default() {
-                    let failure = Failure { kind: FailureKind::Io, text: text.clone() };
+                    let failure = failure.clone();
                     self.deploy(now, deploy::Input::FetchFailed { path, failure }, outbox);
                 }
             }

@@ -11,7 +11,7 @@ use crate::format::record::{CommittedRecord, DamageRecord, HeadRecord, IntentRec
 use crate::format::wire::Message;
 use crate::model::directory::{DirectoryConfig, NodeConfig};
 use crate::model::disk_task::{DiskResult, DiskTask};
-use crate::model::estimate::{Estimate, EstimateTask};
+use crate::model::estimate::{Estimate, EstimateTask, NoEstimate};
 use crate::model::failure::Failure;
 use crate::model::fingerprint::FileIdentity;
 use crate::model::ids::{ChangeId, ImageId};
@@ -47,7 +47,7 @@ pub enum Input {
     /// Answer to [`Effect::Disk`].
     Disk { job: JobId, result: Result<DiskResult, Failure> },
     /// Answer to [`Effect::Write`]: durable, or not written at all.
-    Written { job: JobId, result: Result<(), String> },
+    Written { job: JobId, result: Result<(), Failure> },
     /// Answer to [`Effect::LoadIndex`].
     IndexLoaded { image: ImageId, index: Option<Arc<Image>> },
     /// Answer to [`Effect::ListIndexes`].
@@ -59,7 +59,7 @@ pub enum Input {
     /// Answer to [`Effect::Survey`].
     Surveyed { job: JobId, result: Result<Active, Failure> },
     /// Answer to [`Effect::Estimate`].
-    Estimated { job: JobId, result: Result<Estimate, String> },
+    Estimated { job: JobId, result: Result<Estimate, NoEstimate> },
     /// Answer to [`Effect::Serve`]: the answer is on its way to the connection.
     Served { connection: ConnectionId },
     /// A visible directory isn't what it should be.
@@ -98,7 +98,7 @@ pub enum IndexProblem {
     /// It is, but no daemon may deploy it.
     Unusable(String),
     /// It couldn't be kept on disk.
-    NotStored(String),
+    NotStored(Failure),
 }
 
 /// What should be done.
@@ -159,6 +159,8 @@ pub enum Note {
     Sound { path: VPath },
     /// A directory was removed, since the rules don't keep it.
     Removed { path: VPath, reason: String },
+    /// What was visible before isn't kept any more.
+    Forgone { path: VPath, image: ImageId, why: &'static str },
     /// Directories of a config aren't removed as they should be.
     NotRemoved { directory: Box<str>, failure: Failure },
     /// A source isn't asked any more for an image.
@@ -200,6 +202,8 @@ pub enum Row {
     Committed { path: VPath, directory: Arc<DirectoryConfig>, record: CommittedRecord },
     /// What was visible isn't any more, nor is anything about to be.
     NotCommitted { path: VPath },
+    /// What was visible before, with that root, isn't kept any more.
+    NoPrevious { path: VPath, root: FileIdentity },
     /// Something is wrong with what is visible.
     Damaged { path: VPath, record: DamageRecord },
     /// What is visible was compared with its image.

@@ -9,7 +9,8 @@ use crate::engine::deploy;
 use crate::engine::retention::rules::{self, Candidate};
 use crate::engine::retention::{self, Present};
 use crate::model::failure::Failure;
-use crate::model::ids::ChangeId;
+use crate::model::fingerprint::FileIdentity;
+use crate::model::ids::{ChangeId, ImageId};
 use crate::model::origins::Origins;
 use crate::model::retention::{Active, NOTHING_ACTIVE};
 use crate::model::time::Now;
@@ -111,6 +112,26 @@ impl Node {
         self.retention(now, retention::Input::Changed { directory: path.key().into() }, outbox);
     }
 
+    /// What was set aside at a path isn't any more.
+    pub(super) fn forgone(
+        &mut self,
+        path: VPath,
+        (image, root): (ImageId, FileIdentity),
+        for_room: bool,
+        outbox: &mut Outbox<Effect>,
+    ) {
+        if self.heads.forgo(&path, root) {
+            let why = match self.config.serves(&path) {
+                _ if for_room => "there was no room for what comes",
+                Some(directory) if directory.keep_previous => "it is gone",
+                Some(_) | None => "its directory's configuration doesn't say `keep-previous: true`",
+            };
+            outbox.push(Effect::Note(Note::Forgone { path: path.clone(), image, why }));
+            let job = self.job(Purpose::Forgone);
+            outbox.push(Effect::Write { job, rows: vec![Row::NoPrevious { path, root }] });
+        }
+    }
+
     /// The configuration is another one.
     pub(super) fn keeping_configured(&mut self, now: Now, outbox: &mut Outbox<Effect>) {
         let configs = self.config.directories.values();
@@ -194,7 +215,7 @@ impl Node {
         now: Now,
         path: VPath,
         (change, cleaned): (ChangeId, bool),
-        result: Result<(), String>,
+        result: Result<(), Failure>,
         outbox: &mut Outbox<Effect>,
     ) {
         if result.is_err() {

@@ -18,6 +18,9 @@ mod keeping;
 mod links;
 mod messages;
 mod neighbours;
+#[cfg(test)]
+#[expect(clippy::wildcard_enum_match_arm, reason = "tests look for some effects")]
+mod plan_tests;
 mod plans;
 mod proposals;
 mod register;
@@ -73,6 +76,7 @@ enum Purpose {
     Register(Registration),
     Incarnation(u64),
     Damage,
+    Forgone,
     Survey(Box<str>),
     Mark(VPath, ChangeId, bool),
     Remove(VPath),

@@ -9,6 +9,7 @@ use crate::format::change;
 use crate::format::record::DamageRecord;
 use crate::format::wire::{ChangeAnswer, Response, SubmitAnswer, VerdictWord};
 use crate::model::change::SignedChange;
+use crate::model::failure::Failure;
 use crate::model::ids::{ChangeId, ImageId};
 use crate::model::limits;
 use crate::model::peer::ConnectionId;
@@ -153,7 +154,7 @@ impl Node {
         &mut self,
         now: Now,
         done: Registration,
-        result: Result<(), String>,
+        result: Result<(), Failure>,
         outbox: &mut Outbox<Effect>,
     ) {
         let Registration { path, id, waiter, new } = done;
@@ -175,13 +176,13 @@ impl Node {
                 self.keeping_changed(now, &path, outbox);
                 self.tell_gone(now, &path, outbox);
             }
-            Err(text) => {
+            Err(failure) => {
                 if new && head.id == id {
                     self.heads.take_back_unwritten(&path);
                 }
                 match waiter {
                     Some(Waiter::Client(client)) => {
-                        let text = format!("the change could not be written down: {text}");
+                        let text = format!("the change could not be written down: {}", failure.text);
                         self.respond(client.connection, client.request, Response::Error(text), outbox);
                     }
                     Some(Waiter::Batch(place)) => self.proposal_failed(now, place, outbox),

@@ -12,6 +12,7 @@ use crate::format::wire::{Message, Notice, Notification, Request, Response, Verd
 use crate::model::change::{Change, SignedChange, Verb};
 use crate::model::directory::DirectoryConfig;
 use crate::model::disk_task::{DiskAction, DiskResult, Sealed, Target};
+use crate::model::failure::{Failure, FailureKind};
 use crate::model::fingerprint::FileIdentity;
 use crate::model::hash_kind::HashKind;
 use crate::model::ids::MachineId;
@@ -21,11 +22,11 @@ use crate::model::limits;
 use crate::model::peer::{ConnectionId, ProtocolVersion};
 use crate::model::time::Stamp;
 
-const C: ConnectionId = ConnectionId(1);
+pub(super) const C: ConnectionId = ConnectionId(1);
 const END: End = End::Accepted { from: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 5) };
-const D: ConnectionId = ConnectionId(2);
+pub(super) const D: ConnectionId = ConnectionId(2);
 
-fn secret() -> SecretKey {
+pub(super) fn secret() -> SecretKey {
     SecretKey::from_seed(&[1; 32])
 }
 
@@ -33,7 +34,7 @@ fn now() -> Now {
     Now { time: Time::new(Duration::from_secs(5)), stamp: Stamp(1_000_000) }
 }
 
-fn node() -> Node {
+pub(super) fn node() -> Node {
     let directory = DirectoryConfig { append_only: false, ..DirectoryConfig::plain("key", "/srv") };
     let master = NamedKey { key: secret().public_key(), name: "master".into() };
     let directories = [("key".into(), Arc::new(directory))].into();
@@ -52,7 +53,7 @@ fn node() -> Node {
     })
 }
 
-fn submit(n: u8, verb: Verb, stamp: u64) -> SignedChange {
+pub(super) fn submit(n: u8, verb: Verb, stamp: u64) -> SignedChange {
     let path = "/key/a".parse().expect("valid");
     let image = Some(ImageId::new([n; 32]));
     let change = Change { cluster: None, verb, path, image, old_image: None, stamp: Stamp(stamp) };
@@ -62,13 +63,13 @@ fn submit(n: u8, verb: Verb, stamp: u64) -> SignedChange {
     SignedChange::new(change, vec![signature])
 }
 
-fn tell(node: &mut Node, input: Input) -> Vec<Effect> {
+pub(super) fn tell(node: &mut Node, input: Input) -> Vec<Effect> {
     let mut outbox = Outbox::new();
     node.handle(now(), input, &mut outbox);
     outbox.collect()
 }
 
-fn connect(node: &mut Node, connection: ConnectionId) {
+pub(super) fn connect(node: &mut Node, connection: ConnectionId) {
     tell(node, Input::Connected { connection, version: ProtocolVersion::V2, end: END });
 }
 
@@ -176,6 +177,15 @@ fn what_is_done_stays_so_while_its_remains_are_removed() {
     }
 }
 
+/// A node on which image 1 is visible.
+pub(super) fn deployed() -> Node {
+    let mut node = node();
+    connect(&mut node, C);
+    let effects = ask(&mut node, C, 1, submit(1, Verb::Append, 5));
+    settle(&mut node, effects, &Ok(empty_image()));
+    node
+}
+
 fn empty_image() -> Arc<Image> {
     let mut builder = ImageBuilder::new(HashKind::default());
     builder.directory("").expect("root");
@@ -206,7 +216,13 @@ fn a_write_that_fails_takes_the_change_back() {
     let mut node = node();
     connect(&mut node, C);
     let effects = ask(&mut node, C, 1, submit(1, Verb::Append, 5));
-    let effects = tell(&mut node, Input::Written { job: writes(&effects)[0], result: Err("full".to_owned()) });
+    let effects = tell(
+        &mut node,
+        Input::Written {
+            job: writes(&effects)[0],
+            result: Err(Failure { kind: FailureKind::NoSpace, text: "full".to_owned() }),
+        },
+    );
     assert_eq!(answers(&effects), [(C, 1, None)]);
     assert!(node.status().paths.is_empty());
     let effects = ask(&mut node, C, 2, submit(2, Verb::Append, 6));
@@ -256,6 +272,11 @@ fn snapshot(rows: Vec<Row>) -> Snapshot {
             Row::Intent { path, record } => drop(snapshot.intents.insert(path, record)),
             Row::Incarnation(_) => {}
             Row::Scrubbed { path, verdict, .. } => _ = snapshot.scrubbed.insert(path, verdict),
+            Row::NoPrevious { path, .. } => {
+                if let Some(record) = snapshot.committed.get_mut(&path) {
+                    record.previous = None;
+                }
+            }
             Row::NotCommitted { path } => drop(snapshot.committed.remove(&path)),
             Row::Damaged { path, record } => _ = snapshot.damaged.insert(path, record),
             Row::Committed { path, record, .. } => {
@@ -287,7 +308,13 @@ fn what_is_visible_outlasts_several_that_are_unusable() {
     // One that couldn't be written down leaves the one that waits.
     let effects = waiting(&mut node, 4);
     let unwritten = ask(&mut node, C, 5, submit(5, Verb::Replace, 20));
-    tell(&mut node, Input::Written { job: writes(&unwritten)[0], result: Err("disk full".to_owned()) });
+    tell(
+        &mut node,
+        Input::Written {
+            job: writes(&unwritten)[0],
+            result: Err(Failure { kind: FailureKind::NoSpace, text: "disk full".to_owned() }),
+        },
+    );
     let (outcomes, _) = settle(&mut node, effects, &Ok(empty_image()));
     assert_eq!(outcomes, ["done"]);
     assert_eq!(node.status().paths[0].visible, Some(ImageId::new([4; 32])));

@@ -29,7 +29,7 @@ pub enum Input {
     /// Answer to [`Effect::Disk`].
     Disk { path: VPath, result: Result<DiskResult, Failure> },
     /// Answer to [`Effect::Forget`].
-    Forgotten { path: VPath, result: Result<(), String> },
+    Forgotten { path: VPath, result: Result<(), Failure> },
 }
 
 /// What should be done.
@@ -148,7 +148,7 @@ impl Removals {
         }
     }
 
-    fn forgotten(&mut self, now: Now, path: VPath, result: Result<(), String>, outbox: &mut Outbox<Effect>) {
+    fn forgotten(&mut self, now: Now, path: VPath, result: Result<(), Failure>, outbox: &mut Outbox<Effect>) {
         if !self.jobs.get(&path).is_some_and(|job| matches!(job.state, State::Forgetting)) {
             return;
         }
@@ -158,7 +158,7 @@ impl Removals {
                 outbox.push(Effect::Ended { path, result: Ok(()) });
                 self.next(outbox);
             }
-            Err(text) => self.fail(now, path, Failure { kind: FailureKind::Io, text }, outbox),
+            Err(failure) => self.fail(now, path, failure, outbox),
         }
     }
 

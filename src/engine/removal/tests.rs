@@ -82,7 +82,10 @@ fn what_fails_is_tried_again_and_the_path_is_free_meanwhile() {
     assert_eq!(tell(&mut removals, at(1), begin(1, Some(root()))), ["collect /key/1"]);
     tell(&mut removals, at(1), disk(1, DiskResult::Done));
     tell(&mut removals, at(1), disk(1, DiskResult::Removed { gone: true }));
-    let unwritten = Input::Forgotten { path: path(1), result: Err("full".to_owned()) };
+    let unwritten = Input::Forgotten {
+        path: path(1),
+        result: Err(Failure { kind: FailureKind::NoSpace, text: "full".to_owned() }),
+    };
     assert_eq!(tell(&mut removals, at(1), unwritten), ["failed /key/1"]);
     let (until, _) = removals.deadline().expect("a pause");
     assert_eq!(until, at(1).time + limits::RETRY_PAUSE_MIN * 2);

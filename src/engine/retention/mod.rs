@@ -45,11 +45,11 @@ pub enum Input {
     /// Answer to [`Effect::Survey`], and what is visible at this moment.
     Surveyed { directory: Box<str>, result: Result<Active, Failure>, present: Vec<Present> },
     /// Answer to [`Effect::Mark`]: durable, and whether the path is still to be removed.
-    Marked { path: VPath, result: Result<bool, String> },
+    Marked { path: VPath, result: Result<bool, Failure> },
     /// Answer to [`Effect::Disk`].
     Disk { path: VPath, result: Result<DiskResult, Failure> },
     /// Answer to [`Effect::Forget`].
-    Forgotten { path: VPath, result: Result<(), String> },
+    Forgotten { path: VPath, result: Result<(), Failure> },
 }
 
 /// What should be done.
@@ -290,12 +290,12 @@ impl Directory {
         outbox.push(Effect::Disk(DiskTask { directory, path, action }));
     }
 
-    fn marked(&mut self, result: Result<bool, String>, outbox: &mut Outbox<Effect>) {
+    fn marked(&mut self, result: Result<bool, Failure>, outbox: &mut Outbox<Effect>) {
         match (&self.state, result) {
             (State::Marking(removal), Ok(true)) => self.remove(removal.clone(), outbox),
             (State::Marking(_) | State::Unmarking(_), Ok(_)) => self.end(false, outbox),
             (_, Ok(_)) => {}
-            (_, Err(text)) => self.fail(Failure { kind: FailureKind::Io, text }, outbox),
+            (_, Err(failure)) => self.fail(failure, outbox),
         }
     }
 
@@ -319,13 +319,13 @@ impl Directory {
         }
     }
 
-    fn forgotten(&mut self, result: Result<(), String>, outbox: &mut Outbox<Effect>) {
+    fn forgotten(&mut self, result: Result<(), Failure>, outbox: &mut Outbox<Effect>) {
         match result {
             Ok(()) => {
                 self.status.removed += 1;
                 self.end(true, outbox);
             }
-            Err(text) => self.fail(Failure { kind: FailureKind::Io, text }, outbox),
+            Err(failure) => self.fail(failure, outbox),
         }
     }
 

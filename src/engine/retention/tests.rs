@@ -160,7 +160,10 @@ fn trouble_is_told_once_and_tried_again() {
     assert_eq!(ended, ["trouble: busy", "ended /k/1 gone=false", "survey"]);
     assert_eq!(world.surveyed(&[], (1..=3).map(present).collect()), ["review", "mark /k/2 true"]);
     assert_eq!(
-        world.tell(Input::Marked { path: path(2), result: Err("full".to_owned()) }),
+        world.tell(Input::Marked {
+            path: path(2),
+            result: Err(Failure { kind: FailureKind::NoSpace, text: "full".to_owned() })
+        }),
         ["trouble: full", "ended /k/2 gone=false", "survey"]
     );
     assert_eq!(world.surveyed(&[], (1..=3).map(present).collect()), ["review"]);

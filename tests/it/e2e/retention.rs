@@ -84,6 +84,11 @@ fn old_ones_go_and_what_is_in_use_stays() {
     let troubled = wait_for_retention(&daemon, |kept| !kept["problem"].is_null());
     let problem = troubled["problem"].as_str().expect("a text");
     assert!(problem.contains("nothing is removed") && problem.contains("keep.txt"), "{problem}");
+    // Nor with a name that nothing here can have.
+    fs::write(&list, b"v4/d00\nv\xff\n").expect("written");
+    daemon.signal(Signal::HUP);
+    daemon.wait_for_line(&format!("line 2 of the keep list {}", list.display()));
+    wait_for_retention(&daemon, |kept| kept["problem"].as_str().is_some_and(|problem| problem.contains("line 2 of")));
     assert_eq!(visible(&daemon), ["v1", "v2", "v4", "v5", "v6"]);
     fs::write(&list, "v4/d00\n").expect("written");
     daemon.signal(Signal::HUP);

@@ -244,6 +244,54 @@ fn full_disk_below_the_database() {
     daemon.kill();
 }
 
+/// The same in the midst of a deployment: a state as any other, which ends when there is room.
+#[test]
+fn full_disk_below_the_database_in_the_midst() {
+    let publisher = Publisher::new(224);
+    let mut daemon = Daemon::prepare(224, &publisher.public_key());
+    let Some(_mount) = Mount::new(&daemon.data("db"), "size=16m", MountFlags::empty()) else {
+        return skipped("no small file system can be mounted; a unit test has one in memory");
+    };
+    daemon.spawn();
+    // So many files that what is to be written down of them needs new space.
+    let root = source(&publisher, "tree", |root| plain(root, 2, 3_000, 1_000));
+    let gate = crate::gate::Gate::new(daemon.address, 2 << 20);
+    let mut client = publisher.start(&["--append", &to(&root, "/data/tree")], &[gate.address.to_string()]);
+    gate.wait_until_held();
+    let filler = daemon.data("db/filler");
+    fs::write(&filler, noise(9, 16 << 20)).expect_err("it doesn't fit");
+    gate.open();
+    client.wait_for("no space", |event| event["waiting"].as_str().is_some_and(|text| text.contains("No space left")));
+    let entry = wait_for_status(&daemon, "/data/tree", |entry| entry["failure"] == "no_space");
+    assert!(entry["waiting"].as_str().is_some_and(|text| text.contains("the state database")), "{entry}");
+    fs::remove_file(&filler).expect("removed");
+    let ended = client.end().expect(0);
+    assert_eq!(ended.finished()["nodes"][0]["paths"]["/data/tree"]["result"], "done");
+    assert_eq!(tree(&daemon.data("data/tree")), tree(&root));
+    daemon.kill();
+}
+
+/// The same for the index, which is kept beside the database.
+#[test]
+fn full_disk_below_the_indexes() {
+    let publisher = Publisher::new(225);
+    let mut daemon = Daemon::prepare(225, &publisher.public_key());
+    let indexes = daemon.data("db/indexes");
+    fs::create_dir(&indexes).expect("mkdir");
+    let Some(mount) = Mount::new(&indexes, "size=64k", MountFlags::empty()) else {
+        return skipped("no small file system can be mounted");
+    };
+    fs::set_permissions(&indexes, Permissions::from_mode(0o700)).expect("chmod");
+    daemon.spawn();
+    let root = source(&publisher, "tree", |root| plain(root, 2, 3_000, 100));
+    let client = publisher.start(&["--append", &to(&root, "/data/tree")], &addresses(&[&daemon]));
+    let entry = wait_for_status(&daemon, "/data/tree", |entry| entry["failure"] == "no_space");
+    assert!(entry["waiting"].as_str().is_some_and(|text| text.contains("indexes")), "{entry}");
+    mount.remount("size=8m");
+    done(client, &daemon, &root);
+    daemon.kill();
+}
+
 #[test]
 fn something_else_is_at_the_path() {
     let publisher = Publisher::new(45);

@@ -2,14 +2,17 @@
 
 use std::fs;
 
+use rustix::mount::MountFlags;
 use rustix::process::Signal;
 
 use super::{Said, User};
 use crate::cluster::{cluster, wait_for_members};
 use crate::daemon::{Daemon, tree};
 use crate::e2e::wait_for_status;
+use crate::mounts::{Mount, skipped};
+use crate::patience;
 use crate::publisher::to;
-use crate::trees::{file, mixed, plain};
+use crate::trees::{file, mixed, noise, plain};
 
 fn keep_previous(daemon: &Daemon) {
     daemon.configure("conf", "conf-data", "append-only: false\nkeep-previous: true");
@@ -81,6 +84,57 @@ fn it_goes_back_and_forth_without_the_source() {
         assert_eq!(staged, 0);
     }
     rollback(&user, &daemons[0], &[]).expect(3, &["nothing is at /conf/x"]);
+}
+
+/// What is only kept to go back to never keeps a machine from what is published, and goes when it isn't wanted any more.
+#[test]
+fn what_is_kept_makes_room() {
+    let user = User::new(226);
+    let mut daemon = Daemon::prepare(226, &user.publisher.public_key());
+    let Some(_mount) = Mount::new(&daemon.data("conf-data"), "size=8m", MountFlags::empty()) else {
+        return skipped("no small file system can be mounted");
+    };
+    daemon.configure("conf", "conf-data", "append-only: false\nkeep-previous: true");
+    daemon.spawn();
+    let entry = [daemon.address.to_string()];
+    let publish = |n: u64| {
+        let source = user.folder(&format!("source{n}"));
+        file(&source.join("large"), &noise(n, 3 << 20), 0o644);
+        user.publisher.run(&["--replace", &to(&source, "/conf/x")], &entry).expect(0);
+        assert_eq!(tree(&daemon.data("conf-data/x")), tree(&source));
+        visible(&daemon)
+    };
+    let previous = |expected: Option<&str>| {
+        wait_for_status(&daemon, "/conf/x", |entry| entry["state"] == "done" && entry["previous"].as_str() == expected)
+    };
+    let one = publish(1);
+    let two = publish(2);
+    previous(Some(&one));
+    // There is room for two.
+    publish(3);
+    daemon.wait_for_line("no room for what comes");
+    previous(Some(&two));
+    let staged = || fs::read_dir(daemon.data("conf-data/.ciruela-staging")).map_or(0, Iterator::count);
+    assert_eq!(staged(), 1);
+    let off = "append-only: false";
+    daemon.configure("conf", "conf-data", off);
+    daemon.signal(Signal::HUP);
+    previous(None);
+    patience::until(|| (staged() == 0).then_some(()), || "something is left".to_owned());
+    // The same at a start.
+    keep_previous(&daemon);
+    let three = visible(&daemon);
+    publish(4);
+    previous(Some(&three));
+    daemon.configure("conf", "conf-data", off);
+    daemon.kill();
+    daemon.spawn();
+    wait_for_status(&daemon, "/conf/x", |entry| entry["state"] == "done" && entry["previous"].is_null());
+    patience::until(
+        || (fs::read_dir(daemon.data("conf-data/.ciruela-staging")).map_or(0, Iterator::count) == 0).then_some(()),
+        || "something is left".to_owned(),
+    );
+    daemon.kill();
 }
 
 #[test]

@@ -13,6 +13,7 @@ use ciruela::engine::contract::{Engine, Outbox};
 use ciruela::engine::node::{Effect, IndexProblem, Input, Node, Row, Setup, Snapshot};
 use ciruela::format::index;
 use ciruela::model::directory::NodeConfig;
+use ciruela::model::estimate::NoEstimate;
 use ciruela::model::ids::{ImageId, MachineId};
 use ciruela::model::image::Image;
 use ciruela::model::peer::{ClusterKey, Host};
@@ -149,10 +150,12 @@ impl Machine {
             }
             Effect::Write { job, rows } => {
                 let rows: Vec<Write> = rows.into_iter().flat_map(|row| writes(row, &images)).collect();
-                Input::Written { job, result: running.db.write(&rows).map_err(|error| error.to_string()) }
+                Input::Written { job, result: running.db.write(&rows).map_err(|error| error.failure()) }
             }
             Effect::Survey { job, directory } => Input::Surveyed { job, result: survey(&self.fs, &directory) },
-            Effect::Estimate { job, .. } => Input::Estimated { job, result: Err("not simulated".to_owned()) },
+            Effect::Estimate { job, .. } => {
+                Input::Estimated { job, result: Err(NoEstimate::Unknown("not simulated".to_owned())) }
+            }
             Effect::LoadIndex { image } => Input::IndexLoaded { image, index: images(image) },
             Effect::ListIndexes => Input::IndexesListed { images: running.indexes.list().unwrap_or_default() },
             Effect::RemoveIndexes { images } => {
@@ -166,7 +169,7 @@ impl Machine {
                     Err(error) => Err(IndexProblem::Lie(error.to_string())),
                     Ok(parsed) => match running.indexes.store(image, &data) {
                         Ok(()) => Ok(Arc::new(parsed)),
-                        Err(error) => Err(IndexProblem::NotStored(error.to_string())),
+                        Err(error) => Err(IndexProblem::NotStored(error.failure())),
                     },
                 };
                 Input::IndexChecked { image, result }
@@ -190,6 +193,7 @@ fn writes(row: Row, images: &dyn Fn(ImageId) -> Option<Arc<Image>>) -> Vec<Write
         Row::Incarnation(number) => vec![Write::PutIncarnation(number)],
         Row::Damaged { path, record } => vec![Write::PutDamage(path, record)],
         Row::Scrubbed { path, verdict, sound } => scrubbed(path, verdict, sound),
+        Row::NoPrevious { path, root } => vec![Write::DeletePrevious(path, root)],
         Row::NotCommitted { path } => vec![Write::DeleteCommitted(path.clone()), Write::DeleteIntent(path)],
         Row::Committed { path, directory, record } => committed(&directory, path, record, images),
     }

@@ -5,6 +5,7 @@ pub(crate) mod memory_db;
 pub(crate) mod memory_fs;
 mod memory_tree;
 pub(crate) mod power;
+mod previous;
 mod removal;
 mod reuse;
 mod suite;

@@ -138,7 +138,7 @@ impl<'a, F: FileSystem> Linker<'a, F> {
             match self.clone_to(&opened, path, executable) {
                 Ok(()) => {
                     let after = self.fs.file_stat(&opened);
-                    return self.unless_changed(before, after, path).map(|after| after.is_some());
+                    return self.unless_changed(before, after.ok(), path).map(|after| after.is_some());
                 }
                 Err(e) if unsupported(&e) || is(&e, Errno::XDEV) || is(&e, Errno::NOTTY) => {
                     self.fs.unlink(self.root, path)?;
@@ -158,7 +158,7 @@ impl<'a, F: FileSystem> Linker<'a, F> {
             Err(e) => return Err(e),
         }
         // By its new name: whatever it was that was linked.
-        let after = fs.stat(to.0, to.1);
+        let after = fs.stat(to.0, to.1).ok();
         let Some(after) = self.unless_changed(before, after, path)? else { return Ok(false) };
         self.known.insert(identity(&after), Some(after.fingerprint()));
         self.touches.extend(touch(before, &after));
@@ -171,9 +171,9 @@ impl<'a, F: FileSystem> Linker<'a, F> {
     }
 
     /// What the source is now; if it is another one, or somebody has changed it meanwhile, the new name goes.
-    fn unless_changed(&self, before: &Stat, after: io::Result<Stat>, path: &Path) -> io::Result<Option<Stat>> {
+    fn unless_changed(&self, before: &Stat, after: Option<Stat>, path: &Path) -> io::Result<Option<Stat>> {
         match after {
-            Ok(after) if touch(before, &after).is_some() => Ok(Some(after)),
+            Some(after) if touch(before, &after).is_some() => Ok(Some(after)),
             _ => self.fs.unlink(self.root, path).map(|()| None),
         }
     }

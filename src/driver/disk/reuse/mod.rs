@@ -6,7 +6,7 @@ mod copy;
 mod link;
 mod sources;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub(super) use self::copy::Copier;
@@ -56,6 +56,13 @@ pub struct SiblingTree {
     image: ImageId,
     tree: TreePlace,
     damaged: bool,
+}
+
+impl SiblingTree {
+    /// Whether it is the tree at this place below the base.
+    pub(super) fn lies_at(&self, target: &Path) -> bool {
+        self.tree.target == target
+    }
 }
 
 /// Where the siblings lie, as far as they have a place under this configuration.

@@ -10,7 +10,9 @@ impl Job {
     /// Remembers the failure and what to begin with when the pause is over.
     pub(in crate::engine::deploy) fn failed(&mut self, now: Now, failure: Failure, outbox: &mut Outbox<Effect>) {
         let State::Running(step) = &self.state else { return };
+        let forgoes = matches!(step, Step::Forgo { .. });
         let step = match step.clone() {
+            Step::Forgo { then } => *then,
             // Reported already; what is left will be swept at the next start.
             Step::Collect { .. } => {
                 outbox.push(Effect::Paused { path: self.order.path.clone(), failure });
@@ -33,6 +35,9 @@ impl Job {
         };
         if self.next.is_some() && step.abandonable() {
             return self.take_next(outbox);
+        }
+        if !forgoes && self.makes_room(now, &step, &failure, outbox) {
+            return;
         }
         self.pause = (self.pause * 2).clamp(limits::RETRY_PAUSE_MIN, limits::RETRY_PAUSE_MAX);
         outbox.push(Effect::Paused { path: self.order.path.clone(), failure: failure.clone() });
