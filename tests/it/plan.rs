@@ -159,8 +159,9 @@ fn what_is_on_the_disk_is_looked_at() {
     publisher.run(&["--append", &wish], std::slice::from_ref(&entry)).expect(0);
     assert_eq!((&look(0, "--append")["would"], tree(&target)), (&"have".into(), tree(&source)));
 
-    // Gone altogether, and what may be the very tree without anybody's knowing.
-    std::fs::remove_dir_all(&target).expect("removed");
+    // Gone altogether, and what may be the very tree without anybody's knowing. The old one stays, so that its inode number isn't
+    // used again.
+    rustix::fs::rename(&target, publisher.folder.path().join("aside")).expect("moved");
     assert_eq!(look(0, "--append")["would"], "take");
     let copied = Command::new("cp").arg("-r").args([&source, &target]).status();
     assert!(copied.expect("cp").success());

@@ -106,7 +106,7 @@ pub trait FileSystem: Send + Sync + 'static {
     fn write_at(&self, file: &Self::File, offset: u64, data: &[u8]) -> io::Result<()>;
     /// Fills `buffer` as far as the file goes; says how many bytes that were.
     fn read_at(&self, file: &Self::File, offset: u64, buffer: &mut [u8]) -> io::Result<usize>;
-    /// Makes the file `len` bytes long, with its space reserved where the file system can.
+    /// Makes the file `len` bytes long, with its space reserved where the file system can and it is of use.
     fn preallocate(&self, file: &Self::File, len: u64) -> io::Result<()>;
     /// What the opened file is.
     fn file_stat(&self, file: &Self::File) -> io::Result<Stat>;

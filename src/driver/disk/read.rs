@@ -208,10 +208,11 @@ pub enum Tree {
     Visible,
     /// What is being staged.
     Staged,
+    /// The same, of which all that is read was checked when it was stored.
+    Stored,
 }
 
-/// Appends the bytes of `run` from a tree; those of the visible one, which others may write to, are checked, those of the staged one were
-/// when they were stored. Otherwise nothing is appended, and the numbers of the blocks are returned whose bytes aren't the image's (or
+/// Appends the bytes of `run` from a tree, checked. Otherwise nothing is appended, and the numbers of the blocks are returned whose bytes aren't the image's (or
 /// aren't there).
 pub fn read_run<F: FileSystem>(
     fs: &F,
@@ -229,10 +230,10 @@ pub fn read_run<F: FileSystem>(
     let staged = place.tree();
     let top = match tree {
         Tree::Visible => place.target(),
-        Tree::Staged => &staged,
+        Tree::Staged | Tree::Stored => &staged,
     };
     let result = fill(fs, &root, (place, top), image, run, &mut out[start..]).map(|mut bad| {
-        if tree == Tree::Visible {
+        if tree != Tree::Stored {
             bad.append(&mut wrong(image, run, &out[start..]));
             bad.sort_unstable();
             bad.dedup();

@@ -19,6 +19,9 @@ use super::fs::{Access, DirEntry, FileSystem, Kind, Space, Stat};
 /// Bytes of a path that one system call takes; a longer one (an image's, below the staging directory's) goes in parts.
 const PATH_PART_BYTES_MAX: usize = 4_000;
 
+/// The type of tmpfs, as statfs(2) lists it.
+const TMPFS_MAGIC: rustix::fs::FsWord = 0x0102_1994;
+
 /// The operating system's file systems.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RealFileSystem;
@@ -198,6 +201,10 @@ impl FileSystem for RealFileSystem {
     }
 
     fn preallocate(&self, file: &OwnedFd, len: u64) -> io::Result<()> {
+        // In memory it would fill each page with zeros, which costs as much as writing the content.
+        if rustix::fs::fstatfs(file)?.f_type == TMPFS_MAGIC {
+            return Ok(rustix::fs::ftruncate(file, len)?);
+        }
         match retry_on_intr(|| rustix::fs::fallocate(file, FallocateFlags::empty(), 0, len)) {
             Err(Errno::NOTSUP | Errno::NOSYS | Errno::INVAL) => Ok(rustix::fs::ftruncate(file, len)?),
             other => Ok(other?),

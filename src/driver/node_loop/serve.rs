@@ -7,7 +7,7 @@ use crate::driver::disk::fs::FileSystem;
 use crate::driver::disk::place::Place;
 use crate::driver::disk::read::{self, Tree};
 use crate::driver::ws::{ConnectionHandle, Outgoing};
-use crate::engine::node::{Input, Serving};
+use crate::engine::node::{Input, ServedTree, Serving};
 use crate::format::wire::{DataResponse, Message, Response, data_response_header};
 use crate::model::directory::DirectoryConfig;
 use crate::model::failure::Failure;
@@ -61,11 +61,11 @@ fn answer<F: FileSystem + Clone>(shared: &Shared<F>, request: u64, what: Serving
             return Ok(Outgoing::Message(Message::Response { id: request, response }));
         }
         Serving::Block { image, directory, path, root, hash, file, offset } => {
-            let tree = Wanted { directory: &directory, path: &path, root: Some(root) };
+            let tree = Wanted { directory: &directory, path: &path, tree: ServedTree::Visible(root) };
             block(shared, request, image, tree, hash, &file, offset)?
         }
-        Serving::Run { image, directory, path, root, run } => {
-            let tree = Wanted { directory: &directory, path: &path, root };
+        Serving::Run { image, directory, path, tree, run } => {
+            let tree = Wanted { directory: &directory, path: &path, tree };
             run_frame(shared, request, image, tree, run)?
         }
     };
@@ -77,8 +77,7 @@ fn answer<F: FileSystem + Clone>(shared: &Shared<F>, request: u64, what: Serving
 struct Wanted<'a> {
     directory: &'a DirectoryConfig,
     path: &'a VPath,
-    /// `None`: it is being staged, or just was.
-    root: Option<FileIdentity>,
+    tree: ServedTree,
 }
 
 fn data_frame(response: DataResponse, request: u64, data: &[u8]) -> Vec<u8> {
@@ -168,24 +167,31 @@ enum Unread {
     Damaged { block: u64, root: FileIdentity },
 }
 
-fn read<F: FileSystem>(fs: &F, tree: Wanted<'_>, image: &Image, run: Run, out: &mut Vec<u8>) -> Result<(), Unread> {
-    let place = Place::new(tree.directory, tree.path).map_err(Unread::Failed)?;
-    let mut wrong = |which| Ok(read::read_run(fs, (&place, which), image, run, out)?.first().copied());
-    let Some(root) = tree.root else {
-        let why = match wrong(Tree::Staged) {
-            Ok(None) => return Ok(()),
-            Ok(Some(block)) => Unread::NotYet(block),
-            Err(failure) => Unread::Failed(failure),
-        };
-        // It may have been made visible since it was asked for. If not, another tree may be there: nothing is wrong with that.
-        return if matches!(wrong(Tree::Visible), Ok(None)) { Ok(()) } else { Err(why) };
-    };
-    let Some(block) = wrong(Tree::Visible).map_err(Unread::Failed)? else { return Ok(()) };
-    match read::look(fs, &place) {
-        // Device numbers may have changed at a reboot.
-        Ok(Some(there)) if there.identity.ino == root.ino => Err(Unread::Damaged { block, root: there.identity }),
-        Ok(_) => Err(Unread::Gone),
-        Err(failure) => Err(Unread::Failed(failure)),
+fn read<F: FileSystem>(fs: &F, wanted: Wanted<'_>, image: &Image, run: Run, out: &mut Vec<u8>) -> Result<(), Unread> {
+    let place = Place::new(wanted.directory, wanted.path).map_err(Unread::Failed)?;
+    let mut wrong = |tree| Ok(read::read_run(fs, (&place, tree), image, run, out)?.first().copied());
+    match wanted.tree {
+        ServedTree::Visible(root) => {
+            let Some(block) = wrong(Tree::Visible).map_err(Unread::Failed)? else { return Ok(()) };
+            match read::look(fs, &place) {
+                // Device numbers may have changed at a reboot.
+                Ok(Some(there)) if there.identity.ino == root.ino => {
+                    Err(Unread::Damaged { block, root: there.identity })
+                }
+                Ok(_) => Err(Unread::Gone),
+                Err(failure) => Err(Unread::Failed(failure)),
+            }
+        }
+        ServedTree::Staged | ServedTree::Stored => {
+            let stored = wanted.tree == ServedTree::Stored;
+            let why = match wrong(if stored { Tree::Stored } else { Tree::Staged }) {
+                Ok(None) => return Ok(()),
+                Ok(Some(block)) => Unread::NotYet(block),
+                Err(failure) => Unread::Failed(failure),
+            };
+            // It may have been made visible since it was asked for. If not, another tree may be there: nothing is wrong with that.
+            if matches!(wrong(Tree::Visible), Ok(None)) { Ok(()) } else { Err(why) }
+        }
     }
 }
 
@@ -216,14 +222,16 @@ mod tests {
         let path: VPath = "/k/x".parse().expect("valid");
         let (visible, aside) = (folder.path().join("x"), folder.path().join("aside"));
         let (scan, root) = tree(&visible, "first");
-        let give = |root| {
+        let give = |tree| {
             let mut out = Vec::new();
-            let wanted = Wanted { directory: &directory, path: &path, root };
+            let wanted = Wanted { directory: &directory, path: &path, tree };
             read(&RealFileSystem, wanted, &scan.image, RUN, &mut out).map(|()| out)
         };
-        let visible_one = || give(Some(root));
+        let visible_one = || give(ServedTree::Visible(root));
         assert_eq!(visible_one(), Ok(b"first".to_vec()));
-        assert_eq!(give(None), Ok(b"first".to_vec()), "it was staged a moment ago");
+        for staged in [ServedTree::Staged, ServedTree::Stored] {
+            assert_eq!(give(staged), Ok(b"first".to_vec()), "it was staged a moment ago");
+        }
         fs::write(visible.join("f"), "other").expect("written");
         assert_eq!(visible_one(), Err(Unread::Damaged { block: 0, root }));
         fs::remove_file(visible.join("f")).expect("removed");
@@ -234,6 +242,15 @@ mod tests {
         tree(&visible, "second");
         assert_eq!(visible_one(), Err(Unread::Gone));
         // It is on its way there, in the place of the second.
-        assert_eq!(give(None), Err(Unread::NotYet(0)));
+        assert_eq!(give(ServedTree::Staged), Err(Unread::NotYet(0)));
+        // Blocks of a staged file that aren't stored yet aren't given either.
+        let place = Place::new(&directory, &path).expect("a place");
+        let file = folder.path().join(place.tree()).join("f");
+        fs::create_dir_all(file.parent().expect("below")).expect("mkdir");
+        fs::write(&file, "\0\0\0\0\0").expect("written");
+        assert_eq!(give(ServedTree::Staged), Err(Unread::NotYet(0)));
+        fs::write(&file, "first").expect("written");
+        assert_eq!(give(ServedTree::Staged), Ok(b"first".to_vec()));
+        assert_eq!(give(ServedTree::Stored), Ok(b"first".to_vec()));
     }
 }

@@ -153,6 +153,12 @@ impl Job {
         &self.complete
     }
 
+    /// Whether all of a run is in them.
+    pub(super) fn has_run(&self, run: Run) -> bool {
+        let is_complete = |block| self.pieces.piece(block).is_some_and(|piece| self.complete.contains(piece));
+        run.count > 0 && run.count <= limits::RUN_BLOCKS_MAX && run.blocks().all(is_complete)
+    }
+
     /// Questions that are unanswered, or whose answers are not yet stored.
     pub(super) fn in_flight(&self) -> usize {
         self.asked.len() + self.storing.len()

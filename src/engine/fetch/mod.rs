@@ -164,6 +164,11 @@ impl Fetches {
         jobs.map(Job::complete).max_by_key(|complete| complete.count())
     }
 
+    /// Whether all of a run is in pieces that are verified and written.
+    pub fn has_run(&self, path: &VPath, run: Run) -> bool {
+        self.jobs.get(path).is_some_and(|job| job.has_run(run))
+    }
+
     /// Bytes stored so far of a path's image, not counting those that were there at the start.
     pub fn bytes_fetched(&self, path: &VPath) -> Option<u64> {
         self.jobs.get(path).map(Job::bytes_fetched)

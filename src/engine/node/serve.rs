@@ -40,8 +40,19 @@ pub enum Serving {
         file: String,
         offset: u64,
     },
-    /// A run of blocks of the visible tree with this root, or, without one, of a tree that is (or just was) staged.
-    Run { image: ImageId, directory: Arc<DirectoryConfig>, path: VPath, root: Option<FileIdentity>, run: Run },
+    /// A run of blocks.
+    Run { image: ImageId, directory: Arc<DirectoryConfig>, path: VPath, tree: ServedTree, run: Run },
+}
+
+/// Which tree has what is to be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ServedTree {
+    /// The visible one, with this root.
+    Visible(FileIdentity),
+    /// The one that is being staged, or just was, or else the visible one.
+    Staged,
+    /// The same; all that is to be read was checked when it was stored there.
+    Stored,
 }
 
 /// Content that others asked for and that isn't being read yet: it waits for its turn when the rate is bounded. Each
@@ -189,8 +200,13 @@ impl Node {
         let what = path.and_then(|path| {
             let directory = self.config.directory_of(&path)?.clone();
             let visible = self.heads.committed_at(&path).filter(|committed| committed.image == image);
-            let root = visible.map(|committed| committed.root);
-            Some(Serving::Run { image, directory, path, root, run })
+            let tree = match visible {
+                // What is damaged may be staged anew.
+                Some(committed) if !self.heads.is_damaged(&path) => ServedTree::Visible(committed.root),
+                Some(_) | None if self.fetches.has_run(&path, run) => ServedTree::Stored,
+                Some(_) | None => ServedTree::Staged,
+            };
+            Some(Serving::Run { image, directory, path, tree, run })
         });
         match what {
             Some(what) => self.serve(now, Asked { connection, request, what }, outbox),

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use ciruela::driver::disk::place::Place;
 use ciruela::driver::disk::read::{Tree, read_run};
-use ciruela::engine::node::Serving;
+use ciruela::engine::node::{ServedTree, Serving};
 use ciruela::format::index;
 use ciruela::format::wire::{Message, Response};
 use ciruela::model::directory::DirectoryConfig;
@@ -38,13 +38,13 @@ impl Machine {
                 let (part, total) = part.map_err(|error| error.to_string())?.ok_or_else(|| missing(*image))?;
                 Response::GetIndexPart { data: spoil(part, lies).into(), total }
             }
-            Serving::Run { image, directory, path, root, run } => {
-                let visible = || self.read(running, *image, (directory, path, Tree::Visible), *run);
-                let data = if root.is_none() {
-                    // It may have been made visible since it was asked for.
-                    self.read(running, *image, (directory, path, Tree::Staged), *run).or_else(|_| visible())?
-                } else {
-                    visible()?
+            Serving::Run { image, directory, path, tree, run } => {
+                let read = |tree| self.read(running, *image, (directory, path, tree), *run);
+                // What is staged may have been made visible since it was asked for.
+                let data = match tree {
+                    ServedTree::Visible(_) => read(Tree::Visible)?,
+                    ServedTree::Staged => read(Tree::Staged).or_else(|_| read(Tree::Visible))?,
+                    ServedTree::Stored => read(Tree::Stored).or_else(|_| read(Tree::Visible))?,
                 };
                 Response::GetBlocks { data: spoil(data, lies).into() }
             }
