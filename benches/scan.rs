@@ -186,11 +186,9 @@ fn main() {
 
     let data = content(64 * BLOCK_BYTES, 1);
     let mut text = format!("{} cores, milliseconds: median (least–most)\n", threads());
-    let [hash, ours, theirs] = race([
-        &|| hash_only(LARGE_BYTES, &data),
-        &|| drop(scanned(&large, None)),
-        &|| hasher_per_file(&[large.join("file")]),
-    ]);
+    let [hash, ours, theirs] = race([&|| hash_only(LARGE_BYTES, &data), &|| drop(scanned(&large, None)), &|| {
+        hasher_per_file(&[large.join("file")]);
+    }]);
     let line = |text: &mut String, what: &str, rounds: &Rounds, note: String| {
         writeln!(text, "  {what:<40} {:>22}  {note}", rounds.milliseconds()).expect("a string");
     };

@@ -171,6 +171,11 @@ impl Kept<'_> {
 }
 
 impl Known {
+    /// Of how many files.
+    pub(super) fn count(&self) -> usize {
+        self.files.iter().filter(|known| **known).count()
+    }
+
     /// Whether the hashes of that file are known.
     pub(super) fn has(&self, number: usize) -> bool {
         self.files.get(number) == Some(&true)

@@ -9,7 +9,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{Mode, OFlags, openat};
-use rustix::io::{pread, retry_on_intr};
+use rustix::io::{Errno, pread, retry_on_intr};
 
 use super::error::{ScanError, shown};
 use super::fingerprint::Fingerprint;
@@ -166,8 +166,9 @@ impl Work<'_> {
         let shown = || shown(self.dir, path.as_bytes());
         // NONBLOCK: should it have become a FIFO meanwhile, opening must not wait for a writer.
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-        let handle = retry_on_intr(|| openat(self.root, path.as_str(), flags, Mode::empty()));
-        let handle = handle.map_err(|errno| ScanError::of_entry(shown(), "open it", errno))?;
+        let opened = batch.folder(self.root, file.directory);
+        let opened = opened.and_then(|folder| retry_on_intr(|| openat(folder, file.name, flags, Mode::empty())));
+        let handle = opened.map_err(|errno| ScanError::of_entry(shown(), "open it", errno))?;
         if let Some(after_open) = &self.options.after_open {
             after_open(&path);
         }
@@ -227,6 +228,8 @@ impl Work<'_> {
 
 /// Blocks, consecutive in the list, that were read and not yet hashed.
 struct Batch {
+    /// The directory of the file that was read last: most files are in the same one as the file before.
+    folder: Option<(String, OwnedFd)>,
     buffer: Vec<u8>,
     used: usize,
     /// Of each block.
@@ -237,7 +240,22 @@ struct Batch {
 impl Batch {
     fn new() -> Self {
         let lens = Vec::with_capacity(limits::SCAN_BATCH_BLOCKS_MAX);
-        Self { buffer: vec![0; limits::SCAN_BATCH_BYTES], used: 0, lens, first_block: 0 }
+        Self { folder: None, buffer: vec![0; limits::SCAN_BATCH_BYTES], used: 0, lens, first_block: 0 }
+    }
+
+    fn folder<'a>(&'a mut self, root: &'a OwnedFd, path: &str) -> Result<&'a OwnedFd, Errno> {
+        if path.is_empty() {
+            return Ok(root);
+        }
+        let last = self.folder.take().filter(|(last, _)| last == path);
+        let folder = match last {
+            Some(folder) => folder,
+            None => {
+                let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+                (path.to_owned(), retry_on_intr(|| openat(root, path, flags, Mode::empty()))?)
+            }
+        };
+        Ok(&self.folder.insert(folder).1)
     }
 
     /// Where to read the next bytes of a file of which `len` are left: whole blocks, or up to its end. `None`: hash first.

@@ -28,11 +28,11 @@ pub use fingerprint::Fingerprint;
 
 use crate::format::index;
 use crate::model::hash_kind::HashKind;
-use crate::model::ids::ImageId;
+use crate::model::ids::{BlockHash, ImageId};
 use crate::model::image::{Image, ImageBuilder, ImageError};
 use crate::model::limits;
 
-use cache::Hashes;
+use cache::{Hashes, Known};
 use digest::{FileToHash, hash_files};
 use walk::{Tree, WalkedKind, walk};
 
@@ -103,22 +103,11 @@ pub fn scan(dir: &Path, options: &ScanOptions, progress: OnProgress<'_>) -> Resu
         return Err(stray.error);
     }
     let tree = Tree { strays: Vec::new(), ..tree };
-    let files = files_of(&tree);
-    // What is hashed in no time isn't worth a file.
-    let kept = options.cache.as_ref().filter(|_| bytes_of(&files) >= limits::SCAN_CACHE_WORTH_BYTES);
-    let kept = kept.and_then(|cache| cache.of(dir, options.kind));
-    let known = kept.as_ref().map(|kept| kept.recall(&files)).unwrap_or_default();
-    let unknown = files.iter().enumerate().filter(|(number, _)| !known.has(*number)).map(|(_, file)| *file);
-    let unknown = unknown.collect::<Vec<_>>();
-    let unchanged_files = files.len() - unknown.len();
-    let read = hash_files(dir, &tree.root, &unknown, options, progress)?;
-    let hashes = Hashes::new(&known, &read);
-    if let Some(kept) = kept {
-        kept.keep(&files, &known, &hashes);
-    }
+    let Contents { known, read, unchanged_files } = contents(dir, &tree, options, progress)?;
+    let image = build(options.kind, &tree, Hashes::new(&known, &read))?;
+    drop((known, read));
     let fingerprints = fingerprints_of(&tree);
-    let image = build(options.kind, &tree, hashes)?;
-    drop((tree, known, read));
+    drop(tree);
     if index::text_bytes(&image) > limits::INDEX_BYTES_MAX as u64 {
         return Err(ImageError::TooLarge { what: "bytes of index", max: limits::INDEX_BYTES_MAX as u64 }.into());
     }
@@ -132,6 +121,32 @@ pub fn scan(dir: &Path, options: &ScanOptions, progress: OnProgress<'_>) -> Resu
         blocks: image.block_count(),
     };
     Ok(Scan { image: Arc::new(image), id, index, stats, fingerprints })
+}
+
+/// The hashes of all files.
+struct Contents {
+    known: Known,
+    read: Vec<BlockHash>,
+    unchanged_files: usize,
+}
+
+fn contents(dir: &Path, tree: &Tree, options: &ScanOptions, progress: OnProgress<'_>) -> Result<Contents, ScanError> {
+    let files = files_of(tree);
+    // What is hashed in no time isn't worth a file.
+    let cache = options.cache.as_ref().filter(|_| bytes_of(&files) >= limits::SCAN_CACHE_WORTH_BYTES);
+    let kept = cache.and_then(|cache| cache.of(dir, options.kind));
+    let known = kept.as_ref().map(|kept| kept.recall(&files)).unwrap_or_default();
+    let unchanged_files = known.count();
+    let read = if unchanged_files == 0 {
+        hash_files(dir, &tree.root, &files, options, progress)?
+    } else {
+        let unknown = files.iter().enumerate().filter(|(number, _)| !known.has(*number)).map(|(_, file)| *file);
+        hash_files(dir, &tree.root, &unknown.collect::<Vec<_>>(), options, progress)?
+    };
+    if let Some(kept) = kept {
+        kept.keep(&files, &known, &Hashes::new(&known, &read));
+    }
+    Ok(Contents { known, read, unchanged_files })
 }
 
 fn files_of(tree: &Tree) -> Vec<FileToHash<'_>> {
