@@ -129,6 +129,49 @@ fn each_change_is_named() {
     assert_eq!((&entry["bytes_fetched"], &entry["sources"][0]["path"]), (&0.into(), &"/data/v2".into()), "{entry}");
 }
 
+/// Of a directory that isn't there nobody can say that it is as it should be.
+#[test]
+fn what_cannot_be_read_is_not_current() {
+    let publisher = Publisher::new(230);
+    let daemon = Daemon::start(230, &publisher.public_key());
+    let source = source(&publisher, "first", tool);
+    publisher.run(&["--append", &to(&source, "/data/v1")], &addresses(&[&daemon])).expect(0);
+    let (base, aside) = (daemon.data("data"), daemon.data("aside"));
+    rustix::fs::rename(&base, &aside).expect("moved");
+    let (code, _, err) = scrub(&daemon, &["/data/v1"]);
+    assert_eq!(code, Some(3), "{err}");
+    let entry = wait_for_status(&daemon, "/data/v1", |entry| !entry["damaged"].is_null());
+    let damaged = entry["damaged"].as_str().expect("a text");
+    assert!(damaged.starts_with("it can't be compared with its image: can't open the base"), "{damaged}");
+    let status = Command::new(cargo_bin("ciruela")).arg("status").arg(daemon.address.to_string()).output();
+    let status = status.expect("starts");
+    let out = String::from_utf8(status.stdout).expect("UTF-8");
+    assert!(status.status.code() == Some(1) && out.contains(damaged), "{out}");
+    rustix::fs::rename(&aside, &base).expect("moved back");
+    assert_eq!(scrub(&daemon, &["/data/v1"]).0, Some(0));
+    wait_for_status(&daemon, "/data/v1", |entry| entry["damaged"].is_null());
+}
+
+/// The same content is at two paths: the one that is right is given.
+#[test]
+fn a_damaged_copy_hides_no_whole_one() {
+    let publisher = Publisher::new(229);
+    let daemon = Daemon::start(229, &publisher.public_key());
+    let source = source(&publisher, "first", tool);
+    for path in ["/data/v1", "/data/v2"] {
+        publisher.run(&["--append", &to(&source, path)], &addresses(&[&daemon])).expect(0);
+    }
+    let damaged = daemon.data("data/v1/tool");
+    fs::remove_file(&damaged).expect("removed");
+    file(&damaged, &noise(8, 100_000), 0o644);
+    assert_eq!(scrub(&daemon, &["/data/v1"]).0, Some(1));
+    let (dest, address) = (publisher.folder.path().join("dest"), daemon.address);
+    let mut command = Command::new(cargo_bin("ciruela"));
+    let said = command.arg("download").arg(format!("{address}:/data/v2")).arg(&dest).output().expect("starts");
+    assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+    assert_eq!(tree(&dest), tree(&source));
+}
+
 #[test]
 fn what_cannot_be_asked() {
     let publisher = Publisher::new(247);

@@ -13,6 +13,8 @@ use crate::model::vpath::VPath;
 #[derive(Debug, Default)]
 pub(super) struct Damaged {
     by_path: BTreeMap<VPath, Known>,
+    /// Those that could not be read when they were to be compared with their images last, and why.
+    unread: BTreeMap<VPath, String>,
 }
 
 #[derive(Debug)]
@@ -25,11 +27,12 @@ struct Known {
 impl Damaged {
     pub(super) fn new(records: BTreeMap<VPath, DamageRecord>) -> Self {
         let known = |(path, record)| (path, Known { record, again: false });
-        Self { by_path: records.into_iter().map(known).collect() }
+        Self { by_path: records.into_iter().map(known).collect(), unread: BTreeMap::new() }
     }
 
     /// Nothing is wrong there any more; says whether something was.
     pub(super) fn remove(&mut self, path: &VPath) -> bool {
+        self.unread.remove(path);
         self.by_path.remove(path).is_some()
     }
 }
@@ -56,6 +59,20 @@ impl Heads {
     /// What is wrong with the visible directory.
     pub(super) fn damage_of(&self, path: &VPath) -> Option<&DamageRecord> {
         self.damaged.by_path.get(path).map(|known| &known.record)
+    }
+
+    /// A visible directory was read, or could not be.
+    pub(super) fn compared(&mut self, path: &VPath, failure: Option<String>) {
+        match failure.filter(|_| self.committed_at(path).is_some()) {
+            Some(failure) => _ = self.damaged.unread.insert(path.clone(), failure),
+            None => _ = self.damaged.unread.remove(path),
+        }
+    }
+
+    /// What is known to be wrong at a path, for people.
+    pub(super) fn trouble(&self, path: &VPath) -> Option<String> {
+        let unread = || Some(format!("it can't be compared with its image: {}", self.damaged.unread.get(path)?));
+        self.damage_of(path).map(|damage| format!("{} {}", damage.file, damage.what)).or_else(unread)
     }
 
     /// Nothing is wrong with what is visible after all; gives by which change it is visible, if something was known to be.

@@ -130,9 +130,9 @@ impl Heads {
         self.visible.get(&image)?.first()
     }
 
-    /// Whether the image is visible somewhere, with nothing known to be wrong.
-    pub(super) fn has_whole(&self, image: ImageId) -> bool {
-        self.visible.get(&image).into_iter().flatten().any(|path| !self.is_damaged(path))
+    /// Some path where it is visible with nothing known to be wrong.
+    pub(super) fn whole_at(&self, image: ImageId) -> Option<&VPath> {
+        self.visible.get(&image)?.iter().find(|path| !self.is_damaged(path))
     }
 
     fn show(&mut self, path: VPath, committed: Committed) {
@@ -204,7 +204,7 @@ impl Heads {
     pub(super) fn uncleaned(&self, directory: &str) -> impl Iterator<Item = Candidate> + use<'_> {
         let heads = below(&self.heads, &format!("/{directory}"));
         let heads = heads.filter(|(_, head)| !head.record.cleaned && head.record.change.change.image.is_some());
-        heads.map(|(path, head)| Candidate { path: path.clone(), rank: head.rank() })
+        heads.map(|(path, head)| Candidate { path: path.clone(), rank: head.rank(), damaged: false })
     }
 
     /// What decides of siblings of a path that were not cleaned, this one included.
@@ -224,7 +224,7 @@ impl Heads {
     pub(super) fn present(&self, directory: &str) -> impl Iterator<Item = (Candidate, FileIdentity, bool)> + use<'_> {
         below(&self.committed, &format!("/{directory}")).filter_map(|(path, committed)| {
             let head = self.heads.get(path).filter(|head| !head.deletes())?;
-            let candidate = Candidate { path: path.clone(), rank: head.rank() };
+            let candidate = Candidate { path: path.clone(), rank: head.rank(), damaged: self.is_damaged(path) };
             Some((candidate, committed.root, head.record.cleaned))
         })
     }

@@ -53,7 +53,7 @@ impl Node {
             return Some(Gone::Cleaned);
         }
         let rules = self.config.serves(path).filter(|_| path.levels() > 0)?.retention.as_ref()?;
-        let candidate = Candidate { path: path.clone(), rank: self.heads.rank(path)? };
+        let candidate = Candidate { path: path.clone(), rank: self.heads.rank(path)?, damaged: false };
         let newer = self.heads.siblings(path).filter(|rank| *rank > candidate.rank).count();
         let active = self.retentions.active(path.key()).unwrap_or(&NOTHING_ACTIVE);
         rules::keep(rules, &candidate, newer, active, self.stamp).is_err().then_some(Gone::NotKept)

@@ -200,7 +200,7 @@ impl Node {
         let (count, have) = match self.fetches.have(image) {
             Some(pieces) => (pieces.len(), Bytes::from(pieces.to_bytes())),
             // All of it.
-            None if self.heads.has_whole(image) => (0, Bytes::new()),
+            None if self.heads.whole_at(image).is_some() => (0, Bytes::new()),
             None => return,
         };
         if self.connections.tell_pieces(connection, image) {

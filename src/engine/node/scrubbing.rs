@@ -167,10 +167,12 @@ impl Node {
                     }
                 }
                 scrub::Effect::Read { path, root, verdict, bytes, sound } => {
+                    self.heads.compared(&path, None);
                     outbox.push(Effect::Note(Note::Scrubbed { path: path.clone(), verdict, bytes }));
                     self.verdict(now, path, root, (verdict, sound), outbox);
                 }
                 scrub::Effect::Failed { path, failure } => {
+                    self.heads.compared(&path, Some(failure.text.clone()));
                     outbox.push(Effect::Note(Note::NotScrubbed { path, failure }));
                 }
                 scrub::Effect::Released { path } => self.heal(now, &path, outbox),

@@ -196,7 +196,9 @@ impl Node {
         outbox: &mut Outbox<Effect>,
     ) {
         // Also of a tree that is being staged: its blocks that were verified are there.
-        let path = self.heads.path_of(image).or_else(|| self.neighbours.path_of(image)).cloned();
+        // What is damaged may be right where it is asked for.
+        let path = self.heads.whole_at(image).or_else(|| self.neighbours.path_of(image));
+        let path = path.or_else(|| self.heads.path_of(image)).cloned();
         let what = path.and_then(|path| {
             let directory = self.config.directory_of(&path)?.clone();
             let visible = self.heads.committed_at(&path).filter(|committed| committed.image == image);

@@ -170,7 +170,7 @@ impl Node {
             bytes_fetched,
             found,
             verdict: self.scrubs.tree(path).and_then(|tree| tree.verdict),
-            damaged: self.heads.damage_of(path).map(|damage| format!("{} {}", damage.file, damage.what)),
+            damaged: self.heads.trouble(path),
         })
     }
 

@@ -253,7 +253,7 @@ impl Directory {
         let unneeded = unneeded.iter().filter_map(|(one, why)| Some((*by_path.get(&one.path)?, Some(*why))));
         let next = begun.chain(unneeded).find(|(one, _)| !one.busy && !self.failed.contains(&one.candidate.path));
         let Some((present, why)) = next else { return self.rest(now, &kept) };
-        let Candidate { path, rank } = present.candidate.clone();
+        let Candidate { path, rank, .. } = present.candidate.clone();
         let removal = Removal { path, change: rank.id, root: present.root, why };
         if present.marked {
             self.remove(removal, outbox);

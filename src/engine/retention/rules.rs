@@ -15,6 +15,8 @@ pub struct Candidate {
     pub path: VPath,
     /// Of the change that holds there.
     pub rank: Rank,
+    /// Something is known to be wrong with what is visible, or it is gone: an older one isn't removed because of it.
+    pub damaged: bool,
 }
 
 /// Why a directory is kept.
@@ -75,11 +77,12 @@ pub fn sort_out(rules: &Retention, mut candidates: Vec<Candidate>, active: &Acti
     let mut sorted = Sorted::default();
     for candidate in candidates {
         let newer = newer.entry(candidate.path.parent()).or_default();
+        let whole = usize::from(!candidate.damaged);
         match keep(rules, &candidate, *newer, active, now) {
             Ok(kept) => _ = sorted.kept.insert(candidate.path, kept),
             Err(unneeded) => sorted.unneeded.push((candidate, unneeded)),
         }
-        *newer += 1;
+        *newer += whole;
     }
     sorted.unneeded.reverse();
     sorted
@@ -112,7 +115,7 @@ mod tests {
     /// Its name, and how many seconds old it is.
     fn candidate(path: &str, age_s: u64) -> Candidate {
         let rank = Rank { stamp: Stamp(NOW.0 - age_s * 1_000), id: ChangeId::new([1; 32]), overrides: false };
-        Candidate { path: path.parse().expect("valid"), rank }
+        Candidate { path: path.parse().expect("valid"), rank, damaged: false }
     }
 
     fn active(names: &[&str]) -> Active {
@@ -127,6 +130,27 @@ mod tests {
         let candidates = candidates.iter().map(|(path, age)| candidate(path, *age)).collect();
         let sorted = sort_out(rules, candidates, &active(names), NOW);
         sorted.unneeded.iter().map(|(one, _)| one.path.as_str().to_owned()).collect()
+    }
+
+    #[test]
+    fn what_is_damaged_replaces_nothing() {
+        let all = [("/k/1", 50), ("/k/2", 40), ("/k/3", 30), ("/k/4", 20)];
+        for (min, damaged, expected) in [
+            (1, &["/k/4"][..], &["/k/1", "/k/2"][..]),
+            (1, &["/k/3", "/k/4"], &["/k/1"]),
+            (1, &["/k/1", "/k/2", "/k/3", "/k/4"], &[]),
+            // Older than a whole one, it is removed as any other.
+            (1, &["/k/2"], &["/k/1", "/k/2", "/k/3"]),
+            (2, &["/k/4"], &["/k/1"]),
+        ] {
+            let candidates = all.iter().map(|(path, age)| {
+                let one = candidate(path, *age);
+                Candidate { damaged: damaged.contains(path), ..one }
+            });
+            let sorted = sort_out(&rules(min, 100, 0), candidates.collect(), &active(&[]), NOW);
+            let unneeded: Vec<_> = sorted.unneeded.iter().map(|(one, _)| one.path.as_str()).collect();
+            assert_eq!(unneeded, expected, "{min} {damaged:?}");
+        }
     }
 
     #[test]

@@ -29,7 +29,7 @@ fn path(n: u64) -> VPath {
 /// Published in that second.
 fn present(n: u64) -> Present {
     let rank = Rank { stamp: now(n).stamp, id: ChangeId::new([1; 32]), overrides: false };
-    Present { candidate: Candidate { path: path(n), rank }, root: ROOT, marked: false, busy: false }
+    Present { candidate: Candidate { path: path(n), rank, damaged: false }, root: ROOT, marked: false, busy: false }
 }
 
 /// The engine at 100 seconds, and each effect as a word.

@@ -11,6 +11,7 @@ use crate::cluster::{cluster, join, wait_for_members};
 use crate::daemon::tree;
 use crate::patience;
 use crate::publisher::{Publisher, addresses, to};
+use crate::scrub::scrub;
 use crate::trees::plain;
 
 const RULES: &str = "append-only: true\nauto-clean: true\nkeep-recent: 0s\nkeep-min-directories";
@@ -45,6 +46,28 @@ fn wait_for_retention(daemon: &Daemon, wanted: impl Fn(&Value) -> bool) -> Value
 
 fn wait_until_cleaned(daemon: &Daemon, path: &str) {
     wait_for_status(daemon, path, |entry| entry["state"] == "cleaned" && entry["visible"].is_null());
+}
+
+#[test]
+fn the_last_good_one_stays() {
+    let publisher = Publisher::new(198);
+    let [daemon] = start(&publisher, [198]);
+    let all = addresses(&[&daemon]);
+    let versions: Vec<_> = (1..=2).map(|n| version(&publisher, n)).collect();
+    let publish =
+        |n: usize| publisher.run(&["--append", &to(&versions[n - 1], &format!("/data/v{n}"))], &all).expect(0);
+    publish(1);
+    publish(2);
+    fs::remove_dir_all(daemon.data("data/v2")).expect("removed");
+    assert_eq!(scrub(&daemon, &["/data/v2"]).0, Some(1));
+    daemon.configure("data", "data", &format!("{RULES}: 1"));
+    daemon.signal(Signal::HUP);
+    wait_for_retention(&daemon, |kept| kept["newest"] == 2);
+    assert_eq!(visible(&daemon), ["v1"]);
+    // When the newer one is right again, it goes.
+    publish(2);
+    wait_until_cleaned(&daemon, "/data/v1");
+    assert_eq!(visible(&daemon), ["v2"]);
 }
 
 #[test]
