@@ -144,8 +144,10 @@ struct Missing<'a> {
     /// Among all files, in index order.
     number: u64,
     file: FileRef<'a>,
-    /// There is an inode with several names.
-    shared: Option<Stat>,
+    /// There is an inode with several names. That is rare, and there may be a million files.
+    shared: Option<Box<Stat>>,
+    /// It is there by now.
+    linked: bool,
 }
 
 impl Found<'_> {
@@ -217,23 +219,25 @@ impl<'a, F: FileSystem> Stage<'a, F> {
         linker: &mut Linker<'_, F>,
         reused: &mut Reused,
     ) -> Result<(), Failure> {
-        let missing = std::mem::take(&mut found.missing);
-        for some in missing.chunks(FILES_LOOKED_UP_MAX) {
+        let Found { missing, have, .. } = found;
+        for some in missing.chunks_mut(FILES_LOOKED_UP_MAX) {
             let files: Vec<_> = some.iter().map(|missing| missing.file).collect();
-            for (Missing { number, file, shared }, sources) in some.iter().zip(linker.look_up(library, &files)) {
+            for (Missing { number, file, shared, linked }, sources) in
+                some.iter_mut().zip(linker.look_up(library, &files))
+            {
                 let path = file_path(&self.place.tree(), file.directory, file.name);
                 let sources = if file.size == 0 { Vec::new() } else { sources };
-                let linked = linker.link(file, &path, *shared, sources);
-                if linked.map_err(|e| error::at(self.place, "link the file", &path, &e))? {
+                let there = linker.link(file, &path, shared.take().map(|stat| *stat), sources);
+                *linked = there.map_err(|e| error::at(self.place, "link the file", &path, &e))?;
+                if *linked {
                     reused.linked.insert(*number);
                     reused.bytes_linked += file.size;
                     (file.first_block..file.first_block + blocks_of(file.size))
-                        .for_each(|block| _ = found.have.insert(block));
-                } else {
-                    found.missing.push(Missing { number: *number, file: *file, shared: None });
+                        .for_each(|block| _ = have.insert(block));
                 }
             }
         }
+        missing.retain(|missing| !missing.linked);
         Ok(())
     }
 
@@ -284,18 +288,18 @@ impl<'a, F: FileSystem> Stage<'a, F> {
     fn file(&self, found: &mut Found<'a>, file: FileRef<'a>, path: &Path, exists: bool) -> Result<(), Failure> {
         let number = found.files;
         if !exists {
-            found.missing.push(Missing { number, file, shared: None });
+            found.missing.push(Missing { number, file, shared: None, linked: false });
             return Ok(());
         }
         let fail = |what: &str, e: &io::Error| error::at(self.place, what, path, e);
         let stat = self.fs.stat(self.root, path).map_err(|e| fail("look at", &e))?;
         if stat.links != 1 {
-            found.missing.push(Missing { number, file, shared: Some(stat) });
+            found.missing.push(Missing { number, file, shared: Some(Box::new(stat)), linked: false });
             return Ok(());
         }
         if stat.mode != mode_of(file.executable) || stat.size > file.size {
             self.fs.unlink(self.root, path).map_err(|e| fail("remove", &e))?;
-            found.missing.push(Missing { number, file, shared: None });
+            found.missing.push(Missing { number, file, shared: None, linked: false });
             return Ok(());
         }
         if stat.size < file.size {
