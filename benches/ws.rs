@@ -75,7 +75,7 @@ async fn listen() -> (TcpListener, SocketAddr) {
 async fn websocket(from_client: bool) {
     let (listener, addr) = listen().await;
     let (sender, mut server_events) = mpsc::channel(64);
-    let options = ServerOptions { max_connections: 10 };
+    let options = ServerOptions::new(10);
     let server = tokio::spawn(serve(listener, options, Arc::new(NoPages), Hub::new(sender), std::future::pending()));
     let (sender, mut client_events) = mpsc::channel(64);
     let client = Hub::new(sender).open(connect(addr, "bench").await.expect("connects"));

@@ -1,5 +1,6 @@
 //! The daemon from its first file to its last: opens what it needs, runs the loop, obeys signals.
 
+use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::io;
 use std::net::SocketAddr;
@@ -150,7 +151,8 @@ async fn run(
     let ears = Ears { answers: answered, events: happened, control: controls, datagrams };
     let node_loop = NodeLoop::new(node, Clock::new(), hands, (dialer, udp), ears, note);
     let (configure, configured) = watch::channel(config);
-    tokio::spawn(peers::follow(configured, answer));
+    let (known, peers) = watch::channel(BTreeSet::new());
+    tokio::spawn(peers::follow(configured, answer, known));
     let pages = Arc::new(Pages { control: control.clone(), metrics, version: VERSION, clock: Clock::new() });
     match control::listen(&args.db_dir) {
         Ok(listener) => _ = tokio::spawn(control::serve(listener, control.clone())),
@@ -164,7 +166,7 @@ async fn run(
     }
     let stopped = Arc::new(Notify::new());
     let shutdown = stopped.clone();
-    let options = ServerOptions { max_connections: args.max_connections as usize };
+    let options = ServerOptions { max_connections: args.max_connections as usize, peers };
     let server = tokio::spawn(ws::serve(listener, options, pages, hub, async move { shutdown.notified().await }));
     let looping = tokio::spawn(node_loop.run());
     // From here on signals mean what the manual says; whoever reads the next line may send them.

@@ -1,7 +1,7 @@
 //! The addresses behind the lines of `peers.txt`: looked up at start, then again and again, as names may move.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
@@ -13,13 +13,19 @@ use crate::engine::node::Input;
 use crate::model::directory::NodeConfig;
 use crate::model::limits;
 
-/// Tells the node the peers' addresses until it is gone. A name that can't be looked up keeps those that it had.
-pub async fn follow(mut config: watch::Receiver<Arc<NodeConfig>>, node: mpsc::Sender<Input>) {
+/// Tells the node, and the `server` of its port, the peers' addresses until the node is gone. A name that can't be looked up
+/// keeps those that it had.
+pub async fn follow(
+    mut config: watch::Receiver<Arc<NodeConfig>>,
+    node: mpsc::Sender<Input>,
+    server: watch::Sender<BTreeSet<IpAddr>>,
+) {
     let (mut known, options) = (BTreeMap::new(), ResolveOptions::default());
     loop {
         let lines = config.borrow_and_update().peers.clone();
         let complete = look_up(&lines, &options, &mut known).await;
         let all: BTreeSet<SocketAddr> = known.values().flatten().copied().collect();
+        server.send_replace(all.iter().map(|address| address.ip().to_canonical()).collect());
         if node.send(Input::Peers(all.into_iter().collect())).await.is_err() {
             return;
         }

@@ -132,7 +132,7 @@ impl Fake {
             asking: None,
         };
         let (events, heard) = mpsc::channel(16);
-        let options = ServerOptions { max_connections: 100 };
+        let options = ServerOptions::new(100);
         runtime.spawn(serve(listener, options, Arc::new(NoPages), Hub::new(events), std::future::pending()));
         runtime.spawn(node.run(heard));
         Self { address, changes: Mutex::new(submitted), images, answers, _runtime: runtime }

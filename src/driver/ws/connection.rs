@@ -109,6 +109,7 @@ async fn read_all<S: AsyncRead + AsyncWrite + Unpin>(
             Err(error) => return CloseReason::BadMessage(error),
         };
         drop(frame);
+        books.spoken.store(true, Ordering::Relaxed);
         books.owner_busy.store(true, Ordering::Relaxed);
         match &message {
             Message::Response { id, response } => {

@@ -76,6 +76,8 @@ pub(super) struct Books {
     pub(super) owner_busy: AtomicBool,
     /// The writer waits for the peer.
     pub(super) writing: AtomicBool,
+    /// The peer has sent a message.
+    pub(super) spoken: AtomicBool,
 }
 
 impl ConnectionHandle {
@@ -93,6 +95,7 @@ impl ConnectionHandle {
             aborted: Notify::new(),
             owner_busy: AtomicBool::new(false),
             writing: AtomicBool::new(false),
+            spoken: AtomicBool::new(false),
         };
         (Self { id, version, peer, sender, books: Arc::new(books) }, queue)
     }
@@ -162,8 +165,7 @@ impl ConnectionHandle {
 
     fn queue_full(&self, outgoing: Outgoing) -> Result<(), SendError> {
         if let Outgoing::Close(reason) = outgoing {
-            *lock(&self.books.abort) = Some(reason);
-            self.books.aborted.notify_one();
+            self.books.abort(reason);
             return Ok(());
         }
         Err(SendError::Full(outgoing.into()))
@@ -245,7 +247,13 @@ impl Books {
         }
     }
 
-    /// Waits until the owner closes at once, and says why.
+    /// Closes at once.
+    pub(super) fn abort(&self, reason: String) {
+        *lock(&self.abort) = Some(reason);
+        self.aborted.notify_one();
+    }
+
+    /// Waits until it is closed at once; says why.
     pub(super) async fn aborted(&self) -> String {
         loop {
             if let Some(reason) = lock(&self.abort).take() {

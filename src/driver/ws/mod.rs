@@ -9,6 +9,7 @@ mod connection;
 mod fetch;
 mod guard;
 mod handle;
+mod places;
 mod server;
 
 #[cfg(test)]

@@ -1,8 +1,10 @@
 //! The daemon's port: WebSocket upgrades and a few pages. One request per TCP connection.
 
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -17,20 +19,31 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
-use tokio::time::timeout;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::{sleep, timeout};
 use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
+use super::handle::Books;
+use super::places::{NoPlace, Place, Places};
 use super::{Hub, SUBPROTOCOL_V1, SUBPROTOCOL_V2, no_delay};
 use crate::model::limits;
 use crate::model::peer::ProtocolVersion;
 
 /// How many connections at once, of any kind.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct ServerOptions {
     /// Further ones are answered with status 503.
     pub max_connections: usize,
+    /// Addresses for which some of them are kept.
+    pub peers: watch::Receiver<BTreeSet<IpAddr>>,
+}
+
+impl ServerOptions {
+    /// Nobody has precedence.
+    pub fn new(max_connections: usize) -> Self {
+        Self { max_connections, peers: watch::channel(BTreeSet::new()).1 }
+    }
 }
 
 /// Gives the pages.
@@ -61,7 +74,7 @@ pub async fn serve(
     hub: Hub,
     shutdown: impl Future<Output = ()>,
 ) {
-    let free = Arc::new(Semaphore::new(options.max_connections.min(Semaphore::MAX_PERMITS)));
+    let places = Places::new(options.max_connections, options.peers);
     let refusals = Arc::new(Semaphore::new(limits::CONNECTIONS_REFUSED_AT_ONCE_MAX));
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
@@ -77,19 +90,27 @@ pub async fn serve(
             }
         };
         no_delay(&stream);
-        if let Ok(permit) = Arc::clone(&free).try_acquire_owned() {
-            let (handler, hub) = (Arc::clone(&handler), hub.clone());
-            tokio::spawn(async move {
-                serve_one(stream, peer, &*handler, hub).await;
-                drop(permit);
-            });
-        } else if let Ok(permit) = Arc::clone(&refusals).try_acquire_owned() {
-            tracing::warn!(%peer, max = options.max_connections, "too many connections, one refused");
-            tokio::spawn(async move {
-                // Whether the peer hears it or not, it is closed.
-                let _ = timeout(limits::CLOSE_TIMEOUT, refuse(stream)).await;
-                drop(permit);
-            });
+        match places.take(peer.ip()) {
+            Ok(place) => {
+                let (handler, hub) = (Arc::clone(&handler), hub.clone());
+                tokio::spawn(async move { serve_one(stream, peer, &*handler, hub, place).await });
+            }
+            Err(why) => {
+                let Ok(permit) = Arc::clone(&refusals).try_acquire_owned() else { continue };
+                match why {
+                    NoPlace::Node => {
+                        tracing::warn!(%peer, max = options.max_connections, "too many connections, one refused");
+                    }
+                    NoPlace::Host(max) => {
+                        tracing::warn!(%peer, max, "too many connections from one address, one refused");
+                    }
+                }
+                tokio::spawn(async move {
+                    // Whether the peer hears it or not, it is closed.
+                    let _ = timeout(limits::CLOSE_TIMEOUT, refuse(stream, why)).await;
+                    drop(permit);
+                });
+            }
         }
     }
 }
@@ -98,14 +119,18 @@ pub async fn serve(
 async fn accept_failed(error: &io::Error) {
     tracing::warn!(%error, "can't accept a connection");
     if !matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) {
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        sleep(Duration::from_millis(100)).await;
     }
 }
 
-async fn refuse(mut stream: TcpStream) -> io::Result<()> {
-    const ANSWER: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Type: text/plain\r\n\
-        Content-Length: 32\r\nRetry-After: 5\r\n\r\nthis node has no free connection";
-    stream.write_all(ANSWER).await?;
+async fn refuse(mut stream: TcpStream, why: NoPlace) -> io::Result<()> {
+    let text = why.to_string();
+    let answer = format!(
+        "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Type: text/plain\r\n\
+        Content-Length: {}\r\nRetry-After: 5\r\n\r\n{text}",
+        text.len()
+    );
+    stream.write_all(answer.as_bytes()).await?;
     stream.shutdown().await?;
     // A request that nobody read would make the system drop the answer.
     let mut scratch = [0; 4096];
@@ -113,7 +138,7 @@ async fn refuse(mut stream: TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-async fn serve_one(stream: TcpStream, peer: SocketAddr, handler: &dyn Handler, hub: Hub) {
+async fn serve_one(stream: TcpStream, peer: SocketAddr, handler: &dyn Handler, hub: Hub, place: Place) {
     let upgrade = Upgrade::default();
     let service = service_fn(|request| {
         let answer = answer(request, handler, &upgrade);
@@ -139,9 +164,28 @@ async fn serve_one(stream: TcpStream, peer: SocketAddr, handler: &dyn Handler, h
         Err(error) => return tracing::debug!(%peer, %error, "no upgrade"),
     };
     let (handle, task) = hub.connection(parts.io.into_inner(), parts.read_buf, Role::Server, version, peer);
+    let books = Arc::clone(&handle.books);
     // The owner gets its own with the first event.
     drop(handle);
+    let mut task = std::pin::pin!(task);
+    tokio::select! {
+        () = &mut task => return,
+        () = in_the_way(&place, &books) => {}
+    }
+    books.abort(format!("nothing said in {} s, and others need the place", limits::UNSPOKEN_TIMEOUT.as_secs()));
     task.await;
+}
+
+/// Waits until the peer has said nothing for long and its place is needed. Clients may have good reasons to say nothing
+/// for a while: somebody confirms a signature, or another node's answer is slow. Pings alone are no such reason.
+async fn in_the_way(place: &Place, books: &Books) {
+    sleep(limits::UNSPOKEN_TIMEOUT).await;
+    while !place.is_scarce() && !books.spoken.load(Ordering::Relaxed) {
+        sleep(limits::PING_INTERVAL).await;
+    }
+    if books.spoken.load(Ordering::Relaxed) {
+        std::future::pending::<()>().await;
+    }
 }
 
 /// One request per connection: said of every answer but an upgrade, whose `Connection` header clients compare as a whole.

@@ -45,6 +45,15 @@ pub const CONNECTIONS_WAITING_MAX: u32 = 1_024;
 /// Connections over the maximum that are told so at the same time; further ones are only closed.
 pub const CONNECTIONS_REFUSED_AT_ONCE_MAX: usize = 64;
 
+/// Hosts that it takes to have all connections of a node: one alone may have no more than this part of them.
+pub const HOSTS_TO_FILL_CONNECTIONS: usize = 4;
+/// Connections that one host may have, however few there are.
+pub const CONNECTIONS_PER_HOST_MIN: usize = 16;
+/// Of so many connections, one is kept for the addresses of peers.
+pub const CONNECTIONS_TO_KEEP_ONE_FOR_PEERS: usize = 10;
+/// Who has not sent one message after that time is disconnected when places are scarce.
+pub const UNSPOKEN_TIMEOUT: Duration = Duration::from_mins(1);
+
 /// A connection that says nothing and has nothing to do is closed.
 pub const CONNECTION_IDLE_TIMEOUT: Duration = Duration::from_mins(2);
 /// How often a side shows that it is alive, and looks whether the other is.

@@ -1,5 +1,6 @@
 //! Tests of the transport. Those about time run on a paused clock over in-memory streams.
 
+mod crowd;
 mod handshake;
 mod hostile;
 mod limits_kept;
@@ -52,7 +53,7 @@ impl Server {
         let shutdown = async {
             let _ = stopped.await;
         };
-        let options = ServerOptions { max_connections };
+        let options = ServerOptions::new(max_connections);
         tokio::spawn(serve(listener, options, Arc::new(Pages), Hub::new(sender), shutdown));
         Self { addr, events, _stop: stop }
     }
