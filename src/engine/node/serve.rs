@@ -49,6 +49,8 @@ pub enum Serving {
 pub enum ServedTree {
     /// The visible one, with this root.
     Visible(FileIdentity),
+    /// The same, with which something is known to be wrong: what is staged there anew comes first.
+    Damaged(FileIdentity),
     /// The one that is being staged, or just was, or else the visible one.
     Staged,
     /// The same; all that is to be read was checked when it was stored there.
@@ -203,10 +205,10 @@ impl Node {
             let directory = self.config.directory_of(&path)?.clone();
             let visible = self.heads.committed_at(&path).filter(|committed| committed.image == image);
             let tree = match visible {
-                // What is damaged may be staged anew.
                 Some(committed) if !self.heads.is_damaged(&path) => ServedTree::Visible(committed.root),
                 Some(_) | None if self.fetches.has_run(&path, run) => ServedTree::Stored,
-                Some(_) | None => ServedTree::Staged,
+                Some(committed) => ServedTree::Damaged(committed.root),
+                None => ServedTree::Staged,
             };
             Some(Serving::Run { image, directory, path, tree, run })
         });

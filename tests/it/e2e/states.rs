@@ -46,6 +46,18 @@ fn done(client: Running, daemon: &Daemon, root: &Path) -> Ended {
     ended
 }
 
+/// A daemon, one of whose folders is a file system of its own; `None`: here none can be mounted.
+fn on_small_disk(number: u8, folder: &str, options: &str) -> Option<(Publisher, Daemon, Mount)> {
+    let publisher = Publisher::new(number);
+    let mut daemon = Daemon::prepare(number, &publisher.public_key());
+    let Some(mount) = Mount::new(&daemon.data(folder), options, MountFlags::empty()) else {
+        skipped("no small file system can be mounted; tests/sim/disk has a fake one");
+        return None;
+    };
+    daemon.spawn();
+    Some((publisher, daemon, mount))
+}
+
 fn small(publisher: &Publisher) -> std::path::PathBuf {
     source(publisher, "tree", |root| plain(root, 1, 10, 1000))
 }
@@ -109,12 +121,7 @@ fn unwritable_directory() {
 
 #[test]
 fn full_disk() {
-    let publisher = Publisher::new(43);
-    let mut daemon = Daemon::prepare(43, &publisher.public_key());
-    let Some(mount) = Mount::new(&daemon.data("data"), "size=2m", MountFlags::empty()) else {
-        return skipped("no small file system can be mounted; tests/sim/disk has a fake one");
-    };
-    daemon.spawn();
+    let Some((publisher, mut daemon, mount)) = on_small_disk(43, "data", "size=2m") else { return };
     let root = source(&publisher, "tree", |root| file(&root.join("large"), &noise(1, 3 << 20), 0o644));
     let client = hindered(&publisher, &daemon, &root, "no_space", "needs 3145728 bytes");
     assert!(!daemon.data("data/tree").exists());
@@ -147,12 +154,7 @@ fn a_full_disk_holds_up_nobody_else() {
 /// Inodes, too: a state, and when there are enough all goes on.
 #[test]
 fn no_inodes() {
-    let publisher = Publisher::new(165);
-    let mut daemon = Daemon::prepare(165, &publisher.public_key());
-    let Some(mount) = Mount::new(&daemon.data("data"), "size=8m,nr_inodes=100", MountFlags::empty()) else {
-        return skipped("no small file system can be mounted; tests/sim/disk has a fake one");
-    };
-    daemon.spawn();
+    let Some((publisher, mut daemon, mount)) = on_small_disk(165, "data", "size=8m,nr_inodes=100") else { return };
     let root = source(&publisher, "tree", |root| plain(root, 1, 150, 100));
     let client = hindered(&publisher, &daemon, &root, "no_space", "inodes");
     assert!(!daemon.data("data/tree").exists());
@@ -164,12 +166,7 @@ fn no_inodes() {
 /// A file system that becomes read-only in the midst of a deployment, as after an error of its device.
 #[test]
 fn read_only_in_the_midst() {
-    let publisher = Publisher::new(166);
-    let mut daemon = Daemon::prepare(166, &publisher.public_key());
-    let Some(mount) = Mount::new(&daemon.data("data"), "size=16m", MountFlags::empty()) else {
-        return skipped("no small file system can be mounted; tests/sim/disk has a fake one");
-    };
-    daemon.spawn();
+    let Some((publisher, mut daemon, mount)) = on_small_disk(166, "data", "size=16m") else { return };
     let root = source(&publisher, "tree", |root| plain(root, 2, 40, 100_000));
     let gate = crate::gate::Gate::new(daemon.address, 1 << 20);
     let client = publisher.start(&["--append", &to(&root, "/data/tree")], &[gate.address.to_string()]);
@@ -188,12 +185,7 @@ fn read_only_in_the_midst() {
 /// Space that goes while it is needed: what was reserved is there, what wasn't ends in the same state.
 #[test]
 fn disk_filled_by_others() {
-    let publisher = Publisher::new(44);
-    let mut daemon = Daemon::prepare(44, &publisher.public_key());
-    let Some(_mount) = Mount::new(&daemon.data("data"), "size=6m", MountFlags::empty()) else {
-        return skipped("no small file system can be mounted; tests/sim/disk has a fake one");
-    };
-    daemon.spawn();
+    let Some((publisher, mut daemon, _mount)) = on_small_disk(44, "data", "size=6m") else { return };
     // Files below the size from which space is reserved.
     let root = source(&publisher, "tree", |root| plain(root, 2, 40, 100_000));
     let gate = crate::gate::Gate::new(daemon.address, 1 << 20);
@@ -219,12 +211,7 @@ fn disk_filled_by_others() {
 /// A change that can't be written down isn't accepted, and when there is room again, all goes on without a restart.
 #[test]
 fn full_disk_below_the_database() {
-    let publisher = Publisher::new(48);
-    let mut daemon = Daemon::prepare(48, &publisher.public_key());
-    let Some(_mount) = Mount::new(&daemon.data("db"), "size=16m", MountFlags::empty()) else {
-        return skipped("no small file system can be mounted; tests/sim/disk has a fake one");
-    };
-    daemon.spawn();
+    let Some((publisher, mut daemon, _mount)) = on_small_disk(48, "db", "size=16m") else { return };
     let root = small(&publisher);
     let entry_points = addresses(&[&daemon]);
     publisher.run(&["--append", &to(&root, "/data/before")], &entry_points).expect(0);
@@ -247,12 +234,7 @@ fn full_disk_below_the_database() {
 /// The same in the midst of a deployment: a state as any other, which ends when there is room.
 #[test]
 fn full_disk_below_the_database_in_the_midst() {
-    let publisher = Publisher::new(224);
-    let mut daemon = Daemon::prepare(224, &publisher.public_key());
-    let Some(_mount) = Mount::new(&daemon.data("db"), "size=16m", MountFlags::empty()) else {
-        return skipped("no small file system can be mounted; a unit test has one in memory");
-    };
-    daemon.spawn();
+    let Some((publisher, mut daemon, _mount)) = on_small_disk(224, "db", "size=16m") else { return };
     // So many files that what is to be written down of them needs new space.
     let root = source(&publisher, "tree", |root| plain(root, 2, 3_000, 1_000));
     let gate = crate::gate::Gate::new(daemon.address, 2 << 20);

@@ -43,7 +43,9 @@ impl Machine {
                 // What is staged may have been made visible since it was asked for.
                 let data = match tree {
                     ServedTree::Visible(_) => read(Tree::Visible)?,
-                    ServedTree::Staged => read(Tree::Staged).or_else(|_| read(Tree::Visible))?,
+                    ServedTree::Staged | ServedTree::Damaged(_) => {
+                        read(Tree::Staged).or_else(|_| read(Tree::Visible))?
+                    }
                     ServedTree::Stored => read(Tree::Stored).or_else(|_| read(Tree::Visible))?,
                 };
                 Response::GetBlocks { data: spoil(data, lies).into() }
