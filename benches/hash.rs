@@ -1,52 +1,33 @@
-//! How fast blocks are hashed on one core: `cargo bench --bench hash`.
-//!
-//! Medians of a few rounds over 64 MiB of 32 KiB blocks that are in the cache hierarchy's reach, and of small files.
+//! How fast blocks are hashed on one core, several at once and one by one: `cargo bench --bench hash`.
 
 use std::hint::black_box;
-use std::io::Write as _;
-use std::time::Instant;
 
 use ciruela::format::hash::{hash_blocks, hash_one};
 use ciruela::model::hash_kind::HashKind;
+use ciruela::model::limits::{BLOCK_BYTES, RUN_BYTES_MAX};
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
-const ROUNDS: usize = 7;
+/// Blocks that are hashed in one call.
+const TOGETHER: usize = RUN_BYTES_MAX / BLOCK_BYTES;
 
-#[expect(clippy::disallowed_methods, reason = "measuring time is what a bench is for")]
-fn gigabytes_per_second(bytes: usize, mut work: impl FnMut()) -> f64 {
-    let mut speeds: Vec<f64> = (0..ROUNDS)
-        .map(|_| {
-            let start = Instant::now();
-            work();
-            bytes as f64 / start.elapsed().as_secs_f64() / 1e9
-        })
-        .collect();
-    speeds.sort_by(f64::total_cmp);
-    speeds[ROUNDS / 2]
-}
-
-fn main() {
-    let data: Vec<u8> = (0..64_u32 << 20).map(|i| i.wrapping_mul(2_654_435_761).to_le_bytes()[3]).collect();
-    let whole: Vec<&[u8]> = data.chunks(32 << 10).collect();
+fn hash(criterion: &mut Criterion) {
+    let data: Vec<u8> = (0..8_u32 << 20).map(|i| i.wrapping_mul(2_654_435_761).to_le_bytes()[3]).collect();
+    let whole: Vec<&[u8]> = data.chunks(BLOCK_BYTES).collect();
     let small: Vec<&[u8]> =
-        data.chunks(8_500).map(|block| &block[..block.len().min(1_000 + block.len() % 7_000)]).collect();
-    let mut out = std::io::stdout().lock();
+        data.chunks(8_500).map(|block| &block[..block.len().min(1_000 + block.as_ptr() as usize % 7_000)]).collect();
     for (name, blocks) in [("32 KiB blocks", &whole), ("small files", &small)] {
-        let bytes = blocks.iter().map(|block| block.len()).sum();
+        let mut group = criterion.benchmark_group(name);
+        group.throughput(Throughput::Bytes(blocks.iter().map(|block| block.len() as u64).sum()));
         for kind in HashKind::ALL {
-            let together = gigabytes_per_second(bytes, || {
-                for some in blocks.chunks(32) {
-                    black_box(hash_blocks(kind, some));
-                }
+            group.bench_function(format!("{kind}, together"), |b| {
+                b.iter(|| blocks.chunks(TOGETHER).for_each(|some| _ = black_box(hash_blocks(kind, some))));
             });
-            let single = gigabytes_per_second(bytes, || {
-                for block in blocks {
-                    black_box(hash_one(kind, block));
-                }
+            group.bench_function(format!("{kind}, one by one"), |b| {
+                b.iter(|| blocks.iter().for_each(|block| _ = black_box(hash_one(kind, block))));
             });
-            // A closed output ends the bench.
-            if writeln!(out, "{name}, {kind}: {together:.2} GB/s together, {single:.2} GB/s one by one").is_err() {
-                return;
-            }
         }
     }
 }
+
+criterion_group!(benches, hash);
+criterion_main!(benches);

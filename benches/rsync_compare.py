@@ -2,7 +2,7 @@
 """Compares `ciruela sync` to three daemons with three `rsync -a` side by side, on this machine, in memory.
 
 Method and figures: doc/performance.md. Needs rsync, ssh-keygen, 9 GiB free below --work, and the release build
-(`cargo build --release --bins`). Everything is made below a temporary folder, which is removed at the end; only the
+(`cargo build --release --bins --examples`). Everything is made below a temporary folder, which is removed at the end; only the
 processes that this program started are ended.
 """
 
@@ -55,6 +55,8 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))
     contenders = [name for name in CONTENDERS if options.only in (None, name)]
     check_tools(options, contenders)
+    # Only one large file shows what the bytes themselves cost.
+    of_files = [name for name in contenders if name != "parts"]
     with tempfile.TemporaryDirectory(prefix="ciruela-bench-", dir=options.work) as folder:
         work = Path(folder)
         large, small = f"one file of {options.mib} MiB", f"{options.files} files of 1 to 16 KiB"
@@ -70,7 +72,9 @@ def main():
             free, needed = shutil.disk_usage(work).free, 7 * size_of(tree) * (options.runs * 2 if options.durable else 1)
             if free < needed:
                 sys.exit(f"{work}: {free // MIB} MiB free, {needed // MIB} needed; choose another folder with --work")
-            rows[name], rows[f"{name}, 1 % changed"] = measure(name, [tree, changed], contenders, options, work)
+            trees_of = [tree] if options.first else [tree, changed]
+            measured = measure(name, trees_of, contenders if name == large else of_files, options, work)
+            rows |= zip([name, f"{name}, 1 % changed"], measured)
             if not options.durable:
                 shutil.rmtree(tree)
                 shutil.rmtree(changed)
@@ -85,16 +89,18 @@ def parse_arguments():
     parser.add_argument("--files", type=int, default=20_000, help="number of small files")
     parser.add_argument("--tree", choices=["large", "small"], help="measure only that tree")
     parser.add_argument("--durable", action="store_true", help="on a disk: rsync followed by sync -f; nothing is removed between runs")
-    parser.add_argument("--only", choices=list(CONTENDERS), help="measure only one of the two")
+    parser.add_argument("--only", choices=list(CONTENDERS), help="measure only one of them")
+    parser.add_argument("--first", action="store_true", help="only the first deployment of each tree")
     parser.add_argument("--bin", default=ROOT / "target/release", type=Path, help="where the binaries are")
     return parser.parse_args()
 
 
 def check_tools(options, contenders):
     needed = {"rsync": ["rsync"], "ciruela": ["ssh-keygen", *(str(options.bin / b) for b in BINARIES)]}
+    needed["parts"] = [str(options.bin / PARTS)]
     missing = [tool for name in contenders for tool in needed[name] if not shutil.which(tool)]
     if missing:
-        sys.exit(f"missing: {', '.join(missing)} (apt-get install rsync openssh-client; cargo build --release --bins)")
+        sys.exit(f"missing: {', '.join(missing)} (apt-get install rsync openssh-client; cargo build --release --bins --examples)")
 
 
 def make_big(folder, mib):
@@ -224,6 +230,19 @@ def ciruela(folder, options, daemons):
     return publish, processes
 
 
+def parts(folder, options, daemons):
+    """What none of the others can leave out, by one process: its processors' seconds are the least there are."""
+    del daemons
+
+    def publish(tree, number):
+        homes = [folder / f"n{node}" / str(number) for node in (1, 2, 3)]
+        for home in homes:
+            home.mkdir(parents=True)
+        return timed([[options.bin / PARTS, "parts", tree / "file", *homes]], folder), homes
+
+    return publish, []
+
+
 def prepare_node(folder, options, nodes, number):
     """Makes configuration and folders of one daemon; returns its command."""
     name, host, port = nodes[number - 1]
@@ -292,16 +311,25 @@ def wait_for_port(host, port):
 
 def print_table(rows, contenders, options):
     print(f"Medians of {options.runs}, in seconds (least to most; seconds of processors), on {machine()}.\n")
-    print("| tree |" + "".join(f" {contender} |" for contender in contenders) + " ratio |")
-    print("|---|" + "---|" * len(contenders) + "---|")
-    for name, seconds in rows.items():
-        cells, medians = [], []
+    print("| tree |" + "".join(f" {contender} |" for contender in contenders) + " ciruela / rsync | its processors / parts |")
+    print("|---|" + "---|" * (len(contenders) + 2))
+    for name, measured in rows.items():
+        cells, wall, processors = [], {}, {}
         for contender in contenders:
-            taken, used = zip(*seconds[contender])
-            medians.append(statistics.median(taken))
-            cells.append(f" {medians[-1]:.2f} ({min(taken):.2f}–{max(taken):.2f}; {statistics.median(used):.2f}) |")
-        ratio = f"{medians[1] / medians[0]:.2f}" if len(medians) == 2 else "–"
-        print(f"| {name} |" + "".join(cells) + f" {ratio} |")
+            if contender not in measured:
+                cells.append(" |")
+                continue
+            taken, used = zip(*measured[contender])
+            wall[contender], processors[contender] = statistics.median(taken), statistics.median(used)
+            cells.append(f" {wall[contender]:.2f} ({min(taken):.2f}–{max(taken):.2f}; {processors[contender]:.2f}) |")
+        print(f"| {name} |" + "".join(cells) + f" {ratio(wall, 'rsync')} | {ratio(processors, 'parts')} |")
+
+
+def ratio(figures, yardstick):
+    """Ours to the yardstick's."""
+    if "ciruela" not in figures or yardstick not in figures:
+        return "–"
+    return f"{figures['ciruela'] / figures[yardstick]:.2f}"
 
 
 def machine():
@@ -312,8 +340,9 @@ def machine():
     return f"{os.cpu_count()} × {models[0] if models else platform.machine()}, Linux {platform.release()}, {tool}"
 
 
+PARTS = "examples/machine"
 BINARIES = ["ciruela", "ciruela-server"]
-CONTENDERS = {"rsync": rsync, "ciruela": ciruela}
+CONTENDERS = {"rsync": rsync, "ciruela": ciruela, "parts": parts}
 
 if __name__ == "__main__":
     main()

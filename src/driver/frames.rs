@@ -30,11 +30,28 @@ struct Pooled {
 impl FramePool {
     /// A frame up to its data, of which `data_len` bytes must be appended.
     pub fn begin(&self, response: DataResponse, id: u64, data_len: usize) -> Vec<u8> {
-        let pooled = (data_len >= POOLED_BYTES_MIN).then(|| self.free().pop()).flatten();
-        let capacity = if data_len >= POOLED_BYTES_MIN { data_len.max(limits::RUN_BYTES_MAX) } else { data_len };
-        let mut buffer = pooled.unwrap_or_else(|| Vec::with_capacity(HEAD_BYTES_MAX + capacity));
+        let mut buffer = self.buffer(data_len);
+        buffer.clear();
         begin_data_response(&mut buffer, response, id, data_len);
         buffer
+    }
+
+    /// A frame with room for all of its data, and where that begins: all of it must be written over. (To fill it with zeros
+    /// each time would cost half as much as reading a file into it.)
+    pub fn begin_whole(&self, response: DataResponse, id: u64, data_len: usize) -> (Vec<u8>, usize) {
+        let mut head = Vec::with_capacity(HEAD_BYTES_MAX);
+        begin_data_response(&mut head, response, id, data_len);
+        let mut buffer = self.buffer(data_len);
+        buffer.resize(head.len() + data_len, 0);
+        buffer[..head.len()].copy_from_slice(&head);
+        (buffer, head.len())
+    }
+
+    /// An empty buffer, or one with what it had last.
+    fn buffer(&self, data_len: usize) -> Vec<u8> {
+        let pooled = (data_len >= POOLED_BYTES_MIN).then(|| self.free().pop()).flatten();
+        let capacity = if data_len >= POOLED_BYTES_MIN { data_len.max(limits::RUN_BYTES_MAX) } else { data_len };
+        pooled.unwrap_or_else(|| Vec::with_capacity(HEAD_BYTES_MAX + capacity))
     }
 
     /// The finished frame.
@@ -65,8 +82,7 @@ impl AsRef<[u8]> for Pooled {
 impl Drop for Pooled {
     fn drop(&mut self) {
         self.pool.in_use.fetch_sub(1, Ordering::Relaxed);
-        let mut buffer = mem::take(&mut self.buffer);
-        buffer.clear();
+        let buffer = mem::take(&mut self.buffer);
         let mut free = self.pool.free();
         if free.len() < limits::FRAMES_POOLED_MAX && buffer.capacity() <= 2 * limits::RUN_BYTES_MAX {
             free.push(buffer);
@@ -95,6 +111,19 @@ mod tests {
         let again = pool.begin(DataResponse::GetBlocks, 2, data.len());
         assert_eq!(again.as_ptr(), address);
         assert!(again.len() < HEAD_BYTES_MAX && again.capacity() >= again.len() + data.len());
+    }
+
+    #[test]
+    fn whole_frames_have_their_head_and_room() {
+        let pool = FramePool::default();
+        for data_len in [limits::RUN_BYTES_MAX, POOLED_BYTES_MIN, 1, limits::RUN_BYTES_MAX] {
+            let (mut frame, start) = pool.begin_whole(DataResponse::GetBlocks, 7, data_len);
+            let head = pool.begin(DataResponse::GetBlocks, 7, data_len);
+            assert_eq!((&frame[..start], frame.len() - start), (&head[..], data_len));
+            frame[start..].fill(1);
+            drop(pool.finish(frame));
+            drop(pool.finish(head));
+        }
     }
 
     #[test]

@@ -212,39 +212,31 @@ pub enum Tree {
     Stored,
 }
 
-/// Appends the bytes of `run` from a tree, checked. Otherwise nothing is appended, and the numbers of the blocks are returned whose bytes aren't the image's (or
-/// aren't there).
+/// Reads the bytes of `run` from a tree into `out`, which has their length, checked. Returns the numbers of the blocks whose
+/// bytes aren't the image's (or aren't there): if there are any, `out` must not be used.
 pub fn read_run<F: FileSystem>(
     fs: &F,
     (place, tree): (&Place, Tree),
     image: &Image,
     run: Run,
-    out: &mut Vec<u8>,
+    out: &mut [u8],
 ) -> Result<Vec<u64>, Failure> {
-    let bytes = run
-        .bytes(image)
-        .ok_or_else(|| error::found(FailureKind::Io, place, place.target(), "the run is beyond the image"))?;
+    if run.bytes(image) != Some(out.len()) {
+        return Err(error::found(FailureKind::Io, place, place.target(), "the run is beyond the image"));
+    }
     let root = fs.open_root(place.base()).map_err(|e| error::base(place.base(), &e))?;
-    let start = out.len();
-    out.resize(start + bytes, 0);
     let staged = place.tree();
     let top = match tree {
         Tree::Visible => place.target(),
         Tree::Staged | Tree::Stored => &staged,
     };
-    let result = fill(fs, &root, (place, top), image, run, &mut out[start..]).map(|mut bad| {
-        if tree != Tree::Stored {
-            bad.append(&mut wrong(image, run, &out[start..]));
-            bad.sort_unstable();
-            bad.dedup();
-        }
-        bad
-    });
-    if result.as_ref().is_ok_and(Vec::is_empty) {
-        return result;
+    let mut bad = fill(fs, &root, (place, top), image, run, out)?;
+    if tree != Tree::Stored {
+        bad.append(&mut wrong(image, run, out));
+        bad.sort_unstable();
+        bad.dedup();
     }
-    out.truncate(start);
-    result
+    Ok(bad)
 }
 
 /// The numbers of the blocks whose bytes aren't the image's.
@@ -286,15 +278,4 @@ fn fill<F: FileSystem>(
         }
     }
     Ok(missing)
-}
-
-/// Appends one block of the visible tree, checked; `false` (and nothing appended) if its bytes aren't the image's.
-pub fn read_block<F: FileSystem>(
-    fs: &F,
-    place: &Place,
-    image: &Image,
-    block: u64,
-    out: &mut Vec<u8>,
-) -> Result<bool, Failure> {
-    Ok(read_run(fs, (place, Tree::Visible), image, Run { first: block, count: 1 }, out)?.is_empty())
 }

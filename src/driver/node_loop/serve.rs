@@ -105,8 +105,8 @@ fn block<F: FileSystem + Clone>(
         return Err(missing());
     }
     let len = known.place(number).ok_or_else(missing)?.len;
-    let mut frame = data_response_header(DataResponse::GetBlock, request, len);
-    read_into(shared, tree, &known, Run { first: number, count: 1 }, &mut frame)?;
+    let (mut frame, start) = shared.frames.begin_whole(DataResponse::GetBlock, request, len);
+    read_into(shared, tree, &known, Run { first: number, count: 1 }, &mut frame[start..])?;
     Ok(frame)
 }
 
@@ -120,8 +120,8 @@ fn run_frame<F: FileSystem + Clone>(
     let known = shared.image(image)?.ok_or_else(|| format!("no index of image {image} here"))?;
     let bytes =
         run.bytes(&known).ok_or_else(|| "these blocks are not in the image, or too many for one request".to_owned())?;
-    let mut frame = shared.frames.begin(DataResponse::GetBlocks, request, bytes);
-    read_into(shared, tree, &known, run, &mut frame)?;
+    let (mut frame, start) = shared.frames.begin_whole(DataResponse::GetBlocks, request, bytes);
+    read_into(shared, tree, &known, run, &mut frame[start..])?;
     Ok(frame)
 }
 
@@ -130,9 +130,9 @@ fn read_into<F: FileSystem + Clone>(
     tree: Wanted<'_>,
     image: &Image,
     run: Run,
-    frame: &mut Vec<u8>,
+    data: &mut [u8],
 ) -> Result<(), String> {
-    let (text, damage) = match read(&shared.fs, tree, image, run, frame) {
+    let (text, damage) = match read(&shared.fs, tree, image, run, data) {
         Ok(()) => return Ok(()),
         Err(Unread::Failed(failure)) => return Err(failure.to_string()),
         Err(Unread::NotYet(block)) => return Err(format!("block {block} is not here yet")),
@@ -167,7 +167,7 @@ enum Unread {
     Damaged { block: u64, root: FileIdentity },
 }
 
-fn read<F: FileSystem>(fs: &F, wanted: Wanted<'_>, image: &Image, run: Run, out: &mut Vec<u8>) -> Result<(), Unread> {
+fn read<F: FileSystem>(fs: &F, wanted: Wanted<'_>, image: &Image, run: Run, out: &mut [u8]) -> Result<(), Unread> {
     let place = Place::new(wanted.directory, wanted.path).map_err(Unread::Failed)?;
     let mut wrong = |tree| Ok(read::read_run(fs, (&place, tree), image, run, out)?.first().copied());
     match wanted.tree {
@@ -224,7 +224,7 @@ mod tests {
         let (visible, aside) = (folder.path().join("x"), folder.path().join("aside"));
         let (scan, root) = tree(&visible, "first");
         let give = |tree| {
-            let mut out = Vec::new();
+            let mut out = vec![0; 5];
             let wanted = Wanted { directory: &directory, path: &path, tree };
             read(&RealFileSystem, wanted, &scan.image, RUN, &mut out).map(|()| out)
         };

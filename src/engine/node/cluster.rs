@@ -54,6 +54,11 @@ impl Cluster {
         self.gossip.carriers(directory).map(|node| node.address).collect()
     }
 
+    /// Live members, this node among them.
+    pub(super) fn size(&self) -> usize {
+        self.infos.len()
+    }
+
     /// The names of those at these addresses.
     pub(super) fn hosts(&self, addresses: &[SocketAddr]) -> Hosts {
         let there = self.infos.iter().filter(|(node, _)| addresses.contains(&node.address));

@@ -29,6 +29,8 @@ pub(super) struct Watch {
     news: bool,
     /// Not before this time again.
     next: Time,
+    /// When clients were told last.
+    told: Time,
     /// Changes that this node didn't take from another one, and why: who watches them is told.
     refused: BTreeMap<VPath, (ChangeId, String)>,
 }
@@ -343,8 +345,10 @@ impl Node {
     ) {
         self.watch.news = true;
         let Some((report, image)) = self.cluster.watching.ended(path, change, from) else { return };
-        // Somebody waits for this one: it goes out together with those that come right behind.
-        self.watch.next = self.watch.next.min(now.time + limits::ENDS_INTERVAL);
+        // Somebody waits for this one. In a large cluster it goes out together with those that come right behind.
+        let members = u32::try_from(self.cluster.size()).unwrap_or(u32::MAX);
+        let apart = limits::ENDS_INTERVAL_PER_MEMBER.saturating_mul(members).min(limits::ENDS_INTERVAL_MAX);
+        self.watch.next = self.watch.next.min(now.time.max(self.watch.told + apart));
         // Existing clients are told of each host where what they wait for has ended, in their own words.
         let host = Host { machine_id: from.machine_id, hostname: report.host.hostname.clone() };
         for connection in self.watch.waiting_for(path, change) {
@@ -361,6 +365,7 @@ impl Node {
             return;
         }
         self.watch.next = now.time + limits::PROGRESS_INTERVAL;
+        self.watch.told = now.time;
         for path in std::mem::take(&mut self.watch.touched) {
             self.stand(now, &path, outbox);
             let Some(progress) = self.progress(&path) else { continue };

@@ -48,8 +48,10 @@ pub const PACE_BURST: Duration = Duration::from_millis(100);
 
 /// Progress notifications to one watcher are at least this far apart.
 pub const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
-/// Ends on other nodes are told a watcher in messages that are at least this far apart.
-pub const ENDS_INTERVAL: Duration = Duration::from_millis(10);
+/// Ends on other nodes are told a watcher in messages that are this far apart for each member of the cluster: some at once.
+pub const ENDS_INTERVAL_PER_MEMBER: Duration = Duration::from_micros(100);
+/// More members don't make it longer.
+pub const ENDS_INTERVAL_MAX: Duration = Duration::from_millis(10);
 
 /// The lowest bound on a rate, bytes per second: with less, a request would take longer than anybody waits.
 pub const RATE_MIN: u64 = 64_000;

@@ -64,7 +64,7 @@ impl Machine {
         let text = running.indexes.load(image).map_err(|error| error.to_string())?.ok_or("no index")?;
         let image = index::parse_for(image, &text).map_err(|error| error.to_string())?;
         let place = Place::new(directory, path).map_err(|failure| failure.to_string())?;
-        let mut data = Vec::new();
+        let mut data = vec![0; run.bytes(&image).ok_or("no such run")?];
         let bad = read_run(&self.fs, (&place, tree), &image, run, &mut data).map_err(|failure| failure.to_string())?;
         if bad.is_empty() { Ok(data) } else { Err(format!("blocks {bad:?} are not here")) }
     }
