@@ -1,7 +1,8 @@
 //! Deployments and their fetches: what they want done, and what their ends mean for everything else.
 
 use super::messages::notify;
-use super::watch::{Ending, conflict};
+use super::standing::conflict;
+use super::watch::Ending;
 use super::{Effect, Node, Note, Purpose, Row, scrubbing};
 use crate::engine::contract::{Engine as _, Outbox};
 use crate::engine::{catch_up, deploy, fetch};

@@ -27,6 +27,7 @@ mod register;
 mod scrubbing;
 mod serve;
 mod siblings;
+mod standing;
 mod status;
 mod talk;
 #[cfg(test)]

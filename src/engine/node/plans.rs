@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::connections::Asked;
-use super::watch::conflict;
+use super::standing::conflict;
 use super::{Effect, JobId, Node, Purpose};
 use crate::engine::contract::Outbox;
 use crate::engine::{access, deploy};

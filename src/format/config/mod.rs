@@ -2,11 +2,13 @@
 //! configs and key files. Reading the files, and whatever concerns several of them, is `daemon/configuration`'s.
 
 mod nearest;
+mod problem;
 #[cfg(test)]
 mod tests;
+mod value;
 mod yaml;
 
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::ssh::{is_printable, printable};
@@ -16,69 +18,9 @@ use crate::model::peer::ClusterKey;
 use crate::model::vpath::component_error;
 
 pub use nearest::nearest;
+pub use problem::{ConfigError, Problem, did_you_mean};
+use value::{absolute, boolean, count, duration, interval, is_peer, number};
 use yaml::{Field, Known, Shape, Text};
-
-/// One thing that is wrong with a configuration text.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{}{problem}", line.map(|line| format!("line {line}: ")).unwrap_or_default())]
-pub struct ConfigError {
-    /// Counted from 1; `None` if it concerns the whole text.
-    pub line: Option<usize>,
-    /// What is wrong.
-    pub problem: Problem,
-}
-
-/// What can be wrong with a configuration text.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Problem {
-    /// The text isn't YAML, or goes beyond a bound.
-    #[error("{0}")]
-    Yaml(String),
-    /// A list or a single word where fields should be.
-    #[error("expected fields, one on each line, as in `num-levels: 2`")]
-    NotAMapping,
-    /// A field that isn't known.
-    #[error("unknown field `{}`{}", printable(name), did_you_mean(meant.as_deref()))]
-    UnknownField { name: String, meant: Option<String> },
-    /// A field that must be there.
-    #[error("the field `{field}` is missing: {expected}")]
-    Missing { field: &'static str, expected: &'static str },
-    /// The same field again.
-    #[error("the field `{}` is given twice", printable(.0))]
-    Twice(String),
-    /// A value of another kind.
-    #[error("`{}` takes {expected}{}", printable(field), found.as_ref().map(|found| format!(", not `{found}`")).unwrap_or_default())]
-    Expected { field: String, expected: &'static str, found: Option<String> },
-    /// A name that can't be one.
-    #[error("bad name {name:?}: {reason}")]
-    BadName { name: String, reason: &'static str },
-    /// A path that can't be used.
-    #[error("bad path {path:?}: {reason}")]
-    BadPath { path: PathBuf, reason: &'static str },
-    /// `keep-min-directories` above `keep-max-directories`.
-    #[error("`keep-min-directories` ({min}) is above `keep-max-directories` ({max})")]
-    MinAboveMax { min: usize, max: usize },
-    /// `keep-previous: true` where `append-only: true`.
-    #[error(
-        "`keep-previous: true` would never keep anything: with `append-only: true` nothing is replaced; leave it out, or set \
-         `append-only: false`"
-    )]
-    NothingPrevious,
-    /// A peer that is neither a name nor an address.
-    #[error("bad peer {0:?}: expected `host`, `host:port`, `address` or `[address]:port`")]
-    BadPeer(String),
-    /// `cluster.key` holds something else. What, is not shown.
-    #[error("expected 64 hexadecimal digits; `ciruela-server new-cluster-key` makes a key")]
-    BadClusterKey,
-    /// Beyond a bound.
-    #[error("more than {max} {what}")]
-    TooMany { what: &'static str, max: usize },
-}
-
-/// `, did you mean …?`, or nothing.
-pub fn did_you_mean(meant: Option<&str>) -> String {
-    meant.map(|meant| format!(", did you mean `{meant}`?")).unwrap_or_default()
-}
 
 /// Where in its text a config says what has to fit other files. Counted from 1.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -347,76 +289,4 @@ fn expected(field: &str) -> &'static str {
 fn sorted(mut errors: Vec<ConfigError>) -> Vec<ConfigError> {
     errors.sort_by_key(|error| error.line.unwrap_or(usize::MAX));
     errors
-}
-
-fn boolean(text: &str) -> Result<bool, Option<Problem>> {
-    match text.to_ascii_lowercase().as_str() {
-        "true" | "yes" | "on" => Ok(true),
-        "false" | "no" | "off" => Ok(false),
-        _ => Err(None),
-    }
-}
-
-fn number(text: &str) -> Option<usize> {
-    text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten()
-}
-
-fn count(text: &str) -> Result<usize, Option<Problem>> {
-    number(text).ok_or(None)
-}
-
-fn duration(text: &str) -> Result<Duration, Option<Problem>> {
-    humantime::parse_duration(text).map_err(|_| None)
-}
-
-/// `0` is never.
-fn interval(text: &str) -> Result<Option<Duration>, Option<Problem>> {
-    let interval = duration(text)?;
-    let good = (limits::SCRUB_INTERVAL_MIN..=limits::SCRUB_INTERVAL_MAX).contains(&interval);
-    if interval.is_zero() {
-        Ok(None)
-    } else if good {
-        Ok(Some(interval))
-    } else {
-        Err(None)
-    }
-}
-
-/// An absolute path without `.` and `..`: directories are compared with each other by their components.
-fn absolute(text: &str, cwd: &Path) -> Result<PathBuf, Option<Problem>> {
-    let bad = |reason| Err(Some(Problem::BadPath { path: text.chars().take(200).collect::<String>().into(), reason }));
-    if text.is_empty() {
-        return Err(None);
-    }
-    if text.len() > limits::PATH_BYTES_MAX {
-        return bad("it is longer than 4096 bytes");
-    }
-    if !text.chars().all(is_printable) {
-        return bad("it contains a character that can't be printed");
-    }
-    let path = cwd.join(text);
-    if path.components().any(|component| component == Component::ParentDir) {
-        return bad("`..` is not allowed, write the directory itself");
-    }
-    if path.components().all(|component| component == Component::RootDir) {
-        return bad("the root directory can't be managed");
-    }
-    Ok(path.components().collect())
-}
-
-fn is_peer(peer: &str) -> bool {
-    if peer.parse::<std::net::IpAddr>().is_ok()
-        || peer.parse::<std::net::SocketAddr>().is_ok_and(|addr| addr.port() > 0)
-    {
-        return true;
-    }
-    let (host, port) = peer.split_once(':').map_or((peer, None), |(host, port)| (host, Some(port)));
-    let label = |label: &str| {
-        let good = (1..=63).contains(&label.len()) && !label.starts_with('-');
-        good && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-    };
-    let name = host.strip_suffix('.').unwrap_or(host);
-    let numeric = name.bytes().all(|b| b.is_ascii_digit() || b == b'.');
-    let good_port = |port: &str| number(port).is_some_and(|port| (1..=65_535).contains(&port));
-    name.len() <= 253 && !numeric && name.split('.').all(label) && port.is_none_or(good_port)
 }

@@ -2,20 +2,20 @@
 //!
 //! Texts and lists over their bounds are cut, so that what we send is never what a peer must refuse.
 
-use super::message::{
-    ChangeAnswer, Hello, Hosts, ImageEvent, Message, Notification, Outcome, PlanAnswer, Progress, PublishedChange,
-    Request, Response, SubmitAnswer,
-};
+mod field;
+mod response;
+
+use self::field::{cut, field_image_or_null};
+pub(super) use self::field::{field_bytes, field_null, field_text, field_text_or_null, field_uint, put_host};
+use self::response::encode_response;
+use super::message::{Hello, ImageEvent, Message, Notification, Outcome, Progress, PublishedChange, Request};
 use super::{RequestType, WireError, cluster};
 use crate::format::cbor::{put_array, put_bool, put_bytes, put_bytes_head, put_map, put_null, put_text, put_uint};
 use crate::format::{change, supply};
 use crate::model::change::SignedChange;
-use crate::model::estimate::Estimate;
-use crate::model::ids::ImageId;
 use crate::model::key::Scheme;
 use crate::model::limits;
 use crate::model::origins::{Origins, Supply};
-use crate::model::peer::Host;
 
 pub(super) const NOTIFICATION: u64 = 0;
 pub(super) const REQUEST: u64 = 1;
@@ -251,181 +251,4 @@ pub(super) fn put_signed(out: &mut Vec<u8>, signed: &SignedChange) {
             None => put_null(out),
         }
     }
-}
-
-fn encode_response(id: u64, response: &Response) -> Vec<u8> {
-    let with_data = |kind, data: &[u8]| {
-        let mut out = data_response_header(kind, id, data.len());
-        out.extend_from_slice(data);
-        out
-    };
-    let other = |name: &str| {
-        let mut out = Vec::with_capacity(256);
-        envelope(&mut out, RESPONSE, name, Some(id));
-        out
-    };
-    match response {
-        Response::GetIndex { data: Some(data) } => with_data(DataResponse::GetIndex, data),
-        Response::GetBlock { data: Some(data) } => with_data(DataResponse::GetBlock, data),
-        Response::GetBlocks { data } => with_data(DataResponse::GetBlocks, data),
-        Response::GetIndexPart { data, total } => with_data(DataResponse::GetIndexPart { total: *total }, data),
-        Response::AppendDir(answer) => put_answer(other(RequestType::AppendDir.name()), answer),
-        Response::ReplaceDir(answer) => put_answer(other(RequestType::ReplaceDir.name()), answer),
-        Response::SubmitChange(answer) => put_submit_answer(other(RequestType::SubmitChange.name()), answer),
-        Response::Plan(answer) => put_plan_answer(other(RequestType::Plan.name()), answer),
-        Response::Node(response) => {
-            let mut out = other(response.request_type().name());
-            cluster::put_response(&mut out, response);
-            out
-        }
-        Response::GetIndexAt { data, hosts } => {
-            let mut out = other(RequestType::GetIndexAt.name());
-            put_map(&mut out, 1 + usize::from(data.is_some()));
-            if let Some(data) = data {
-                field_bytes(&mut out, "data", data);
-            }
-            put_hosts(&mut out, hosts);
-            out
-        }
-        Response::GetIndex { data: None } | Response::GetBlock { data: None } => {
-            encode_response(id, &Response::Error("not found".into()))
-        }
-        Response::Error(text) => {
-            let mut out = other(ERROR);
-            put_text(&mut out, cut(text, limits::TEXT_BYTES_MAX));
-            out
-        }
-    }
-}
-
-fn put_answer(mut out: Vec<u8>, answer: &ChangeAnswer) -> Vec<u8> {
-    put_map(&mut out, 3);
-    put_text(&mut out, "accepted");
-    put_bool(&mut out, answer.accepted);
-    field_text_or_null(&mut out, "reject_reason", answer.reject_reason.as_deref());
-    put_hosts(&mut out, &answer.hosts);
-    out
-}
-
-fn put_submit_answer(mut out: Vec<u8>, answer: &SubmitAnswer) -> Vec<u8> {
-    put_map(&mut out, SUBMIT_ANSWER_FIELDS);
-    put_submit_fields(&mut out, answer);
-    out
-}
-
-fn put_plan_answer(mut out: Vec<u8>, plan: &PlanAnswer) -> Vec<u8> {
-    put_map(&mut out, SUBMIT_ANSWER_FIELDS + 2);
-    put_submit_fields(&mut out, &plan.answer);
-    match &plan.estimate {
-        Some(estimate) => {
-            let fields = estimate_fields(estimate);
-            put_text(&mut out, "estimate");
-            put_map(&mut out, fields.len() + 1);
-            for (name, value) in fields {
-                field_uint(&mut out, name, value);
-            }
-            match estimate.inodes_free {
-                Some(free) => field_uint(&mut out, "inodes_free", free),
-                None => field_null(&mut out, "inodes_free"),
-            }
-        }
-        None => field_null(&mut out, "estimate"),
-    }
-    field_text_or_null(&mut out, "problem", plan.problem.as_deref());
-    out
-}
-
-fn estimate_fields(estimate: &Estimate) -> [(&'static str, u64); 9] {
-    [
-        ("files", estimate.files),
-        ("bytes", estimate.bytes),
-        ("files_linked", estimate.files_linked),
-        ("bytes_linked", estimate.bytes_linked),
-        ("bytes_copied", estimate.bytes_copied),
-        ("bytes_fetched", estimate.bytes_fetched),
-        ("bytes_needed", estimate.bytes_needed),
-        ("bytes_free", estimate.bytes_free),
-        ("inodes_needed", estimate.inodes_needed),
-    ]
-}
-
-const SUBMIT_ANSWER_FIELDS: usize = 11;
-
-fn put_submit_fields(out: &mut Vec<u8>, answer: &SubmitAnswer) {
-    field_text(out, "verdict", answer.verdict.name());
-    field_text_or_null(out, "reject_reason", answer.reject_reason.as_deref());
-    field_text_or_null(out, "detail", answer.detail.as_deref());
-    put_text(out, "accepted_keys");
-    put_array(out, answer.accepted_keys.len().min(limits::ACCEPTED_KEYS_MAX));
-    for name in answer.accepted_keys.iter().take(limits::ACCEPTED_KEYS_MAX) {
-        put_text(out, cut(name, limits::TEXT_BYTES_MAX));
-    }
-    field_image_or_null(out, "current", answer.current.as_ref());
-    match answer.stamp {
-        Some(stamp) => field_uint(out, "stamp", stamp.0),
-        None => field_null(out, "stamp"),
-    }
-    put_text(out, "done");
-    put_bool(out, answer.done);
-    put_host(out, &answer.host);
-    put_hosts(out, &answer.hosts);
-    put_text(out, "addresses");
-    put_array(out, answer.addresses.len().min(limits::HOSTS_MAX));
-    for address in answer.addresses.iter().take(limits::HOSTS_MAX) {
-        put_text(out, &address.to_string());
-    }
-}
-
-/// Two fields.
-pub(super) fn put_host(out: &mut Vec<u8>, host: &Host) {
-    field_bytes(out, "machine_id", host.machine_id.as_bytes());
-    field_text(out, "hostname", &host.hostname);
-}
-
-fn put_hosts(out: &mut Vec<u8>, hosts: &Hosts) {
-    put_text(out, "hosts");
-    put_map(out, hosts.len().min(limits::HOSTS_MAX));
-    for (machine_id, hostname) in hosts.iter().take(limits::HOSTS_MAX) {
-        put_bytes(out, machine_id.as_bytes());
-        put_text(out, cut(hostname, limits::TEXT_BYTES_MAX));
-    }
-}
-
-pub(super) fn field_bytes(out: &mut Vec<u8>, name: &str, bytes: &[u8]) {
-    put_text(out, name);
-    put_bytes(out, bytes);
-}
-
-pub(super) fn field_text(out: &mut Vec<u8>, name: &str, text: &str) {
-    put_text(out, name);
-    put_text(out, cut(text, limits::TEXT_BYTES_MAX));
-}
-
-pub(super) fn field_uint(out: &mut Vec<u8>, name: &str, value: u64) {
-    put_text(out, name);
-    put_uint(out, value);
-}
-
-pub(super) fn field_null(out: &mut Vec<u8>, name: &str) {
-    put_text(out, name);
-    put_null(out);
-}
-
-pub(super) fn field_text_or_null(out: &mut Vec<u8>, name: &str, text: Option<&str>) {
-    match text {
-        Some(text) => field_text(out, name, text),
-        None => field_null(out, name),
-    }
-}
-
-fn field_image_or_null(out: &mut Vec<u8>, name: &str, image: Option<&ImageId>) {
-    match image {
-        Some(image) => field_bytes(out, name, image.as_bytes()),
-        None => field_null(out, name),
-    }
-}
-
-/// The longest start of `text` with at most `max` bytes.
-fn cut(text: &str, max: usize) -> &str {
-    &text[..text.floor_char_boundary(max)]
 }
