@@ -53,6 +53,7 @@ impl Node {
             return Some(Gone::Cleaned);
         }
         let rules = self.config.serves(path).filter(|_| path.levels() > 0)?.retention.as_ref()?;
+        // Nothing of it is here that could be damaged.
         let candidate = Candidate { path: path.clone(), rank: self.heads.rank(path)?, damaged: false };
         let newer = self.heads.siblings(path).filter(|rank| *rank > candidate.rank).count();
         let active = self.retentions.active(path.key()).unwrap_or(&NOTHING_ACTIVE);

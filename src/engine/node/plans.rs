@@ -40,12 +40,28 @@ struct Plan {
     directory: Arc<DirectoryConfig>,
     path: VPath,
     image: ImageId,
-    index: Vec<u8>,
-    occupied: bool,
-    heals: bool,
-    /// Of the last question; `None`: the client is asked for the index.
-    job: Option<JobId>,
+    stage: Stage,
     until: Time,
+}
+
+/// What a plan waits for.
+#[derive(Debug)]
+enum Stage {
+    /// A look at the path.
+    Looking(JobId),
+    /// The index from the client, of which this is here.
+    Asking { index: Vec<u8>, found: Found },
+    /// What the disk says of it.
+    Estimating(JobId),
+}
+
+/// What the look showed.
+#[derive(Debug, Clone, Copy)]
+struct Found {
+    /// Something is in the way.
+    occupied: bool,
+    /// What is there is the image, and damaged.
+    heals: bool,
 }
 
 /// What would come of a change that may be submitted.
@@ -137,10 +153,7 @@ impl Node {
             directory,
             path,
             image,
-            index: Vec::new(),
-            occupied: false,
-            heals: false,
-            job: Some(job),
+            stage: Stage::Looking(job),
             until,
         };
         self.plans.open.insert(connection, plan);
@@ -155,8 +168,8 @@ impl Node {
         result: Result<DiskResult, Failure>,
         outbox: &mut Outbox<Effect>,
     ) {
-        let Some(plan) = self.plans.open.get_mut(&connection).filter(|plan| plan.job == Some(job)) else { return };
-        plan.job = None;
+        let waits = |plan: &&Plan| matches!(plan.stage, Stage::Looking(looking) if looking == job);
+        let Some(plan) = self.plans.open.get(&connection).filter(waits) else { return };
         let path = plan.path.clone();
         let found = match result {
             Ok(DiskResult::Target(found)) => found,
@@ -184,8 +197,9 @@ impl Node {
                 Outcome::Hindered("conflict", conflict(committed.image))
             }
             Some(_) | None => {
-                plan.heals = ours.is_some_and(|committed| committed.image == plan.image);
-                plan.occupied = ours.is_none() && !moving && found.is_some_and(|target| !target.empty);
+                let heals = ours.is_some_and(|committed| committed.image == plan.image);
+                let occupied = ours.is_none() && !moving && found.is_some_and(|target| !target.empty);
+                plan.stage = Stage::Asking { index: Vec::new(), found: Found { occupied, heals } };
                 let request = Request::GetIndexPart { id: plan.image, offset: 0 };
                 return self.request(connection, request, Asked::Plan, outbox);
             }
@@ -195,16 +209,18 @@ impl Node {
 
     /// A part of the index came.
     pub(super) fn plan_answered(&mut self, connection: ConnectionId, response: Response, outbox: &mut Outbox<Effect>) {
-        let Some(plan) = self.plans.open.get_mut(&connection).filter(|plan| plan.job.is_none()) else { return };
+        let Some(Plan { image, stage: Stage::Asking { index, .. }, .. }) = self.plans.open.get_mut(&connection) else {
+            return;
+        };
         let problem = match response {
             Response::GetIndexPart { total, .. } if total > limits::PLAN_INDEX_BYTES_MAX as u64 => {
                 format!("an index of {total} bytes is too long for a plan")
             }
             Response::GetIndexPart { data, total } if !data.is_empty() => {
-                plan.index.extend_from_slice(&data);
-                let offset = plan.index.len() as u64;
+                index.extend_from_slice(&data);
+                let offset = index.len() as u64;
                 if offset < total {
-                    let request = Request::GetIndexPart { id: plan.image, offset };
+                    let request = Request::GetIndexPart { id: *image, offset };
                     return self.request(connection, request, Asked::Plan, outbox);
                 }
                 return self.estimate(connection, outbox);
@@ -227,10 +243,13 @@ impl Node {
     fn estimate(&mut self, connection: ConnectionId, outbox: &mut Outbox<Effect>) {
         let job = self.job(Purpose::Estimate(connection));
         let Some(plan) = self.plans.open.get_mut(&connection) else { return };
-        plan.job = Some(job);
+        let Stage::Asking { index, found: Found { occupied, heals } } =
+            std::mem::replace(&mut plan.stage, Stage::Estimating(job))
+        else {
+            return;
+        };
         let (directory, path, image) = (plan.directory.clone(), plan.path.clone(), plan.image);
-        let index = Bytes::from(std::mem::take(&mut plan.index));
-        let (occupied, heals) = (plan.occupied, plan.heals);
+        let index = Bytes::from(index);
         let siblings = self.heads.siblings_of(&path);
         let forgoes = self.heads.previous(&path).is_some_and(|(kept, _)| kept != image);
         let task = EstimateTask { directory, path, image, index, siblings, occupied, heals, forgoes };
@@ -240,7 +259,8 @@ impl Node {
     /// The answer to [`Self::estimate`].
     pub(super) fn estimated(&mut self, job: JobId, result: Result<Estimate, NoEstimate>, outbox: &mut Outbox<Effect>) {
         let Some(Purpose::Estimate(connection)) = self.jobs.remove(&job) else { return };
-        if self.plans.open.get(&connection).is_some_and(|plan| plan.job == Some(job)) {
+        let waits = |plan: &Plan| matches!(plan.stage, Stage::Estimating(estimating) if estimating == job);
+        if self.plans.open.get(&connection).is_some_and(waits) {
             let outcome = match result {
                 Ok(estimate) => Outcome::Takes(estimate),
                 Err(NoEstimate::Hindered(failure)) => failure.into(),
