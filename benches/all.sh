@@ -11,7 +11,8 @@ part() { printf '\n## %s\n\n' "$*"; "$@"; }
 cargo build --release --quiet --bins --examples
 part target/release/examples/machine
 part target/release/examples/machine --work "$disk"
-part benches/rsync_compare.py
+part benches/rsync_compare.py --csv target/compare.csv
+part benches/compare_figure.py target/compare.csv doc/compare.svg
 part benches/rsync_compare.py --durable --work "$disk"
 part benches/small_deployments.py
 part benches/memory.py

@@ -8,6 +8,7 @@ processes that this program started are ended.
 
 import argparse
 import contextlib
+import csv
 import os
 import platform
 import random
@@ -79,6 +80,8 @@ def main():
                 shutil.rmtree(tree)
                 shutil.rmtree(changed)
         print_table(rows, contenders, options)
+        if options.csv:
+            write_csv(rows, options.csv)
 
 
 def parse_arguments():
@@ -91,6 +94,7 @@ def parse_arguments():
     parser.add_argument("--durable", action="store_true", help="on a disk: rsync followed by sync -f; nothing is removed between runs")
     parser.add_argument("--only", choices=list(CONTENDERS), help="measure only one of them")
     parser.add_argument("--first", action="store_true", help="only the first deployment of each tree")
+    parser.add_argument("--csv", type=Path, help="where to put the seconds of all runs, for compare_figure.py")
     parser.add_argument("--bin", default=ROOT / "target/release", type=Path, help="where the binaries are")
     return parser.parse_args()
 
@@ -323,6 +327,15 @@ def print_table(rows, contenders, options):
             wall[contender], processors[contender] = statistics.median(taken), statistics.median(used)
             cells.append(f" {wall[contender]:.2f} ({min(taken):.2f}–{max(taken):.2f}; {processors[contender]:.2f}) |")
         print(f"| {name} |" + "".join(cells) + f" {ratio(wall, 'rsync')} | {ratio(processors, 'parts')} |")
+
+
+def write_csv(rows, path):
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["tree", "contender", "seconds", "processors"])
+        for name, measured in rows.items():
+            for contender, runs in measured.items():
+                writer.writerows([name, contender, f"{taken:.3f}", f"{used:.3f}"] for taken, used in runs)
 
 
 def ratio(figures, yardstick):

@@ -1,8 +1,8 @@
 //! How fast directories are indexed: `cargo bench --bench scan [FOLDER]` (default `/dev/shm`, 2 GiB free there).
 //!
-//! Against three yardsticks in the same rounds, the contestants taking turns: the rate of the hash alone on all cores, a
-//! hasher per file with RustCrypto's `blake2`, one thread per core (what other writers of the format do), and a bare parallel walk with
-//! `lstat`. Medians, least and most of seven rounds.
+//! Against four yardsticks in the same rounds, the contestants taking turns: the rate of the hash alone on all cores, a
+//! hasher per file with RustCrypto's `blake2`, one thread per core (what other writers of the format do), a bare parallel walk
+//! with `lstat`, and that walk and reading all files without hashing. Medians, least and most of seven rounds.
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
@@ -121,6 +121,23 @@ fn hasher_per_file(files: &[PathBuf]) {
     });
 }
 
+/// Each file opened, looked at and read once: with a walk before it, what can't be left out besides hashing.
+fn read_only(files: &[PathBuf]) {
+    let next = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..threads() {
+            scope.spawn(|| {
+                let mut block = vec![0; BLOCK_BYTES];
+                while let Some(path) = files.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let mut file = File::open(path).expect("readable");
+                    let status = file.metadata().expect("readable");
+                    black_box((file.read(&mut block).expect("readable"), status.len()));
+                }
+            });
+        }
+    });
+}
+
 /// Every entry's name and status, nothing kept.
 fn bare_walk(root: &Path) {
     let queue = Mutex::new((vec![root.to_owned()], 0_usize));
@@ -196,12 +213,34 @@ fn main() {
     line(&mut text, "the hash alone, all cores", &hash, String::new());
     line(&mut text, "index", &ours, format!("{:.2} of the hash's rate", hash.median() / ours.median()));
     line(&mut text, "a hasher per file", &theirs, format!("{:.1} times index", theirs.median() / ours.median()));
-    let [hash, ours, theirs] =
-        race([&|| hash_only(small_bytes, &data), &|| drop(scanned(&small, None)), &|| hasher_per_file(&files)]);
+    let [hash, ours, theirs, reading] = race([
+        &|| hash_only(small_bytes, &data),
+        &|| drop(scanned(&small, None)),
+        &|| {
+            bare_walk(&small);
+            hasher_per_file(&files);
+        },
+        &|| {
+            bare_walk(&small);
+            read_only(&files);
+        },
+    ]);
     writeln!(text, "20,000 files of 1 to 16 KiB").expect("a string");
     line(&mut text, "the hash alone, all cores", &hash, String::new());
     line(&mut text, "index", &ours, format!("{:.2} of the hash's rate", hash.median() / ours.median()));
-    line(&mut text, "a hasher per file", &theirs, format!("{:.1} times index", theirs.median() / ours.median()));
+    line(
+        &mut text,
+        "a walk, and a hasher per file",
+        &theirs,
+        format!("{:.1} times index", theirs.median() / ours.median()),
+    );
+    let floor = reading.median() + hash.median();
+    line(
+        &mut text,
+        "a walk, and reading alone",
+        &reading,
+        format!("with the hash {:.2} of index", floor / ours.median()),
+    );
     let [walk, ours] = race([&|| bare_walk(&small), &|| {
         assert_eq!(scanned(&small, cache()).stats.unchanged_files, SMALL_FILES);
     }]);
