@@ -78,6 +78,11 @@ impl Entries {
         Iter { entries: self, next: 0 }
     }
 
+    /// Those from that number on.
+    pub fn iter_from(&self, first: usize) -> Iter<'_> {
+        Iter { entries: self, next: first.min(self.len()) }
+    }
+
     /// The entry of that number.
     pub fn get(&self, at: usize) -> Option<Entry<'_>> {
         let row = self.rows.get(at)?;
