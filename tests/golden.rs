@@ -82,11 +82,11 @@ fn scanned_trees_equal_the_golden_files() {
                 let options = ScanOptions { threads: std::num::NonZero::new(threads), ..ScanOptions::new(kind) };
                 let scan = scan(&base.path().join(&tree), &options, &|_| ()).expect("scan");
                 assert_eq!(
-                    String::from_utf8_lossy(&scan.index),
+                    String::from_utf8_lossy(&scan.index.to_vec()),
                     String::from_utf8_lossy(&golden),
                     "{tree}.{suffix} with {threads} threads"
                 );
-                assert!(scan.index.ends_with(format!("{}\n", scan.id).as_bytes()));
+                assert!(scan.index.to_vec().ends_with(format!("{}\n", scan.id).as_bytes()));
             }
             let (_, image) = parse(&golden).expect("valid");
             let differences = compare(&base.path().join(&tree), &image, &ScanOptions::default(), &|_| ());

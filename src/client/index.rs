@@ -32,12 +32,12 @@ pub struct IndexArgs {
 pub fn run(args: &IndexArgs) -> Result<ExitCode, anyhow::Error> {
     let scan = with_progress("indexing", |progress| scan(&args.dir, &args.scan.options(), progress))?;
     if let Some(path) = &args.output {
-        write(path, &scan.index)?;
+        write(path, &scan.index.to_vec())?;
     }
     if args.id {
         ui::line(&scan.id.to_string())?;
     } else if args.output.is_none() {
-        ui::data(&scan.index)?;
+        ui::data(&scan.index.to_vec())?;
     }
     Ok(ExitCode::SUCCESS)
 }

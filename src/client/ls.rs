@@ -131,11 +131,11 @@ struct Line {
 }
 
 impl Line {
-    fn of(path: String, entry: &Entry) -> Self {
-        match &entry.kind {
+    fn of(path: String, entry: Entry<'_>) -> Self {
+        match entry.kind {
             EntryKind::File { size, executable, .. } => {
-                let mode = if *executable { "-rwxr-xr-x" } else { "-rw-r--r--" };
-                Self { path, mode, size: *size, target: None }
+                let mode = if executable { "-rwxr-xr-x" } else { "-rw-r--r--" };
+                Self { path, mode, size, target: None }
             }
             EntryKind::Symlink { target } => {
                 Self { path, mode: "lrwxrwxrwx", size: target.len() as u64, target: Some(target.to_string()) }
@@ -188,7 +188,7 @@ fn entries(found: &Found, recursive: bool) -> Vec<Line> {
         }
         if inner.is_empty() || recursive {
             let path = |name: &str| if inner.is_empty() { name.to_owned() } else { format!("{inner}/{name}") };
-            lines.extend(directory.entries.iter().map(|entry| Line::of(path(&entry.name), entry)));
+            lines.extend(directory.entries.iter().map(|entry| Line::of(path(entry.name), entry)));
         }
     }
     lines.sort_by(|a, b| a.path.as_bytes().cmp(b.path.as_bytes()));

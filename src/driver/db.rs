@@ -15,9 +15,12 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition, TableError};
+use redb::{
+    Database, DatabaseError, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition, TableError,
+    WriteTransaction,
+};
 
-pub use self::files::{CommittedFile, CommittedFiles};
+pub use self::files::CommittedFiles;
 use super::disk::error;
 use crate::format::record::{
     CommittedRecord, DamageRecord, HeadRecord, IntentRecord, PlaceRecord, RecordError, decode_scrubbed, encode_scrubbed,
@@ -228,9 +231,28 @@ impl Db {
         })
     }
 
-    /// Makes all the changes, in order, in one transaction which is durable when this returns.
+    /// Makes all the changes, in order, in one transaction which is durable when this returns. Files of trees are written before, in as
+    /// many as they need; they count from the last one on.
     pub fn write(&self, batch: &[Write]) -> Result<(), DbError> {
+        for write in batch {
+            if let Write::PutFiles(path, files) = write {
+                self.write_files(path, files)?;
+            }
+        }
         self.with(|database| write(database, batch))
+    }
+
+    /// Others may use the database in between.
+    fn write_files(&self, path: &VPath, files: &CommittedFiles) -> Result<(), DbError> {
+        let files = files.by_content();
+        for part in files.parts() {
+            self.with(|database| transact(database, |transaction| files.put(transaction, path, part)))?;
+        }
+        let files = files.by_inode();
+        for part in files.parts() {
+            self.with(|database| transact(database, |transaction| files.put(transaction, part)))?;
+        }
+        Ok(())
     }
 
     /// What was recorded of what is at a path.
@@ -288,6 +310,15 @@ fn load(database: &Database) -> Result<Snapshot, DbError> {
     Ok(snapshot)
 }
 
+fn transact(
+    database: &Database,
+    work: impl FnOnce(&WriteTransaction) -> Result<(), redb::Error>,
+) -> Result<(), DbError> {
+    let transaction = database.begin_write().map_err(storage("write"))?;
+    work(&transaction).map_err(storage("write"))?;
+    transaction.commit().map_err(storage("write"))
+}
+
 fn write(database: &Database, batch: &[Write]) -> Result<(), DbError> {
     let fail = storage::<redb::StorageError>("write");
     let transaction = database.begin_write().map_err(storage("write"))?;
@@ -307,7 +338,9 @@ fn write(database: &Database, batch: &[Write]) -> Result<(), DbError> {
                     damaged.remove(path.as_str()).map_err(&fail)?;
                     files::forget(&transaction, path).map_err(storage("write"))?;
                 }
-                Write::PutFiles(path, row) => files::put(&transaction, path, row).map_err(storage("write"))?,
+                Write::PutFiles(path, files) => {
+                    files::put_place(&transaction, path, &files.place()).map_err(storage("write"))?;
+                }
                 Write::PutDamage(path, row) => {
                     damaged.insert(path.as_str(), &*row.encode()).map_err(&fail)?;
                     files::forget(&transaction, path).map_err(storage("write"))?;

@@ -13,7 +13,7 @@ use rustix::buffer::spare_capacity;
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::{Errno, pread, retry_on_intr};
 
-use crate::driver::scan::{Fingerprint, Scan};
+use crate::driver::scan::{Fingerprint, FingerprintHash, Scan};
 use crate::format::hash::hash_blocks;
 use crate::model::escape::escaped;
 use crate::model::ids::BlockHash;
@@ -27,7 +27,7 @@ pub struct ImageReader {
     root: OwnedFd,
     image: Arc<Image>,
     /// Of each file that has blocks, in index order, with the number of its first block.
-    files: Vec<(u64, Fingerprint)>,
+    files: Vec<(u32, FingerprintHash)>,
     /// Files opened last, the most recent one first.
     open: Mutex<VecDeque<(u64, Arc<OwnedFd>)>>,
     /// Block numbers sorted by hash; made when first needed.
@@ -70,7 +70,8 @@ impl ImageReader {
         Ok(Self {
             root,
             image: Arc::clone(&scan.image),
-            files: files.map(|(file, fingerprint)| (file.first_block, *fingerprint)).collect(),
+            // IMAGE_BLOCKS_MAX fits in 32 bits.
+            files: files.filter_map(|(file, print)| Some((u32::try_from(file.first_block).ok()?, *print))).collect(),
             open: Mutex::new(VecDeque::new()),
             by_hash: OnceLock::new(),
         })
@@ -171,8 +172,8 @@ impl ImageReader {
         }
         out.truncate(start + piece.len);
         let after = Fingerprint::of_file(&file).map_err(|errno| failed("read its status", errno))?;
-        let at = self.files.binary_search_by_key(&piece.file_first_block, |(first, _)| *first);
-        let same = at.is_ok_and(|at| self.files[at].1 == after);
+        let at = self.files.binary_search_by_key(&piece.file_first_block, |(first, _)| u64::from(*first));
+        let same = at.is_ok_and(|at| self.files[at].1 == after.hash());
         // A new link or another mode changes the status, too: then the content decides.
         if same || self.matches(piece.first_block, &out[start..]) {
             return Ok(());

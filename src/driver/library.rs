@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::db::{CommittedFile, CommittedFiles, Db, Write};
+use super::db::{CommittedFiles, Db, Write};
 use super::disk::place::Place;
 use super::disk::reuse::Library;
 use crate::engine::node::Sound;
@@ -67,7 +67,7 @@ pub fn committed(
     record: CommittedRecord,
     images: &dyn Fn(ImageId) -> Option<Arc<Image>>,
 ) -> Vec<Write> {
-    let files = images(record.image).and_then(|image| committed_files(directory, &path, &record, &image));
+    let files = images(record.image).and_then(|image| committed_files(directory, &path, &record, image));
     let mut writes = vec![Write::DeleteIntent(path.clone()), Write::PutCommitted(path.clone(), record)];
     writes.extend(files.map(|files| Write::PutFiles(path, files)));
     writes
@@ -100,16 +100,8 @@ fn committed_files(
     directory: &DirectoryConfig,
     path: &VPath,
     record: &CommittedRecord,
-    image: &Image,
+    image: Arc<Image>,
 ) -> Option<CommittedFiles> {
     let place = Place::new(directory, path).ok()?;
-    let (tag, tree) = (tag(record.change), tree(&place, record.root));
-    let files = image.files().zip(&record.fingerprints).filter(|(file, _)| file.size > 0);
-    let files = files.map(|(file, fingerprint)| CommittedFile {
-        content: content_key(image, &file),
-        file: file.directory.join(file.name).into(),
-        executable: file.executable,
-        fingerprint: *fingerprint,
-    });
-    (image.files().count() == record.fingerprints.len()).then(|| CommittedFiles { tag, tree, files: files.collect() })
+    CommittedFiles::new(tag(record.change), tree(&place, record.root), image, Arc::clone(&record.fingerprints))
 }

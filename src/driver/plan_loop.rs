@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::reach;
 use super::ws::{self, ConnectionHandle, Hub};
+use crate::format::index::IndexText;
 use crate::format::wire::{Message, Notification, PlanAnswer, Request, Response};
 use crate::model::change::SignedChange;
 use crate::model::ids::ImageId;
@@ -17,7 +17,7 @@ use crate::model::limits;
 use crate::model::peer::{Host, ProtocolVersion};
 
 /// Index texts, by image.
-pub type Indexes = Arc<BTreeMap<ImageId, Bytes>>;
+pub type Indexes = Arc<BTreeMap<ImageId, IndexText>>;
 
 /// A node that is being asked.
 pub struct Asking {
@@ -94,12 +94,10 @@ impl Asking {
         let Request::GetIndexPart { id, offset } = request else {
             return Response::Error("for a plan only indexes are given".to_owned());
         };
-        let index = self.indexes.get(id);
-        let start = usize::try_from(*offset).unwrap_or(usize::MAX);
-        match index.filter(|index| start < index.len()) {
+        match self.indexes.get(id).filter(|index| *offset < index.len()) {
             Some(index) => {
-                let end = index.len().min(start + limits::INDEX_PART_BYTES_MAX);
-                Response::GetIndexPart { data: index.slice(start..end), total: index.len() as u64 }
+                let data = index.part(*offset, limits::INDEX_PART_BYTES_MAX).into();
+                Response::GetIndexPart { data, total: index.len() }
             }
             None => Response::Error("not found".to_owned()),
         }

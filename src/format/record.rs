@@ -5,6 +5,8 @@
 
 mod files;
 
+use std::sync::Arc;
+
 use cbor4ii::core::dec::Read;
 use cbor4ii::core::utils::SliceReader;
 use serde::{Deserialize, Serialize};
@@ -84,7 +86,7 @@ pub struct CommittedRecord {
     /// Where its bytes came from.
     pub bytes: Origins,
     /// Of each of its files, in index order.
-    pub fingerprints: Vec<Fingerprint>,
+    pub fingerprints: Arc<[Fingerprint]>,
     /// What was visible before and is set aside: its image and root.
     pub previous: Option<(ImageId, FileIdentity)>,
 }
@@ -266,7 +268,7 @@ impl CommittedRecord {
             image: image_id(image)?,
             root: FileIdentity { dev, ino },
             bytes: Origins { linked, copied, kept, fetched },
-            fingerprints: unpack(packed, count)?,
+            fingerprints: unpack(packed, count)?.into(),
             previous: None,
         })
     }

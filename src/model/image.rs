@@ -11,14 +11,17 @@ use super::ids::BlockHash;
 use super::limits;
 use super::vpath::component_error;
 
+mod entries;
+
+use self::entries::Content;
+pub use self::entries::{Entries, Entry, EntryKind, Iter};
+
 /// A checked image. Blocks are numbered through all files in index order; the block size is [`limits::BLOCK_BYTES`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Image {
     kind: HashKind,
     directories: Vec<Directory>,
     hashes: Vec<BlockHash>,
-    /// (first block, directory, entry) of each file that has blocks, ascending.
-    files_by_block: Vec<(u64, u32, u32)>,
     total_bytes: u64,
     entry_count: usize,
 }
@@ -28,26 +31,8 @@ pub struct Image {
 pub struct Directory {
     /// Relative to the image's root, components separated by `/`; empty for the root itself.
     pub path: Box<str>,
-    /// Files and links, sorted by the bytes of their names.
-    pub entries: Vec<Entry>,
-}
-
-/// A file or link.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
-    /// One component, never `.` or `..`.
-    pub name: Box<str>,
-    /// What it is.
-    pub kind: EntryKind,
-}
-
-/// What an entry is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum EntryKind {
-    /// A regular file: `size` bytes, its hashes are `ceil(size / BLOCK_BYTES)` of the image's from `first_block` on.
-    File { size: u64, executable: bool, first_block: u64 },
-    /// A symbolic link.
-    Symlink { target: Box<str> },
+    /// Files and links.
+    pub entries: Entries,
 }
 
 /// Where a block lies.
@@ -99,6 +84,9 @@ pub enum ImageError {
     /// The number of hashes isn't `ceil(size / BLOCK_BYTES)`.
     #[error("{path} has {hashes} hashes, but its size of {size} bytes needs {expected}")]
     HashCount { path: String, size: u64, hashes: usize, expected: u64 },
+    /// There are more or fewer hashes than blocks.
+    #[error("{hashes} hashes were given for {expected} blocks")]
+    Hashes { hashes: usize, expected: u32 },
     /// Over a bound of `model/limits/`.
     #[error("image is too large: more than {max} {what}")]
     TooLarge { what: &'static str, max: u64 },
@@ -157,14 +145,7 @@ impl Image {
 
     /// All files in index order, empty ones too.
     pub fn files(&self) -> impl Iterator<Item = FileRef<'_>> {
-        self.directories.iter().flat_map(|directory| {
-            directory.entries.iter().filter_map(move |entry| match entry.kind {
-                EntryKind::File { size, executable, first_block } => {
-                    Some(FileRef { directory, name: &entry.name, size, executable, first_block })
-                }
-                EntryKind::Symlink { .. } => None,
-            })
-        })
+        self.directories.iter().flat_map(|directory| directory.entries.iter().filter_map(|entry| entry.file(directory)))
     }
 
     /// The length of every block, in index order: what [`Self::place`] says of each, but all at once.
@@ -178,13 +159,7 @@ impl Image {
         let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
         let at = self.directories.binary_search_by(|d| directory_order(&d.path, parent)).ok()?;
         let directory = &self.directories[at];
-        let entry = directory.entry(name)?;
-        match entry.kind {
-            EntryKind::File { size, executable, first_block } => {
-                Some(FileRef { directory, name: &entry.name, size, executable, first_block })
-            }
-            EntryKind::Symlink { .. } => None,
-        }
+        directory.entry(name)?.file(directory)
     }
 
     /// Hashes of one file's blocks.
@@ -204,14 +179,14 @@ impl Image {
         if block >= self.block_count() {
             return None;
         }
-        let at = self.files_by_block.partition_point(|(first, _, _)| *first <= block).checked_sub(1)?;
-        let (first, directory, entry) = self.files_by_block[at];
-        let directory = &self.directories[directory as usize];
-        let entry = &directory.entries[entry as usize];
-        let EntryKind::File { size, .. } = entry.kind else { return None };
-        let offset = (block - first) * limits::BLOCK_BYTES as u64;
-        let len = usize::try_from((size - offset).min(limits::BLOCK_BYTES as u64)).ok()?;
-        Some(BlockPlace { directory, name: &entry.name, offset, len })
+        // One without blocks begins where the next one does: so the last one which begins at the block or before it has it.
+        let at =
+            self.directories.partition_point(|directory| directory.entries.first_block() <= block).checked_sub(1)?;
+        let directory = &self.directories[at];
+        let file = directory.entries.with_block(block)?.file(directory)?;
+        let offset = (block - file.first_block) * limits::BLOCK_BYTES as u64;
+        let len = usize::try_from((file.size - offset).min(limits::BLOCK_BYTES as u64)).ok()?;
+        Some(BlockPlace { directory, name: file.name, offset, len })
     }
 }
 
@@ -222,9 +197,8 @@ impl Directory {
     }
 
     /// The file or link of that name.
-    pub fn entry(&self, name: &str) -> Option<&Entry> {
-        let at = self.entries.binary_search_by(|e| e.name.as_bytes().cmp(name.as_bytes())).ok()?;
-        self.entries.get(at)
+    pub fn entry(&self, name: &str) -> Option<Entry<'_>> {
+        self.entries.named(name)
     }
 }
 
@@ -234,14 +208,15 @@ pub struct ImageBuilder {
     image: Image,
     /// Positions of the directory opened last and of those above it, the root first: the only possible parents.
     ancestors: Vec<usize>,
+    /// Of all files so far.
+    blocks: u32,
 }
 
 impl ImageBuilder {
     /// Starts an image; its first directory must be the root, `""`.
     pub fn new(kind: HashKind) -> Self {
-        let (directories, hashes, files_by_block) = (Vec::new(), Vec::new(), Vec::new());
-        let image = Image { kind, directories, hashes, files_by_block, total_bytes: 0, entry_count: 0 };
-        Self { image, ancestors: Vec::new() }
+        let image = Image { kind, directories: Vec::new(), hashes: Vec::new(), total_bytes: 0, entry_count: 0 };
+        Self { image, ancestors: Vec::new(), blocks: 0 }
     }
 
     /// Opens the next directory: `path` relative to the root without a leading slash.
@@ -291,18 +266,19 @@ impl ImageBuilder {
             let path = self.entry_path(name);
             return Err(ImageError::HashCount { path, size, hashes: hashes.len(), expected });
         }
-        let first_block = self.image.hashes.len() as u64;
-        if first_block + expected > limits::IMAGE_BLOCKS_MAX {
-            return Err(ImageError::TooLarge { what: "blocks", max: limits::IMAGE_BLOCKS_MAX });
-        }
-        self.entry(name, EntryKind::File { size, executable, first_block })?;
-        if size > 0 {
-            let directory = self.image.directories.len() - 1;
-            let entry = self.image.directories[directory].entries.len() - 1;
-            let narrow = |n: usize| u32::try_from(n).expect("IMAGE_ENTRIES_MAX fits in 32 bits");
-            self.image.files_by_block.push((first_block, narrow(directory), narrow(entry)));
-        }
+        self.file_of(name, executable, size)?;
         self.image.hashes.extend_from_slice(hashes);
+        Ok(())
+    }
+
+    /// The same for a file whose hashes [`Self::finish_with`] is given.
+    pub fn file_of(&mut self, name: &str, executable: bool, size: u64) -> Result<(), ImageError> {
+        let blocks = u64::from(self.blocks).checked_add(blocks_of(size)).filter(|all| *all <= limits::IMAGE_BLOCKS_MAX);
+        let Some(blocks) = blocks.and_then(|blocks| u32::try_from(blocks).ok()) else {
+            return Err(ImageError::TooLarge { what: "blocks", max: limits::IMAGE_BLOCKS_MAX });
+        };
+        self.entry(name, Content::File { executable, size }, blocks)?;
+        self.blocks = blocks;
         self.image.total_bytes += size;
         Ok(())
     }
@@ -321,7 +297,7 @@ impl ImageBuilder {
         if let Some(reason) = reason {
             return Err(ImageError::BadName { path: self.entry_path(name), reason });
         }
-        self.entry(name, EntryKind::Symlink { target: target.into() })
+        self.entry(name, Content::Symlink { target }, self.blocks)
     }
 
     /// The finished image; an image has at least its root directory.
@@ -329,17 +305,36 @@ impl ImageBuilder {
         if self.image.directories.is_empty() {
             return Err(ImageError::NoRoot);
         }
+        if self.image.hashes.len() != self.blocks as usize {
+            return Err(ImageError::Hashes { hashes: self.image.hashes.len(), expected: self.blocks });
+        }
+        self.close_directory();
         self.image.hashes.shrink_to_fit();
         self.image.directories.shrink_to_fit();
         Ok(self.image)
     }
 
-    fn push_directory(&mut self, path: &str) {
-        self.ancestors.push(self.image.directories.len());
-        self.image.directories.push(Directory { path: path.into(), entries: Vec::new() });
+    /// The same with the hashes of all files, which were all added without.
+    pub fn finish_with(mut self, hashes: Vec<BlockHash>) -> Result<Image, ImageError> {
+        self.image.hashes = hashes;
+        self.finish()
     }
 
-    fn entry(&mut self, name: &str, kind: EntryKind) -> Result<(), ImageError> {
+    fn push_directory(&mut self, path: &str) {
+        self.close_directory();
+        self.ancestors.push(self.image.directories.len());
+        self.image.directories.push(Directory { path: path.into(), entries: Entries::new(self.blocks) });
+    }
+
+    /// Nothing is added to the directory opened last any more.
+    fn close_directory(&mut self) {
+        if let Some(last) = self.image.directories.last_mut() {
+            last.entries.shrink();
+        }
+    }
+
+    /// `blocks`: of all files, this one included.
+    fn entry(&mut self, name: &str, content: Content<'_>, blocks: u32) -> Result<(), ImageError> {
         self.count_entry()?;
         if let Some(reason) = component_error(name) {
             return Err(ImageError::BadName { path: self.entry_path(name), reason });
@@ -357,8 +352,7 @@ impl ImageBuilder {
         if directory.entries.last().is_some_and(|last| last.name.as_bytes() >= name.as_bytes()) {
             return Err(ImageError::Unsorted { path: self.entry_path(name) });
         }
-        directory.entries.push(Entry { name: name.into(), kind });
-        Ok(())
+        directory.entries.push(name, content, blocks)
     }
 
     fn count_entry(&mut self) -> Result<(), ImageError> {

@@ -161,9 +161,10 @@ pub(crate) fn honest(root: &Path, scan: &Scan, request: &Request) -> Response {
     match request {
         Request::GetIndexPart { id, offset } if *id == scan.id => {
             let offset = usize::try_from(*offset).expect("small");
-            let end = scan.index.len().min(offset + ciruela::model::limits::INDEX_PART_BYTES_MAX);
-            let data = Bytes::copy_from_slice(&scan.index[offset..end]);
-            Response::GetIndexPart { data, total: scan.index.len() as u64 }
+            let index = scan.index.to_vec();
+            let end = index.len().min(offset + ciruela::model::limits::INDEX_PART_BYTES_MAX);
+            let data = Bytes::copy_from_slice(&index[offset..end]);
+            Response::GetIndexPart { data, total: index.len() as u64 }
         }
         Request::GetBlocks { image, run } if *image == scan.id => {
             let mut data = Vec::new();

@@ -87,7 +87,7 @@ impl OldClient {
                 let (root, scan) = scan.expect("nothing is offered");
                 let response = match request {
                     Request::GetIndex { id, .. } if id == scan.id => {
-                        Response::GetIndex { data: Some(scan.index.clone().into()) }
+                        Response::GetIndex { data: Some(scan.index.to_vec().into()) }
                     }
                     Request::GetBlock { hash, hint } => {
                         Response::GetBlock { data: Some(block(root, scan, hash, hint)) }
@@ -172,7 +172,7 @@ async fn existing_clients_upload_and_download() {
     let Response::GetIndexAt { data: Some(data), hosts } = client.ask(Request::GetIndexAt { path }, None).await else {
         panic!("no index")
     };
-    assert_eq!(data, image.index);
+    assert_eq!(data, image.index.to_vec());
     assert_eq!(hosts.values().map(AsRef::as_ref).collect::<Vec<&str>>(), ["node11"]);
     let file = image.image.file("sub/large").expect("it is there");
     let hash = image.image.file_hashes(&file)[1];

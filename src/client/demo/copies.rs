@@ -48,8 +48,8 @@ fn entries(image: &Image) -> Vec<String> {
         (!name.is_empty() && !name.contains('/')).then(|| format!("{name}/"))
     };
     let directories = image.directories().iter().filter_map(|directory| top(&directory.path));
-    let root = image.directories().first().map(|root| root.entries.as_slice()).unwrap_or_default();
-    directories.chain(root.iter().map(|entry| entry.name.to_string())).collect()
+    let root = image.directories().first().into_iter().flat_map(|root| &root.entries);
+    directories.chain(root.map(|entry| entry.name.to_owned())).collect()
 }
 
 /// The copies in lines.

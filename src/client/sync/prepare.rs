@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::anyhow;
-use bytes::Bytes;
 
 use super::args::{Plan, Wish};
 use crate::client::keys::Signer;
@@ -85,7 +84,7 @@ fn scan_one(wish: &Wish, plan: &Plan, clock: Clock) -> Result<(Prepared, Source)
     let took = clock.now().time.since(start);
     let source = wish.called.clone().unwrap_or_else(|| dir.display().to_string());
     let prepared = Prepared { source, image: scan.id, stats: scan.stats, took, wishes: Vec::new() };
-    Ok((prepared, Source { id: scan.id, index: Bytes::from(scan.index), reader }))
+    Ok((prepared, Source { id: scan.id, index: scan.index, reader }))
 }
 
 /// An error that names the directory as people do.

@@ -1,11 +1,18 @@
 //! The tables by which files of committed directories are found again, see `doc/reuse.md`.
 //!
 //! A row that can't be understood is as good as none: what it knew is found out again.
+//!
+//! The files of a tree count only by its place: so they are written before it, in several transactions, and whatever a crash leaves of
+//! them does no harm.
+
+use std::sync::Arc;
 
 use redb::{ReadTransaction, ReadableTable, TableDefinition, TableError, WriteTransaction};
 
-use crate::format::record::{InodeRecord, PlaceRecord, SourceRecord, SourcesRecord};
+use crate::format::record::{InodeRecord, PlaceRecord, SourceRecord, SourcesRecord, content_key};
 use crate::model::fingerprint::Fingerprint;
+use crate::model::image::Image;
+use crate::model::limits::FILES_WRITTEN_MAX;
 use crate::model::reuse::{ContentKey, Hashed, Source, Touch, TreePlace};
 use crate::model::vpath::VPath;
 
@@ -14,74 +21,132 @@ const FILES: TableDefinition<'static, [u8; 16], &[u8]> = TableDefinition::new("f
 /// By device and inode.
 const INODES: TableDefinition<'static, (u64, u64), &[u8]> = TableDefinition::new("inodes");
 
-/// All files of a tree that is being committed.
+/// All files of a tree that is being committed. Those without content don't become known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommittedFiles {
     /// Tells the tree from others at the same path.
-    pub tag: u64,
+    tag: u64,
     /// Where it lies.
-    pub tree: TreePlace,
-    /// The files that have a content.
-    pub files: Vec<CommittedFile>,
+    tree: TreePlace,
+    image: Arc<Image>,
+    /// What each file was when the tree was sealed.
+    fingerprints: Arc<[Fingerprint]>,
 }
 
-/// One of them.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CommittedFile {
-    /// Its content.
-    pub content: ContentKey,
-    /// Its path in the tree.
-    pub file: Box<str>,
-    /// Whether it may be executed.
-    pub executable: bool,
-    /// What it was when the tree was sealed.
-    pub fingerprint: Fingerprint,
+impl CommittedFiles {
+    /// `None`: the fingerprints aren't those of the image's files, one each.
+    pub fn new(tag: u64, tree: TreePlace, image: Arc<Image>, fingerprints: Arc<[Fingerprint]>) -> Option<Self> {
+        (image.files().count() == fingerprints.len()).then_some(Self { tag, tree, image, fingerprints })
+    }
+
+    pub(super) fn place(&self) -> PlaceRecord {
+        PlaceRecord { tag: self.tag, tree: self.tree.clone() }
+    }
+
+    /// In the order of their keys: which lie near each other in the database then.
+    pub(super) fn by_content(&self) -> FilesByContent<'_> {
+        let mut files = Vec::new();
+        let mut number = 0;
+        for (directory, at) in (0..).zip(self.image.directories()) {
+            for (entry, file) in (0..).zip(at.entries.iter().map(|entry| entry.file(at))) {
+                let Some(file) = file else { continue };
+                if file.size > 0 {
+                    files.push(File { content: content_key(&self.image, &file), directory, entry, number });
+                }
+                number += 1;
+            }
+        }
+        files.sort_unstable();
+        FilesByContent { of: self, files }
+    }
+}
+
+/// The files of a tree by their contents.
+pub(super) struct FilesByContent<'a> {
+    of: &'a CommittedFiles,
+    files: Vec<File>,
+}
+
+/// The same by their inodes.
+pub(super) struct FilesByInode<'a>(FilesByContent<'a>);
+
+/// A file: there may be millions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct File {
+    content: ContentKey,
+    /// Where it is in the image.
+    directory: u32,
+    entry: u32,
+    /// Among all files.
+    number: u32,
+}
+
+impl<'a> FilesByContent<'a> {
+    /// Parts to be written one after the other, each in a transaction of its own.
+    pub(super) fn parts(&self) -> impl Iterator<Item = &[File]> {
+        self.files.chunks(FILES_WRITTEN_MAX)
+    }
+
+    /// Makes a part of the files known as sources.
+    pub(super) fn put(&self, transaction: &WriteTransaction, path: &VPath, part: &[File]) -> Result<()> {
+        let mut table = transaction.open_table(FILES)?;
+        for same in part.chunk_by(|a, b| a.content == b.content) {
+            let key = same[0].content.0;
+            let known = table.get(key)?.and_then(|row| SourcesRecord::decode(row.value()).ok());
+            let mut sources = known.unwrap_or_default();
+            same.iter().filter_map(|file| self.source(path, file)).for_each(|source| sources.add(source));
+            table.insert(key, &*sources.encode())?;
+        }
+        Ok(())
+    }
+
+    fn source(&self, path: &VPath, file: &File) -> Option<SourceRecord> {
+        let CommittedFiles { tag, image, fingerprints, .. } = self.of;
+        let directory = image.directories().get(file.directory as usize)?;
+        let entry = directory.entries.get(file.entry as usize)?.file(directory)?;
+        let ino = fingerprints.get(file.number as usize)?.ino;
+        let (path, file) = (path.clone(), directory.join(entry.name).into());
+        Some(SourceRecord { path, tag: *tag, file, ino, executable: entry.executable })
+    }
+
+    pub(super) fn by_inode(mut self) -> FilesByInode<'a> {
+        let fingerprints = &self.of.fingerprints;
+        let inode = |file: &File| fingerprints[file.number as usize].ino;
+        self.files.sort_by_key(inode);
+        self.files.dedup_by_key(|file| inode(file));
+        FilesByInode(self)
+    }
+}
+
+impl FilesByInode<'_> {
+    /// As [`FilesByContent::parts`].
+    pub(super) fn parts(&self) -> impl Iterator<Item = &[File]> {
+        self.0.parts()
+    }
+
+    /// Makes a part of the files known by their inodes.
+    pub(super) fn put(&self, transaction: &WriteTransaction, part: &[File]) -> Result<()> {
+        let mut inodes = transaction.open_table(INODES)?;
+        let CommittedFiles { tree, fingerprints, .. } = self.0.of;
+        for File { content, number, .. } in part {
+            let fingerprint = fingerprints[*number as usize];
+            let key = (tree.root.dev, fingerprint.ino);
+            let known = inodes.get(key)?.and_then(|row| InodeRecord::decode(fingerprint.ino, row.value()).ok());
+            // It was linked: what was recorded then is what was looked at, somebody may have changed it since.
+            let linked = known.is_some_and(|known| {
+                let same =
+                    known.fingerprint.size == fingerprint.size && known.fingerprint.mtime_ns == fingerprint.mtime_ns;
+                known.content == *content && same
+            });
+            if !linked {
+                inodes.insert(key, &InodeRecord { content: *content, fingerprint }.encode()[..])?;
+            }
+        }
+        Ok(())
+    }
 }
 
 type Result<T> = std::result::Result<T, redb::Error>;
-
-/// Makes the tree's files known.
-pub(super) fn put(transaction: &WriteTransaction, path: &VPath, committed: &CommittedFiles) -> Result<()> {
-    let CommittedFiles { tag, tree, files } = committed;
-    put_place(transaction, path, &PlaceRecord { tag: *tag, tree: tree.clone() })?;
-    put_sources(transaction, path, committed)?;
-    let mut inodes = transaction.open_table(INODES)?;
-    // In the order of their keys, which are near each other.
-    let mut by_inode: Vec<_> = files.iter().collect();
-    by_inode.sort_by_key(|file| file.fingerprint.ino);
-    by_inode.dedup_by_key(|file| file.fingerprint.ino);
-    for CommittedFile { content, fingerprint, .. } in by_inode {
-        let key = (tree.root.dev, fingerprint.ino);
-        let known = inodes.get(key)?.and_then(|row| InodeRecord::decode(fingerprint.ino, row.value()).ok());
-        // It was linked: what was recorded then is what was looked at, somebody may have changed it since.
-        let linked = known.is_some_and(|known| {
-            let same = known.fingerprint.size == fingerprint.size && known.fingerprint.mtime_ns == fingerprint.mtime_ns;
-            known.content == *content && same
-        });
-        if !linked {
-            let row = InodeRecord { content: *content, fingerprint: *fingerprint };
-            inodes.insert(key, &row.encode()[..])?;
-        }
-    }
-    Ok(())
-}
-
-fn put_sources(transaction: &WriteTransaction, path: &VPath, committed: &CommittedFiles) -> Result<()> {
-    let mut table = transaction.open_table(FILES)?;
-    let mut files: Vec<_> = committed.files.iter().collect();
-    files.sort_by_key(|file| file.content);
-    for same in files.chunk_by(|a, b| a.content == b.content) {
-        let key = same[0].content.0;
-        let known = table.get(key)?.and_then(|row| SourcesRecord::decode(row.value()).ok());
-        let mut sources = known.unwrap_or_default();
-        for CommittedFile { file, executable, fingerprint, .. } in same {
-            let (path, tag, file) = (path.clone(), committed.tag, file.clone());
-            sources.add(SourceRecord { path, tag, file, ino: fingerprint.ino, executable: *executable });
-        }
-        table.insert(key, &*sources.encode())?;
-    }
-    Ok(())
-}
 
 /// Files of the tree are used again.
 pub(super) fn put_place(transaction: &WriteTransaction, path: &VPath, place: &PlaceRecord) -> Result<()> {
@@ -168,6 +233,9 @@ mod tests {
     use crate::driver::db::{Db, Write};
     use crate::format::record::DamageRecord;
     use crate::model::fingerprint::FileIdentity;
+    use crate::model::hash_kind::HashKind;
+    use crate::model::ids::BlockHash;
+    use crate::model::image::ImageBuilder;
 
     const ROOT: FileIdentity = FileIdentity { dev: 5, ino: 2 };
 
@@ -179,19 +247,30 @@ mod tests {
         Fingerprint { ino, size: 10, mtime_ns: 1, ctime_ns }
     }
 
+    /// With one file, and an empty one.
+    fn image(file: &str) -> Image {
+        let mut builder = ImageBuilder::new(HashKind::default());
+        builder.directory("").expect("root");
+        builder.file("A", false, 0, &[]).expect("added");
+        builder.file(file, false, 10, &[BlockHash::new([1; 32])]).expect("added");
+        builder.finish().expect("an image")
+    }
+
+    /// What is in the file, whatever its name is.
+    fn content() -> ContentKey {
+        let image = image("x");
+        content_key(&image, &image.files().nth(1).expect("there"))
+    }
+
     fn files(tag: u64, file: &str, fingerprint: Fingerprint) -> CommittedFiles {
         let tree = TreePlace { base: "/srv".into(), target: "t".into(), root: ROOT };
-        let content = ContentKey([1; 16]);
-        CommittedFiles {
-            tag,
-            tree,
-            files: vec![CommittedFile { content, file: file.into(), executable: false, fingerprint }],
-        }
+        let fingerprints = [print(1, 1), fingerprint];
+        CommittedFiles::new(tag, tree, Arc::new(image(file)), fingerprints.into()).expect("two files")
     }
 
     /// Path, and change time if known.
     fn found(db: &Db) -> Vec<(String, Option<i64>)> {
-        let sources = db.sources(&[ContentKey([1; 16]), ContentKey([2; 16])]).expect("readable");
+        let sources = db.sources(&[content(), ContentKey([2; 16])]).expect("readable");
         assert!(sources[1].is_empty());
         let one = |source: &Source| (source.path.to_string(), source.fingerprint.map(|print| print.ctime_ns));
         sources[0].iter().map(one).collect()
@@ -229,8 +308,8 @@ mod tests {
     fn what_was_hashed_is_known_better() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let db = Db::open(folder.path()).expect("opens");
-        let hashed =
-            |content, fingerprint, right| Hashed { dev: 5, fingerprint, content: ContentKey([content; 16]), right };
+        let key = |number| if number == 1 { content() } else { ContentKey([number; 16]) };
+        let hashed = |number, fingerprint, right| Hashed { dev: 5, fingerprint, content: key(number), right };
         assert_eq!(db.outdated(&[hashed(1, print(7, 1), true)]).expect("readable"), []);
         db.write(&[Write::PutFiles(path("/d/1"), files(1, "a", print(7, 100)))]).expect("written");
         let outdated = |file| db.outdated(&[file]).expect("readable");
@@ -246,9 +325,9 @@ mod tests {
         assert_eq!(outdated(hashed(1, print(7, 200), true)), [touch]);
         db.write(&[Write::Touch(vec![touch])]).expect("written");
         assert_eq!(found(&db), [("/d/1".to_owned(), Some(200))]);
-        db.write(&[Write::Distrust(vec![(5, 7, ContentKey([2; 16])), (5, 8, ContentKey([1; 16]))])]).expect("written");
+        db.write(&[Write::Distrust(vec![(5, 7, key(2)), (5, 8, key(1))])]).expect("written");
         assert_eq!(found(&db), [("/d/1".to_owned(), Some(200))]);
-        db.write(&[Write::Distrust(vec![(5, 7, ContentKey([1; 16]))])]).expect("written");
+        db.write(&[Write::Distrust(vec![(5, 7, key(1))])]).expect("written");
         assert_eq!(found(&db), [("/d/1".to_owned(), None)]);
     }
 }

@@ -21,7 +21,7 @@ fn intent(n: u8) -> IntentRecord {
         image: ImageId::new([n; 32]),
         root: FileIdentity { dev: 1, ino: n.into() },
         bytes: Origins::default(),
-        fingerprints: Vec::new(),
+        fingerprints: Arc::default(),
         previous: None,
     };
     IntentRecord { committed, exchange: false }

@@ -107,11 +107,10 @@ impl<'a, F: FileSystem> Step<'a, F> {
             };
             let within = cursor.within.take();
             self.part.entries += 1;
-            let left = match &entry.kind {
-                EntryKind::Symlink { target } => self.link(directory, &entry.name, target).map(|()| None)?,
+            let left = match entry.kind {
+                EntryKind::Symlink { target } => self.link(directory, entry.name, target).map(|()| None)?,
                 EntryKind::File { size, executable, first_block } => {
-                    let (size, executable, first_block) = (*size, *executable, *first_block);
-                    self.file(FileRef { directory, name: &entry.name, size, executable, first_block }, within)?
+                    self.file(FileRef { directory, name: entry.name, size, executable, first_block }, within)?
                 }
             };
             match left {

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 
 use super::collect::{clear_all, put_back};
 use super::error::{self, is};
-use super::fs::{Access, FileSystem, Kind, Stat};
+use super::fs::{Access, FileSystem, Kind};
 use super::place::Place;
 use super::reuse::{Copier, Library, Linker, SiblingTree};
 use super::verify::Checker;
@@ -21,7 +21,7 @@ use crate::model::failure::{Failure, FailureKind};
 use crate::model::ids::ImageId;
 use crate::model::image::{Directory, EntryKind, FileRef, Image, blocks_of, directory_order};
 use crate::model::limits::{
-    BLOCK_BYTES, CHECK_BYTES_MAX, FILES_LOOKED_UP_MAX, PREALLOCATE_BYTES_MIN, STAGING_DIR_NAME,
+    BLOCK_BYTES, CHECK_BYTES_MAX, FILES_LOOKED_UP_MAX, PREALLOCATE_BYTES_MIN, STAGING_DIR_NAME, TOUCHES_GATHERED_MAX,
 };
 use crate::model::reuse::Reused;
 
@@ -70,7 +70,7 @@ pub fn stage<F: FileSystem>(
         let cleared = clear_all(fs, &root, &staging, &mut touches);
         library.touched(touches);
         cleared.map_err(|e| error::at(place, "remove", &staging, &e))?;
-        stage.check_space(0, std::iter::empty(), image.entry_count() - image.files().count())?;
+        stage.check_space(0, std::iter::empty(), (image.entry_count() - image.files().count()) as u64)?;
         make_staging(fs, &root, place)?;
         let marker = place.marker();
         fs.symlink(&root, OsStr::new(&id.to_string()), &marker)
@@ -131,23 +131,12 @@ struct Found<'a> {
     have: BlockSet,
     kept_bytes: u64,
     checker: Checker<'a>,
-    /// Files that aren't there.
-    missing: Vec<Missing<'a>>,
-    /// How many files there were so far.
-    files: u64,
+    /// Files that aren't there, or only as somebody else's, by number in index order.
+    missing: BlockSet,
+    /// Of these: what is there instead, an inode with several names.
+    shared: BlockSet,
     /// Bytes of files that are there but not whole, whose space may not be reserved.
     partial_bytes: u64,
-}
-
-/// A file that isn't there, or only as somebody else's.
-struct Missing<'a> {
-    /// Among all files, in index order.
-    number: u64,
-    file: FileRef<'a>,
-    /// There is an inode with several names. That is rare, and there may be a million files.
-    shared: Option<Box<Stat>>,
-    /// It is there by now.
-    linked: bool,
 }
 
 impl Found<'_> {
@@ -165,9 +154,9 @@ impl<'a, F: FileSystem> Stage<'a, F> {
     fn run(&self, library: &dyn Library, siblings: &[SiblingTree]) -> Result<Staged, Failure> {
         let mut found = self.shape()?;
         let mut linker = Linker::new(self.fs, self.root, self.image);
-        let mut reused = Reused::nothing(found.files);
+        let mut reused = Reused::nothing(found.missing.len());
         let linked = self.link(library, &mut found, &mut linker, &mut reused);
-        library.touched(std::mem::take(&mut linker.touches));
+        linker.tell(library);
         linked?;
         self.create_missing(&found)?;
         let mut copier = Copier::new(self.image);
@@ -184,26 +173,21 @@ impl<'a, F: FileSystem> Stage<'a, F> {
         let tree = self.place.tree();
         let have = BlockSet::none(self.image.block_count());
         let checker = Checker::new(self.image);
-        let mut found = Found { have, kept_bytes: 0, checker, missing: Vec::new(), files: 0, partial_bytes: 0 };
+        let files = BlockSet::none(self.image.files().count() as u64);
+        let mut found = Found { have, kept_bytes: 0, checker, missing: files.clone(), shared: files, partial_bytes: 0 };
+        let mut number = 0;
         for directory in self.image.directories() {
             let path = if directory.path.is_empty() { tree.clone() } else { tree.join(&*directory.path) };
             let existing = self.directory(directory, &path)?;
             for entry in &directory.entries {
-                let at = path.join(&*entry.name);
-                let exists = existing.binary_search_by(|name| (**name).cmp(OsStr::new(&*entry.name))).is_ok();
-                match &entry.kind {
-                    EntryKind::Symlink { target } => self.symlink(&at, target, exists)?,
-                    EntryKind::File { size, executable, first_block } => {
-                        let file = FileRef {
-                            directory,
-                            name: &entry.name,
-                            size: *size,
-                            executable: *executable,
-                            first_block: *first_block,
-                        };
-                        self.file(&mut found, file, &at, exists)?;
-                        found.files += 1;
-                    }
+                let at = path.join(entry.name);
+                let exists = existing.binary_search_by(|name| (**name).cmp(OsStr::new(entry.name))).is_ok();
+                if let EntryKind::Symlink { target } = entry.kind {
+                    self.symlink(&at, target, exists)?;
+                }
+                if let Some(file) = entry.file(directory) {
+                    self.file(&mut found, (number, file), &at, exists)?;
+                    number += 1;
                 }
             }
         }
@@ -219,26 +203,37 @@ impl<'a, F: FileSystem> Stage<'a, F> {
         linker: &mut Linker<'_, F>,
         reused: &mut Reused,
     ) -> Result<(), Failure> {
-        let Found { missing, have, .. } = found;
-        for some in missing.chunks_mut(FILES_LOOKED_UP_MAX) {
-            let files: Vec<_> = some.iter().map(|missing| missing.file).collect();
-            for (Missing { number, file, shared, linked }, sources) in
-                some.iter_mut().zip(linker.look_up(library, &files))
-            {
+        let Found { missing, shared, have, .. } = found;
+        let mut files = self.numbered(missing);
+        loop {
+            let (numbers, some): (Vec<_>, Vec<_>) = files.by_ref().take(FILES_LOOKED_UP_MAX).unzip();
+            if some.is_empty() {
+                break;
+            }
+            for ((number, file), sources) in numbers.iter().zip(&some).zip(linker.look_up(library, &some)) {
                 let path = file_path(&self.place.tree(), file.directory, file.name);
                 let sources = if file.size == 0 { Vec::new() } else { sources };
-                let there = linker.link(file, &path, shared.take().map(|stat| *stat), sources);
-                *linked = there.map_err(|e| error::at(self.place, "link the file", &path, &e))?;
-                if *linked {
+                let fail = |e| error::at(self.place, "link the file", &path, &e);
+                let present = shared.contains(*number).then(|| self.fs.stat(self.root, &path)).transpose();
+                if linker.link(file, &path, present.map_err(fail)?, sources).map_err(fail)? {
                     reused.linked.insert(*number);
                     reused.bytes_linked += file.size;
                     (file.first_block..file.first_block + blocks_of(file.size))
                         .for_each(|block| _ = have.insert(block));
                 }
             }
+            if linker.touches.len() >= TOUCHES_GATHERED_MAX {
+                linker.tell(library);
+            }
         }
-        missing.retain(|missing| !missing.linked);
+        drop(files);
+        (0..missing.len()).filter(|number| reused.linked.contains(*number)).for_each(|file| _ = missing.remove(file));
         Ok(())
+    }
+
+    /// The files of a set, with their numbers.
+    fn numbered<'s>(&self, set: &'s BlockSet) -> impl Iterator<Item = (u64, FileRef<'a>)> + use<'s, 'a, F> {
+        (0..).zip(self.image.files()).filter(|(number, _)| set.contains(*number))
     }
 
     /// Makes the directory, or removes from it what doesn't belong there; gives the names that are left, sorted.
@@ -285,21 +280,27 @@ impl<'a, F: FileSystem> Stage<'a, F> {
     }
 
     /// Hashes what is there of a file; one that we may not write to, or that is too long, is removed.
-    fn file(&self, found: &mut Found<'a>, file: FileRef<'a>, path: &Path, exists: bool) -> Result<(), Failure> {
-        let number = found.files;
+    fn file(
+        &self,
+        found: &mut Found<'a>,
+        (number, file): (u64, FileRef<'a>),
+        path: &Path,
+        exists: bool,
+    ) -> Result<(), Failure> {
         if !exists {
-            found.missing.push(Missing { number, file, shared: None, linked: false });
+            found.missing.insert(number);
             return Ok(());
         }
         let fail = |what: &str, e: &io::Error| error::at(self.place, what, path, e);
         let stat = self.fs.stat(self.root, path).map_err(|e| fail("look at", &e))?;
         if stat.links != 1 {
-            found.missing.push(Missing { number, file, shared: Some(Box::new(stat)), linked: false });
+            found.missing.insert(number);
+            found.shared.insert(number);
             return Ok(());
         }
         if stat.mode != mode_of(file.executable) || stat.size > file.size {
             self.fs.unlink(self.root, path).map_err(|e| fail("remove", &e))?;
-            found.missing.push(Missing { number, file, shared: None, linked: false });
+            found.missing.insert(number);
             return Ok(());
         }
         if stat.size < file.size {
@@ -325,9 +326,9 @@ impl<'a, F: FileSystem> Stage<'a, F> {
 
     /// Makes the empty files, and the large ones with their space, once it is known that all fits.
     fn create_missing(&self, found: &Found<'a>) -> Result<(), Failure> {
-        let missing = || found.missing.iter().map(|missing| missing.file);
+        let missing = || self.numbered(&found.missing).map(|(_, file)| file);
         let bytes = missing().map(|file| file.size).sum::<u64>() + found.partial_bytes;
-        self.check_space(bytes, missing(), found.missing.len())?;
+        self.check_space(bytes, missing(), found.missing.count())?;
         for file in missing().filter(|file| file.size == 0 || file.size >= PREALLOCATE_BYTES_MIN) {
             let path = file_path(&self.place.tree(), file.directory, file.name);
             let fail = |e| error::at(self.place, "create the file", &path, &e);
@@ -346,13 +347,13 @@ impl<'a, F: FileSystem> Stage<'a, F> {
         &self,
         bytes: u64,
         files: impl Iterator<Item = FileRef<'f>>,
-        inodes: usize,
+        inodes: u64,
     ) -> Result<(), Failure> {
         let base = Path::new("");
         let left = self.fs.free_space(self.root).map_err(|e| error::at(self.place, "look at", base, &e))?;
         let rounding = files.map(|file| file.size.next_multiple_of(SPACE_UNIT_BYTES) - file.size).sum::<u64>();
         let bytes = bytes + rounding;
-        if bytes <= left.bytes && inodes as u64 <= left.inodes {
+        if bytes <= left.bytes && inodes <= left.inodes {
             return Ok(());
         }
         let what = format!(
@@ -371,8 +372,8 @@ pub(super) fn file_path(top: &Path, directory: &Directory, name: &str) -> PathBu
 /// What the image has under this name in this directory.
 pub(super) fn expected_kind(image: &Image, directory: &Directory, name: &OsStr) -> Option<Kind> {
     let name = name.to_str()?;
-    if let Ok(at) = directory.entries.binary_search_by(|entry| entry.name.as_bytes().cmp(name.as_bytes())) {
-        return Some(match directory.entries[at].kind {
+    if let Some(entry) = directory.entry(name) {
+        return Some(match entry.kind {
             EntryKind::File { .. } => Kind::File,
             EntryKind::Symlink { .. } => Kind::Symlink,
         });

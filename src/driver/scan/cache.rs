@@ -17,8 +17,8 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
-use super::digest::FileToHash;
 use super::fingerprint::Fingerprint;
+use super::walk::{FileId, Tree, TreeFile};
 use crate::format::hash::Hasher;
 use crate::model::hash_kind::HashKind;
 use crate::model::ids::{BlockHash, hex};
@@ -48,14 +48,11 @@ pub(super) struct Kept<'a> {
     path: PathBuf,
 }
 
-/// What is known of a list of files.
-#[derive(Default)]
-pub(super) struct Known {
-    /// Whether each file's hashes are known; empty: of none.
-    files: Vec<bool>,
-    /// Of those that are, one after the other.
-    hashes: Vec<BlockHash>,
-    /// Whether something was kept that isn't there any more.
+/// What isn't known of a tree.
+pub(super) struct Unknown {
+    /// Files whose hashes aren't, in index order.
+    pub(super) files: Vec<FileId>,
+    /// Something was kept that isn't there any more.
     outdated: bool,
 }
 
@@ -89,56 +86,49 @@ impl ScanCache {
 }
 
 impl Kept<'_> {
-    /// What is known of `files`, which are in index order.
-    pub(super) fn recall(&self, files: &[FileToHash<'_>]) -> Known {
-        self.read(files).unwrap_or_default()
+    /// Puts the hashes that are known to their places among those of all files, and gives the rest.
+    pub(super) fn recall(&self, tree: &Tree, hashes: &mut [BlockHash]) -> Unknown {
+        self.read(tree, hashes).unwrap_or_else(|_| Unknown::all(tree))
     }
 
-    fn read(&self, files: &[FileToHash<'_>]) -> io::Result<Known> {
+    fn read(&self, tree: &Tree, hashes: &mut [BlockHash]) -> io::Result<Unknown> {
         let mut rows = Rows::open(&self.path)?;
-        let mut known = Known { files: Vec::with_capacity(files.len()), ..Known::default() };
-        let mut files = files.iter().peekable();
+        let mut unknown = Unknown { files: Vec::new(), outdated: false };
+        let mut files = tree.files().peekable();
         while let Some(status) = rows.next()? {
-            while files.next_if(|file| rows.order(file) == Ordering::Less).is_some() {
-                known.files.push(false);
+            while let Some(file) = files.next_if(|file| rows.order(file) == Ordering::Less) {
+                unknown.files.push(file.id);
             }
             let here = files.next_if(|file| rows.order(file) == Ordering::Equal);
-            let same = here.is_some_and(|file| *file.fingerprint == status);
-            known.files.extend(here.map(|_| same));
-            known.outdated |= !same;
-            rows.hashes(blocks_of(status.size), same.then_some(&mut known.hashes))?;
+            let same = here.filter(|file| *file.fingerprint == status);
+            unknown.files.extend(here.filter(|_| same.is_none()).map(|file| file.id));
+            unknown.outdated |= same.is_none();
+            let places = same.and_then(|file| hashes.get_mut(file.id.blocks(status.size)));
+            rows.hashes(blocks_of(status.size), places.unwrap_or_default())?;
         }
-        known.files.extend(files.map(|_| false));
-        Ok(known)
+        unknown.files.extend(files.map(|file| file.id));
+        Ok(unknown)
     }
 
-    /// Keeps the hashes of `files`, unless just that is kept already.
-    pub(super) fn keep(&self, files: &[FileToHash<'_>], known: &Known, hashes: &Hashes<'_>) {
+    /// Keeps the hashes of all files, unless just that is kept already.
+    pub(super) fn keep(&self, tree: &Tree, unknown: &Unknown, hashes: &[BlockHash]) {
         let racy = self.cache.now.0.saturating_sub(limits::SCAN_CACHE_RACY_SECONDS * 1000);
         let racy = i64::try_from(racy / 1000).unwrap_or(i64::MAX);
-        let is_settled = |file: &FileToHash<'_>| file.fingerprint.modified.0.max(file.fingerprint.changed.0) < racy;
-        let new = files.iter().enumerate().any(|(number, file)| !known.has(number) && is_settled(file));
+        let is_settled = |file: &TreeFile<'_>| file.fingerprint.modified.max(file.fingerprint.changed) < racy;
+        let new = unknown.files.iter().filter_map(|file| tree.file(*file)).any(|file| is_settled(&file));
         // Failing, it costs the next scan its time.
-        let _ = if new || known.outdated { self.write(files, hashes, is_settled) } else { self.touch() };
+        let _ =
+            if new || unknown.outdated { self.write(tree.files().filter(is_settled), hashes) } else { self.touch() };
     }
 
-    fn write(
-        &self,
-        files: &[FileToHash<'_>],
-        hashes: &Hashes<'_>,
-        is_settled: impl Fn(&FileToHash<'_>) -> bool,
-    ) -> io::Result<()> {
+    fn write<'t>(&self, files: impl Iterator<Item = TreeFile<'t>>, hashes: &[BlockHash]) -> io::Result<()> {
         DirBuilder::new().recursive(true).mode(0o700).create(&self.cache.folder)?;
         let temporary = tempfile::NamedTempFile::new_in(&self.cache.folder)?;
         let mut output = Output { file: temporary.as_file(), hasher: Hasher::new(HashKind::Blake3), bytes: 0 };
         let mut buffer = BufWriter::with_capacity(BUFFER_BYTES, &mut output);
         buffer.write_all(MAGIC)?;
-        let (mut directory, mut hashes) = (None, hashes.clone());
-        for (number, file) in files.iter().enumerate() {
-            let own = hashes.next(number, file.fingerprint.size);
-            if !is_settled(file) {
-                continue;
-            }
+        let mut directory = None;
+        for file in files {
             if directory != Some(file.directory) {
                 directory = Some(file.directory);
                 buffer.write_all(&[DIRECTORY])?;
@@ -149,7 +139,7 @@ impl Kept<'_> {
             buffer.write_all(&length(file.name)?)?;
             buffer.write_all(&status_bytes(file.fingerprint))?;
             buffer.write_all(file.name.as_bytes())?;
-            for hash in own {
+            for hash in hashes.get(file.id.blocks(file.fingerprint.size)).unwrap_or_default() {
                 buffer.write_all(hash.as_bytes())?;
             }
         }
@@ -170,39 +160,10 @@ impl Kept<'_> {
     }
 }
 
-impl Known {
-    /// Of how many files.
-    pub(super) fn count(&self) -> usize {
-        self.files.iter().filter(|known| **known).count()
-    }
-
-    /// Whether the hashes of that file are known.
-    pub(super) fn has(&self, number: usize) -> bool {
-        self.files.get(number) == Some(&true)
-    }
-}
-
-/// The hashes of a list of files, taken one file after the other: those that were known, and those that were read.
-#[derive(Clone)]
-pub(super) struct Hashes<'a> {
-    files: &'a [bool],
-    known: &'a [BlockHash],
-    read: &'a [BlockHash],
-}
-
-impl<'a> Hashes<'a> {
-    /// `read`: of the files that aren't known.
-    pub(super) fn new(known: &'a Known, read: &'a [BlockHash]) -> Self {
-        Self { files: &known.files, known: &known.hashes, read }
-    }
-
-    /// Of the file of that number; each once, in their order.
-    pub(super) fn next(&mut self, number: usize, size: u64) -> &'a [BlockHash] {
-        let from = if self.files.get(number) == Some(&true) { &mut self.known } else { &mut self.read };
-        let count = usize::try_from(blocks_of(size)).unwrap_or(usize::MAX);
-        let (own, rest) = from.split_at_checked(count).unwrap_or((from, &[]));
-        *from = rest;
-        own
+impl Unknown {
+    /// Nothing is known.
+    pub(super) fn all(tree: &Tree) -> Self {
+        Self { files: tree.files().map(|file| file.id).collect(), outdated: false }
     }
 }
 
@@ -252,16 +213,17 @@ impl Rows {
     }
 
     /// Where a file is in index order, in regard to the row's.
-    fn order(&self, file: &FileToHash<'_>) -> Ordering {
+    fn order(&self, file: &TreeFile<'_>) -> Ordering {
         directory_order(file.directory, &self.directory).then_with(|| file.name.as_bytes().cmp(self.name.as_bytes()))
     }
 
-    /// The hashes of the row's blocks, if anybody wants them.
-    fn hashes(&mut self, count: u64, mut to: Option<&mut Vec<BlockHash>>) -> io::Result<()> {
+    /// The hashes of the row's blocks; those that have no place are left out.
+    fn hashes(&mut self, count: u64, places: &mut [BlockHash]) -> io::Result<()> {
+        let mut places = places.iter_mut();
         for _ in 0..count {
             let hash = BlockHash::new(self.array()?);
-            if let Some(to) = &mut to {
-                to.push(hash);
+            if let Some(place) = places.next() {
+                *place = hash;
             }
         }
         Ok(())
@@ -346,7 +308,8 @@ fn status_bytes(status: &Fingerprint) -> [u8; STATUS_BYTES] {
     put(&status.device.1.to_le_bytes());
     put(&status.inode.to_le_bytes());
     put(&status.size.to_le_bytes());
-    for (seconds, nanoseconds) in [status.modified, status.changed] {
+    let (modified, changed) = status.nanoseconds;
+    for (seconds, nanoseconds) in [(status.modified, modified), (status.changed, changed)] {
         put(&seconds.to_le_bytes());
         put(&nanoseconds.to_le_bytes());
     }
@@ -360,13 +323,11 @@ fn status(bytes: &[u8; STATUS_BYTES]) -> Fingerprint {
         *field
     }
     let rest = &mut &bytes[..];
-    Fingerprint {
-        device: (u32::from_le_bytes(take(rest)), u32::from_le_bytes(take(rest))),
-        inode: u64::from_le_bytes(take(rest)),
-        size: u64::from_le_bytes(take(rest)),
-        modified: (i64::from_le_bytes(take(rest)), u32::from_le_bytes(take(rest))),
-        changed: (i64::from_le_bytes(take(rest)), u32::from_le_bytes(take(rest))),
-    }
+    let device = (u32::from_le_bytes(take(rest)), u32::from_le_bytes(take(rest)));
+    let (inode, size) = (u64::from_le_bytes(take(rest)), u64::from_le_bytes(take(rest)));
+    let mut time = || (i64::from_le_bytes(take(rest)), u32::from_le_bytes(take(rest)));
+    let ((modified, first), (changed, second)) = (time(), time());
+    Fingerprint { device, inode, size, modified, changed, nanoseconds: (first, second) }
 }
 
 fn length(text: &str) -> io::Result<[u8; 2]> {

@@ -3,10 +3,9 @@
 use std::cmp::Ordering;
 use std::path::Path;
 
-use super::digest::{FileToHash, hash_files};
+use super::digest::hash_files;
 use super::error::ScanError;
-use super::fingerprint::Fingerprint;
-use super::walk::{Tree, WalkedEntry, WalkedKind, walk};
+use super::walk::{FileId, Tree, TreeFile, WalkedLink, walk};
 use super::{OnProgress, ScanOptions};
 use crate::model::escape::escaped;
 use crate::model::ids::BlockHash;
@@ -73,13 +72,17 @@ pub fn compare(
         left = &left[usize::from(order != Ordering::Greater)..];
         right = &right[usize::from(order != Ordering::Less)..];
     }
+    // One behind the other, whatever else is in the directory.
+    let mut blocks = 0;
+    for one in &mut unread {
+        one.file = one.file.from_block(blocks);
+        blocks += one.expected.len();
+    }
     let files = unread.iter().map(|unread| unread.file).collect::<Vec<_>>();
-    let hashes = hash_files(dir, &tree.root, &files, &options, progress)?;
-    let mut rest = hashes.as_slice();
-    for Unread { expected, at, .. } in unread {
-        let (own, tail) = rest.split_at_checked(expected.len()).unwrap_or((rest, &[]));
-        rest = tail;
-        if own != expected {
+    let mut hashes = vec![BlockHash::new([0; 32]); blocks];
+    hash_files(dir, &tree, &files, &mut hashes, &options, progress)?;
+    for Unread { file, size, expected, at } in unread {
+        if hashes.get(file.blocks(size)) != Some(expected) {
             let kind = &mut differences[at].1;
             *kind = Some(match kind {
                 Some(_) => DifferenceKind::ContentAndExecutable,
@@ -92,7 +95,8 @@ pub fn compare(
 
 /// A file whose content must be read to know.
 struct Unread<'a> {
-    file: FileToHash<'a>,
+    file: FileId,
+    size: u64,
     expected: &'a [BlockHash],
     /// Its place in the list of differences.
     at: usize,
@@ -103,7 +107,7 @@ enum Node<'a> {
     Directory,
     Symlink { target: &'a str },
     Expected { executable: bool, size: u64, first_block: u64 },
-    Found { executable: bool, fingerprint: &'a Fingerprint, directory: &'a str, name: &'a str },
+    Found { executable: bool, size: u64, file: FileId },
     Stray,
 }
 
@@ -117,14 +121,10 @@ fn differs<'a>(
     match (expected, found) {
         (Node::Directory, Node::Directory) => None,
         (Node::Symlink { target: a }, Node::Symlink { target: b }) => (a != b).then_some(DifferenceKind::Target),
-        (
-            Node::Expected { executable: a, size, first_block },
-            Node::Found { executable: b, fingerprint, directory, name },
-        ) => {
-            let same_size = *size == fingerprint.size;
+        (Node::Expected { executable: a, size, first_block }, Node::Found { executable: b, size: found, file }) => {
+            let (same_size, file, size) = (size == found, *file, *size);
             if same_size {
-                let file = FileToHash { directory, name, fingerprint };
-                unread.push(Unread { file, expected: image.block_hashes(*first_block, blocks_of(*size)), at });
+                unread.push(Unread { file, size, expected: image.block_hashes(*first_block, blocks_of(size)), at });
             }
             match (same_size, a == b) {
                 (true, true) => None,
@@ -145,13 +145,11 @@ fn expected_nodes(image: &Image) -> Nodes<'_> {
     for directory in image.directories() {
         nodes.push((directory.path.as_bytes().to_vec(), Node::Directory));
         for entry in &directory.entries {
-            let node = match &entry.kind {
+            let node = match entry.kind {
                 EntryKind::Symlink { target } => Node::Symlink { target },
-                EntryKind::File { size, executable, first_block } => {
-                    Node::Expected { executable: *executable, size: *size, first_block: *first_block }
-                }
+                EntryKind::File { size, executable, first_block } => Node::Expected { executable, size, first_block },
             };
-            nodes.push((directory.join(&entry.name).into_bytes(), node));
+            nodes.push((directory.join(entry.name).into_bytes(), node));
         }
     }
     sorted(nodes)
@@ -159,19 +157,17 @@ fn expected_nodes(image: &Image) -> Nodes<'_> {
 
 fn found_nodes(tree: &Tree) -> Nodes<'_> {
     let mut nodes = Nodes::new();
+    let path = |directory: &str, name: &str| {
+        if directory.is_empty() { name.to_owned() } else { format!("{directory}/{name}") }.into_bytes()
+    };
     for directory in &tree.directories {
-        let path = directory.path.as_bytes();
-        nodes.push((path.to_vec(), Node::Directory));
-        for WalkedEntry { name, kind } in &directory.entries {
-            let node = match kind {
-                WalkedKind::Symlink { target } => Node::Symlink { target },
-                WalkedKind::File { executable, fingerprint } => {
-                    Node::Found { executable: *executable, fingerprint, directory: &directory.path, name }
-                }
-            };
-            let separator: &[u8] = if path.is_empty() { b"" } else { b"/" };
-            nodes.push(([path, separator, name.as_bytes()].concat(), node));
+        nodes.push((directory.path.as_bytes().to_vec(), Node::Directory));
+        for WalkedLink { name, target } in &directory.links {
+            nodes.push((path(&directory.path, name), Node::Symlink { target }));
         }
+    }
+    for TreeFile { id: file, directory, name, executable, fingerprint } in tree.files() {
+        nodes.push((path(directory, name), Node::Found { executable, size: fingerprint.size, file }));
     }
     nodes.extend(tree.strays.iter().map(|stray| (stray.path.clone(), Node::Stray)));
     sorted(nodes)

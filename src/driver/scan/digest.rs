@@ -13,45 +13,33 @@ use rustix::io::{Errno, pread, retry_on_intr};
 
 use super::error::{ScanError, shown};
 use super::fingerprint::Fingerprint;
+use super::walk::{FileId, Tree, TreeFile};
 use super::{OnProgress, ScanOptions, ScanProgress, lock};
 use crate::format::hash::hash_blocks;
 use crate::model::ids::BlockHash;
-use crate::model::image::{ImageError, blocks_of};
 use crate::model::limits;
 
-/// A file to hash, as the walk found it.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct FileToHash<'a> {
-    /// Relative to the root.
-    pub(super) directory: &'a str,
-    pub(super) name: &'a str,
-    /// What its status must be after reading, too.
-    pub(super) fingerprint: &'a Fingerprint,
-}
-
-/// The hashes of all blocks of `files`, in their order. `dir` is for errors only.
+/// Puts the hashes of all blocks of `files` to their places among `hashes`. `dir` is for errors only.
 pub(super) fn hash_files(
     dir: &Path,
-    root: &OwnedFd,
-    files: &[FileToHash<'_>],
+    tree: &Tree,
+    files: &[FileId],
+    hashes: &mut [BlockHash],
     options: &ScanOptions,
     progress: OnProgress<'_>,
-) -> Result<Vec<BlockHash>, ScanError> {
-    let sum = |of: fn(u64) -> u64| files.iter().fold(0, |sum: u64, file| sum.saturating_add(of(file.fingerprint.size)));
-    let (blocks, total_bytes) = (sum(blocks_of), sum(|size| size));
-    if blocks > limits::IMAGE_BLOCKS_MAX {
-        return Err(ImageError::TooLarge { what: "blocks", max: limits::IMAGE_BLOCKS_MAX }.into());
-    }
+) -> Result<(), ScanError> {
+    let sizes = files.iter().filter_map(|file| Some(tree.file(*file)?.fingerprint.size));
+    let total_bytes = sizes.fold(0, u64::saturating_add);
     let work = Work {
         dir,
-        root,
+        tree,
         files,
         options,
         progress,
         total_bytes,
         done_bytes: AtomicU64::new(0),
         cursor: Mutex::new(Cursor::default()),
-        hashes: Mutex::new(vec![BlockHash::new([0; 32]); usize::try_from(blocks).unwrap_or(usize::MAX)]),
+        hashes: Mutex::new(hashes),
     };
     let claims =
         total_bytes.div_ceil(limits::SCAN_CLAIM_BYTES).max((files.len() / limits::SCAN_CLAIM_FILES_MAX) as u64);
@@ -67,21 +55,20 @@ pub(super) fn hash_files(
             }
         }
     });
-    result?;
-    Ok(work.hashes.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner))
+    result
 }
 
 /// What all hashing threads share.
 struct Work<'a> {
     dir: &'a Path,
-    root: &'a OwnedFd,
-    files: &'a [FileToHash<'a>],
+    tree: &'a Tree,
+    files: &'a [FileId],
     options: &'a ScanOptions,
     progress: OnProgress<'a>,
     total_bytes: u64,
     done_bytes: AtomicU64,
     cursor: Mutex<Cursor>,
-    hashes: Mutex<Vec<BlockHash>>,
+    hashes: Mutex<&'a mut [BlockHash]>,
 }
 
 /// How far the list is claimed.
@@ -89,8 +76,6 @@ struct Work<'a> {
 struct Cursor {
     file: usize,
     offset: u64,
-    /// Number of the block at that place.
-    block: usize,
 }
 
 /// A part of the list: from `start` on, so many bytes and at most up to (not including) file `end`.
@@ -100,7 +85,11 @@ struct Claim {
     end: usize,
 }
 
-impl Work<'_> {
+impl<'a> Work<'a> {
+    fn file(&self, number: usize) -> Option<TreeFile<'a>> {
+        self.tree.file(*self.files.get(number)?)
+    }
+
     /// One thread's share: claims until there is nothing left. An error leaves nothing to the others, either.
     fn run(&self) -> Result<(), ScanError> {
         let mut batch = Batch::new();
@@ -120,18 +109,15 @@ impl Work<'_> {
         }
         let start = *cursor;
         let mut bytes = 0;
-        while cursor.file < self.files.len()
-            && bytes < limits::SCAN_CLAIM_BYTES
-            && cursor.file - start.file < limits::SCAN_CLAIM_FILES_MAX
-        {
-            let size = self.files[cursor.file].fingerprint.size;
+        while bytes < limits::SCAN_CLAIM_BYTES && cursor.file - start.file < limits::SCAN_CLAIM_FILES_MAX {
+            let Some(file) = self.file(cursor.file) else { break };
+            let size = file.fingerprint.size;
             // A multiple of the block size while more of the file follows: whole blocks only.
             let block_bytes = limits::BLOCK_BYTES as u64;
             let room = (limits::SCAN_CLAIM_BYTES - bytes).next_multiple_of(block_bytes);
             let taken = room.min(size - cursor.offset);
             bytes += taken;
             cursor.offset += taken;
-            cursor.block += usize::try_from(blocks_of(taken)).unwrap_or(usize::MAX);
             if cursor.offset == size {
                 cursor.file += 1;
                 cursor.offset = 0;
@@ -141,13 +127,12 @@ impl Work<'_> {
     }
 
     fn hash_claim(&self, claim: &Claim, batch: &mut Batch) -> Result<(), ScanError> {
-        batch.first_block = claim.start.block;
         let mut left = claim.bytes;
         let mut offset = claim.start.offset;
-        for file in &self.files[claim.start.file..claim.end] {
+        for file in (claim.start.file..claim.end).filter_map(|number| self.file(number)) {
             let len = left.min(file.fingerprint.size - offset);
             if len > 0 {
-                self.read_file(file, offset, len, batch)?;
+                self.read_file(&file, offset, len, batch)?;
             }
             left -= len;
             offset = 0;
@@ -160,13 +145,13 @@ impl Work<'_> {
     }
 
     /// Reads `len` bytes from `offset` on into batches, and looks whether the file is still the one that was walked.
-    fn read_file(&self, file: &FileToHash<'_>, mut offset: u64, len: u64, batch: &mut Batch) -> Result<(), ScanError> {
+    fn read_file(&self, file: &TreeFile<'_>, mut offset: u64, len: u64, batch: &mut Batch) -> Result<(), ScanError> {
         let path =
             if file.directory.is_empty() { file.name.to_owned() } else { format!("{}/{}", file.directory, file.name) };
         let shown = || shown(self.dir, path.as_bytes());
         // NONBLOCK: should it have become a FIFO meanwhile, opening must not wait for a writer.
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-        let opened = batch.folder(self.root, file.directory);
+        let opened = batch.folder(&self.tree.root, file.directory);
         let opened = opened.and_then(|folder| retry_on_intr(|| openat(folder, file.name, flags, Mode::empty())));
         let handle = opened.map_err(|errno| ScanError::of_entry(shown(), "open it", errno))?;
         if let Some(after_open) = &self.options.after_open {
@@ -187,7 +172,7 @@ impl Work<'_> {
                 }
                 read += count;
             }
-            batch.push(read);
+            batch.push(file.id.blocks(offset).end, read);
             offset += read as u64;
         }
         let after =
@@ -205,42 +190,43 @@ impl Work<'_> {
 
     /// Hashes what is in the batch and empties it.
     fn flush(&self, batch: &mut Batch) {
-        if batch.lens.is_empty() {
+        if batch.blocks.is_empty() {
             return;
         }
         let mut rest = &batch.buffer[..batch.used];
-        let blocks = batch.lens.iter().map(|len| {
+        let blocks = batch.blocks.iter().map(|(_, len)| {
             let (block, tail) = rest.split_at(*len);
             rest = tail;
             block
         });
-        let hashes = hash_blocks(self.options.kind, &blocks.collect::<Vec<_>>());
-        let next = batch.first_block + hashes.len();
-        lock(&self.hashes)[batch.first_block..next].copy_from_slice(&hashes);
+        let hashed = hash_blocks(self.options.kind, &blocks.collect::<Vec<_>>());
+        let mut hashes = lock(&self.hashes);
+        for ((number, _), hash) in batch.blocks.iter().zip(hashed) {
+            hashes[*number] = hash;
+        }
+        drop(hashes);
         let bytes = batch.used as u64;
-        batch.first_block = next;
         batch.used = 0;
-        batch.lens.clear();
+        batch.blocks.clear();
         let done_bytes = self.done_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
         (self.progress)(ScanProgress::Hashing { done_bytes, total_bytes: self.total_bytes });
     }
 }
 
-/// Blocks, consecutive in the list, that were read and not yet hashed.
+/// Blocks that were read and not yet hashed.
 struct Batch {
     /// The directory of the file that was read last: most files are in the same one as the file before.
     folder: Option<(String, OwnedFd)>,
     buffer: Vec<u8>,
     used: usize,
-    /// Of each block.
-    lens: Vec<usize>,
-    first_block: usize,
+    /// Number and length of each.
+    blocks: Vec<(usize, usize)>,
 }
 
 impl Batch {
     fn new() -> Self {
-        let lens = Vec::with_capacity(limits::SCAN_BATCH_BLOCKS_MAX);
-        Self { folder: None, buffer: vec![0; limits::SCAN_BATCH_BYTES], used: 0, lens, first_block: 0 }
+        let blocks = Vec::with_capacity(limits::SCAN_BATCH_BLOCKS_MAX);
+        Self { folder: None, buffer: vec![0; limits::SCAN_BATCH_BYTES], used: 0, blocks }
     }
 
     fn folder<'a>(&'a mut self, root: &'a OwnedFd, path: &str) -> Result<&'a OwnedFd, Errno> {
@@ -261,7 +247,7 @@ impl Batch {
     /// Where to read the next bytes of a file of which `len` are left: whole blocks, or up to its end. `None`: hash first.
     fn room(&mut self, len: u64) -> Option<&mut [u8]> {
         let free = self.buffer.len() - self.used;
-        let blocks = (limits::SCAN_BATCH_BLOCKS_MAX - self.lens.len()) * limits::BLOCK_BYTES;
+        let blocks = (limits::SCAN_BATCH_BLOCKS_MAX - self.blocks.len()) * limits::BLOCK_BYTES;
         let free = free.min(blocks);
         let take = match usize::try_from(len) {
             Ok(len) if len <= free => len,
@@ -270,11 +256,10 @@ impl Batch {
         (take > 0).then(|| &mut self.buffer[self.used..self.used + take])
     }
 
-    /// The first `len` bytes of [`Self::room`] were read.
-    fn push(&mut self, len: usize) {
-        let (whole, part) = (len / limits::BLOCK_BYTES, len % limits::BLOCK_BYTES);
-        self.lens.extend(std::iter::repeat_n(limits::BLOCK_BYTES, whole));
-        self.lens.extend((part > 0).then_some(part));
+    /// The first `len` bytes of [`Self::room`] were read: blocks from number `first` on.
+    fn push(&mut self, first: usize, len: usize) {
+        let lens = (0..len).step_by(limits::BLOCK_BYTES).map(|at| limits::BLOCK_BYTES.min(len - at));
+        self.blocks.extend((first..).zip(lens));
         self.used += len;
     }
 }

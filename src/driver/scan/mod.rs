@@ -24,17 +24,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub use cache::ScanCache;
 pub use compare::{Difference, DifferenceKind, compare};
 pub use error::{ScanError, SpecialFile};
-pub use fingerprint::Fingerprint;
+pub use fingerprint::{Fingerprint, FingerprintHash};
 
-use crate::format::index;
+use crate::format::index::{self, IndexText};
 use crate::model::hash_kind::HashKind;
 use crate::model::ids::{BlockHash, ImageId};
-use crate::model::image::{Image, ImageBuilder, ImageError};
+use crate::model::image::{Image, ImageBuilder, ImageError, blocks_of};
 use crate::model::limits;
 
-use cache::{Hashes, Known};
-use digest::{FileToHash, hash_files};
-use walk::{Tree, WalkedKind, walk};
+use cache::Unknown;
+use digest::hash_files;
+use walk::{Tree, walk};
 
 /// Called with a file's path, relative to the root, just after it was opened: lets tests interfere at that moment.
 pub type AfterOpen = Arc<dyn Fn(&str) + Send + Sync>;
@@ -72,11 +72,11 @@ pub struct Scan {
     /// The image's id.
     pub id: ImageId,
     /// The index text.
-    pub index: Vec<u8>,
+    pub index: IndexText,
     /// For people.
     pub stats: ScanStats,
     /// Of each file in the order of [`Image::files`], as it was when its content was hashed.
-    pub fingerprints: Arc<[Fingerprint]>,
+    pub fingerprints: Arc<[FingerprintHash]>,
 }
 
 /// How much was scanned.
@@ -103,15 +103,13 @@ pub fn scan(dir: &Path, options: &ScanOptions, progress: OnProgress<'_>) -> Resu
         return Err(stray.error);
     }
     let tree = Tree { strays: Vec::new(), ..tree };
-    let Contents { known, read, unchanged_files } = contents(dir, &tree, options, progress)?;
-    let image = build(options.kind, &tree, Hashes::new(&known, &read))?;
-    drop((known, read));
-    let fingerprints = fingerprints_of(&tree);
-    drop(tree);
+    let Contents { hashes, unchanged_files } = contents(dir, &tree, options, progress)?;
+    let (image, fingerprints) = build(options.kind, tree, hashes)?;
     if index::text_bytes(&image) > limits::INDEX_BYTES_MAX as u64 {
         return Err(ImageError::TooLarge { what: "bytes of index", max: limits::INDEX_BYTES_MAX as u64 }.into());
     }
-    let (id, index) = index::emit(&image);
+    let image = Arc::new(image);
+    let index = IndexText::of(Arc::clone(&image));
     let stats = ScanStats {
         directories: image.directories().len(),
         files: fingerprints.len(),
@@ -120,65 +118,51 @@ pub fn scan(dir: &Path, options: &ScanOptions, progress: OnProgress<'_>) -> Resu
         bytes: image.total_bytes(),
         blocks: image.block_count(),
     };
-    Ok(Scan { image: Arc::new(image), id, index, stats, fingerprints })
+    Ok(Scan { image, id: index.id(), index, stats, fingerprints })
 }
 
 /// The hashes of all files.
 struct Contents {
-    known: Known,
-    read: Vec<BlockHash>,
+    hashes: Vec<BlockHash>,
     unchanged_files: usize,
 }
 
 fn contents(dir: &Path, tree: &Tree, options: &ScanOptions, progress: OnProgress<'_>) -> Result<Contents, ScanError> {
-    let files = files_of(tree);
-    // What is hashed in no time isn't worth a file.
-    let cache = options.cache.as_ref().filter(|_| bytes_of(&files) >= limits::SCAN_CACHE_WORTH_BYTES);
-    let kept = cache.and_then(|cache| cache.of(dir, options.kind));
-    let known = kept.as_ref().map(|kept| kept.recall(&files)).unwrap_or_default();
-    let unchanged_files = known.count();
-    let read = if unchanged_files == 0 {
-        hash_files(dir, &tree.root, &files, options, progress)?
-    } else {
-        let unknown = files.iter().enumerate().filter(|(number, _)| !known.has(*number)).map(|(_, file)| *file);
-        hash_files(dir, &tree.root, &unknown.collect::<Vec<_>>(), options, progress)?
+    let blocks = tree.sum(blocks_of);
+    let Some(blocks) = usize::try_from(blocks).ok().filter(|_| blocks <= limits::IMAGE_BLOCKS_MAX) else {
+        return Err(ImageError::TooLarge { what: "blocks", max: limits::IMAGE_BLOCKS_MAX }.into());
     };
+    let mut hashes = vec![BlockHash::new([0; 32]); blocks];
+    // What is hashed in no time isn't worth a file.
+    let cache = options.cache.as_ref().filter(|_| tree.sum(|size| size) >= limits::SCAN_CACHE_WORTH_BYTES);
+    let kept = cache.and_then(|cache| cache.of(dir, options.kind));
+    let unknown = kept.as_ref().map_or_else(|| Unknown::all(tree), |kept| kept.recall(tree, &mut hashes));
+    hash_files(dir, tree, &unknown.files, &mut hashes, options, progress)?;
     if let Some(kept) = kept {
-        kept.keep(&files, &known, &Hashes::new(&known, &read));
+        kept.keep(tree, &unknown, &hashes);
     }
-    Ok(Contents { known, read, unchanged_files })
+    Ok(Contents { hashes, unchanged_files: tree.file_count() - unknown.files.len() })
 }
 
-fn files_of(tree: &Tree) -> Vec<FileToHash<'_>> {
-    tree.files().map(|(directory, name, fingerprint)| FileToHash { directory, name, fingerprint }).collect()
-}
-
-fn bytes_of(files: &[FileToHash<'_>]) -> u64 {
-    files.iter().fold(0, |sum, file| sum.saturating_add(file.fingerprint.size))
-}
-
-fn fingerprints_of(tree: &Tree) -> Arc<[Fingerprint]> {
-    tree.files().map(|(_, _, fingerprint)| *fingerprint).collect()
-}
-
-/// Puts the walked tree and its hashes together.
-fn build(kind: HashKind, tree: &Tree, mut hashes: Hashes<'_>) -> Result<Image, ScanError> {
+/// Puts the walked tree and its hashes together. Of the tree nothing is left that isn't needed any more: both have an entry for each file.
+fn build(kind: HashKind, tree: Tree, hashes: Vec<BlockHash>) -> Result<(Image, Arc<[FingerprintHash]>), ScanError> {
     let mut builder = ImageBuilder::new(kind);
-    let mut files = 0;
-    for directory in &tree.directories {
+    let mut fingerprints = Vec::with_capacity(tree.file_count());
+    for directory in tree.directories {
         builder.directory(&directory.path)?;
-        for entry in &directory.entries {
-            match &entry.kind {
-                WalkedKind::Symlink { target } => builder.symlink(&entry.name, target)?,
-                WalkedKind::File { executable, fingerprint } => {
-                    let own = hashes.next(files, fingerprint.size);
-                    builder.file(&entry.name, *executable, fingerprint.size, own)?;
-                    files += 1;
-                }
+        let mut links = directory.links.iter().peekable();
+        for (name, executable, fingerprint) in directory.files() {
+            while let Some(link) = links.next_if(|link| link.name.as_bytes() < name.as_bytes()) {
+                builder.symlink(&link.name, &link.target)?;
             }
+            builder.file_of(name, executable, fingerprint.size)?;
+            fingerprints.push(fingerprint.hash());
+        }
+        for link in links {
+            builder.symlink(&link.name, &link.target)?;
         }
     }
-    Ok(builder.finish()?)
+    Ok((builder.finish_with(hashes)?, fingerprints.into()))
 }
 
 impl ScanOptions {

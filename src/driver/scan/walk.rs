@@ -2,6 +2,7 @@
 
 use std::ffi::CStr;
 use std::mem::MaybeUninit;
+use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,7 +15,7 @@ use super::error::{ScanError, SpecialFile, shown};
 use super::fingerprint::{FIELDS, Fingerprint};
 use super::{OnProgress, ScanOptions, ScanProgress, lock};
 use crate::model::escape::escaped;
-use crate::model::image::{ImageError, directory_order, path_order};
+use crate::model::image::{ImageError, blocks_of, directory_order, path_order};
 use crate::model::limits;
 
 /// Bytes of directory entries that one system call may return.
@@ -33,24 +34,51 @@ pub(super) struct Tree {
     pub(super) strays: Vec<Stray>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct WalkedDirectory {
     /// Relative to the root, empty for the root.
     pub(super) path: Box<str>,
-    /// Files and links, sorted by the bytes of their names.
-    pub(super) entries: Vec<WalkedEntry>,
+    /// The names of its files.
+    names: String,
+    /// Sorted by the bytes of their names.
+    files: Vec<WalkedFile>,
+    /// Sorted by the bytes of their names.
+    pub(super) links: Vec<WalkedLink>,
+}
+
+/// There may be millions.
+#[derive(Debug)]
+struct WalkedFile {
+    fingerprint: Fingerprint,
+    name_start: u32,
+    name_len: u16,
+    executable: bool,
 }
 
 #[derive(Debug)]
-pub(super) struct WalkedEntry {
+pub(super) struct WalkedLink {
     pub(super) name: Box<str>,
-    pub(super) kind: WalkedKind,
+    pub(super) target: Box<str>,
 }
 
-#[derive(Debug)]
-pub(super) enum WalkedKind {
-    File { executable: bool, fingerprint: Fingerprint },
-    Symlink { target: Box<str> },
+/// A file of the tree.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct TreeFile<'a> {
+    pub(super) id: FileId,
+    /// Relative to the root.
+    pub(super) directory: &'a str,
+    pub(super) name: &'a str,
+    pub(super) executable: bool,
+    pub(super) fingerprint: &'a Fingerprint,
+}
+
+/// Which file of the tree, and where the hashes of its blocks belong.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct FileId {
+    directory: u32,
+    file: u32,
+    /// The number of its first block among those of all files.
+    first_block: u32,
 }
 
 /// An entry that no image can hold.
@@ -63,15 +91,83 @@ pub(super) struct Stray {
 }
 
 impl Tree {
-    /// Directory, name and status of each file, in index order.
-    pub(super) fn files(&self) -> impl Iterator<Item = (&str, &str, &Fingerprint)> {
-        self.directories.iter().flat_map(|directory| {
-            directory.entries.iter().filter_map(|entry| match &entry.kind {
-                WalkedKind::File { fingerprint, .. } => Some((&*directory.path, &*entry.name, fingerprint)),
-                WalkedKind::Symlink { .. } => None,
+    /// Each file, in index order. Their blocks must be counted before: no image has more than fit in 32 bits.
+    pub(super) fn files(&self) -> impl Iterator<Item = TreeFile<'_>> {
+        let mut block = 0;
+        (0..)
+            .zip(&self.directories)
+            .flat_map(|(directory, walked)| (0..walked.files.len()).map(move |file| (directory, file)))
+            .filter_map(move |(directory, file)| {
+                let id = FileId { directory, file: u32::try_from(file).ok()?, first_block: block };
+                let file = self.file(id)?;
+                block = block.saturating_add(u32::try_from(blocks_of(file.fingerprint.size)).unwrap_or(u32::MAX));
+                Some(file)
             })
-        })
     }
+
+    pub(super) fn file(&self, id: FileId) -> Option<TreeFile<'_>> {
+        self.directories.get(id.directory as usize)?.file(id)
+    }
+
+    /// How many.
+    pub(super) fn file_count(&self) -> usize {
+        self.directories.iter().map(|directory| directory.files.len()).sum()
+    }
+
+    /// The sum of something of each file's size.
+    pub(super) fn sum(&self, of: impl Fn(u64) -> u64) -> u64 {
+        let files = self.directories.iter().flat_map(|directory| &directory.files);
+        files.fold(0, |sum, file| sum.saturating_add(of(file.fingerprint.size)))
+    }
+}
+
+impl FileId {
+    /// The same with its hashes elsewhere.
+    pub(super) fn from_block(self, first: usize) -> Self {
+        Self { first_block: u32::try_from(first).unwrap_or(u32::MAX), ..self }
+    }
+
+    /// Its hashes among those of all files.
+    pub(super) fn blocks(self, size: u64) -> Range<usize> {
+        let first = self.first_block as usize;
+        first..first.saturating_add(usize::try_from(blocks_of(size)).unwrap_or(usize::MAX))
+    }
+}
+
+impl WalkedDirectory {
+    /// Names and files, sorted by names.
+    pub(super) fn files(&self) -> impl Iterator<Item = (&str, bool, &Fingerprint)> {
+        self.files.iter().map(|file| (name(&self.names, file), file.executable, &file.fingerprint))
+    }
+
+    fn file(&self, id: FileId) -> Option<TreeFile<'_>> {
+        let file = self.files.get(id.file as usize)?;
+        let WalkedFile { executable, ref fingerprint, .. } = *file;
+        Some(TreeFile { id, directory: &self.path, name: name(&self.names, file), executable, fingerprint })
+    }
+
+    /// Adds a file, in any order; `None`: the names are too long.
+    fn push(&mut self, name: &str, executable: bool, fingerprint: Fingerprint) -> Option<()> {
+        let (name_start, name_len) = (u32::try_from(self.names.len()).ok()?, u16::try_from(name.len()).ok()?);
+        self.names.push_str(name);
+        self.files.push(WalkedFile { fingerprint, name_start, name_len, executable });
+        Some(())
+    }
+
+    /// Nothing is added any more.
+    fn finish(&mut self) {
+        let names = &self.names;
+        self.files.sort_unstable_by(|a, b| name(names, a).as_bytes().cmp(name(names, b).as_bytes()));
+        self.links.sort_unstable_by(|a, b| a.name.as_bytes().cmp(b.name.as_bytes()));
+        self.names.shrink_to_fit();
+        self.files.shrink_to_fit();
+        self.links.shrink_to_fit();
+    }
+}
+
+fn name<'a>(names: &'a str, file: &WalkedFile) -> &'a str {
+    let start = file.name_start as usize;
+    &names[start..start + usize::from(file.name_len)]
 }
 
 /// Walks `dir`, which may itself be a link to a directory; links below are not followed.
@@ -181,7 +277,7 @@ impl Walk<'_> {
         let name = if path.is_empty() { "." } else { &path };
         let failed = |errno| ScanError::of_entry(shown(self.dir, path.as_bytes()), "read the directory", errno);
         let handle = retry_on_intr(|| openat(self.root, name, flags, Mode::empty())).map_err(failed)?;
-        let (mut entries, mut below) = (Vec::new(), Vec::new());
+        let (mut walked, mut below) = (WalkedDirectory::default(), Vec::new());
         let mut listing = RawDir::new(&handle, buffer);
         while let Some(entry) = listing.next() {
             let entry = entry.map_err(failed)?;
@@ -191,18 +287,29 @@ impl Walk<'_> {
             }
             match self.read_entry(&handle, &path, name, entry.file_type())? {
                 Read::Directory(path) => below.push(path),
-                Read::Entry(entry) => entries.push(entry),
+                Read::File { name, executable, fingerprint } => {
+                    let max = limits::INDEX_BYTES_MAX as u64;
+                    let added = walked.push(name, executable, fingerprint);
+                    added.ok_or(ImageError::TooLarge { what: "bytes of index", max })?;
+                }
+                Read::Link(link) => walked.links.push(link),
                 Read::Stray(stray) => found.strays.push(stray),
             }
         }
-        self.count(entries.len() + below.len())?;
-        entries.sort_unstable_by(|a: &WalkedEntry, b| a.name.as_bytes().cmp(b.name.as_bytes()));
-        entries.shrink_to_fit();
-        found.directories.push(WalkedDirectory { path: path.into(), entries });
+        self.count(walked.files.len() + walked.links.len() + below.len())?;
+        walked.path = path.into();
+        walked.finish();
+        found.directories.push(walked);
         Ok(below)
     }
 
-    fn read_entry(&self, directory: &OwnedFd, path: &str, name: &CStr, mut kind: FileType) -> Result<Read, ScanError> {
+    fn read_entry<'n>(
+        &self,
+        directory: &OwnedFd,
+        path: &str,
+        name: &'n CStr,
+        mut kind: FileType,
+    ) -> Result<Read<'n>, ScanError> {
         let path =
             if path.is_empty() { name.to_bytes().to_vec() } else { [path.as_bytes(), b"/", name.to_bytes()].concat() };
         let stray = |path: &[u8], error| Ok(Read::Stray(Stray { path: path.to_vec(), error }));
@@ -220,11 +327,11 @@ impl Walk<'_> {
         if kind == FileType::Directory {
             return Ok(Read::Directory(path));
         }
-        let kind = match (status, kind) {
-            (Some(status), FileType::RegularFile) => WalkedKind::File {
-                executable: status.stx_mode & EXECUTABLE != 0,
-                fingerprint: Fingerprint::from(&status),
-            },
+        match (status, kind) {
+            (Some(status), FileType::RegularFile) => {
+                let executable = status.stx_mode & EXECUTABLE != 0;
+                Ok(Read::File { name: text, executable, fingerprint: Fingerprint::from(&status) })
+            }
             (_, FileType::Symlink) => {
                 let target = readlinkat(directory, name, Vec::new());
                 let target = target.map_err(|errno| match errno {
@@ -232,19 +339,18 @@ impl Walk<'_> {
                     errno => ScanError::of_entry(shown(), "read the link", errno),
                 })?;
                 match target.into_string() {
-                    Ok(target) => WalkedKind::Symlink { target: target.into() },
+                    Ok(target) => Ok(Read::Link(WalkedLink { name: text.into(), target: target.into() })),
                     Err(bad) => {
                         let target = escaped(bad.into_cstring().as_bytes());
-                        return stray(path.as_bytes(), ScanError::TargetNotUtf8 { path: shown(), target });
+                        stray(path.as_bytes(), ScanError::TargetNotUtf8 { path: shown(), target })
                     }
                 }
             }
             (_, other) => {
                 let kind = SpecialFile::of(other);
-                return stray(path.as_bytes(), ScanError::Special { path: shown(), kind });
+                stray(path.as_bytes(), ScanError::Special { path: shown(), kind })
             }
-        };
-        Ok(Read::Entry(WalkedEntry { name: text.into(), kind }))
+        }
     }
 
     /// Keeps the whole walk within an image's bound.
@@ -259,8 +365,9 @@ impl Walk<'_> {
 }
 
 /// One directory entry.
-enum Read {
+enum Read<'n> {
     Directory(String),
-    Entry(WalkedEntry),
+    File { name: &'n str, executable: bool, fingerprint: Fingerprint },
+    Link(WalkedLink),
     Stray(Stray),
 }

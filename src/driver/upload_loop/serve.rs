@@ -16,6 +16,7 @@ use crate::driver::frames::FramePool;
 use crate::driver::image_reader::{ImageReader, ReadError};
 use crate::driver::pool::{Full, Job, Pool};
 use crate::driver::ws::{ConnectionHandle, Outgoing, SendError};
+use crate::format::index::IndexText;
 use crate::format::wire::{DataResponse, Message, Request, Response, data_response_header};
 use crate::model::ids::{BlockHash, ImageId};
 use crate::model::limits;
@@ -27,7 +28,7 @@ pub struct Source {
     /// The image's id.
     pub id: ImageId,
     /// The index text.
-    pub index: Bytes,
+    pub index: IndexText,
     /// Where its blocks come from.
     pub reader: ImageReader,
 }
@@ -126,15 +127,17 @@ impl Stock {
         match request {
             Request::GetIndexPart { id: image, offset } => {
                 let index = &source(image)?.index;
-                let total = index.len() as u64;
-                let start = usize::try_from(*offset).ok().filter(|start| *start < index.len());
-                let start = start.ok_or_else(|| {
-                    Refusal::Request(format!("offset {offset} is beyond the index, which has {total} bytes"))
-                })?;
-                let end = index.len().min(start + limits::INDEX_PART_BYTES_MAX);
-                Ok(frame(DataResponse::GetIndexPart { total }, id, &index[start..end]))
+                let total = index.len();
+                if *offset >= total {
+                    let text = format!("offset {offset} is beyond the index, which has {total} bytes");
+                    return Err(Refusal::Request(text));
+                }
+                let part = index.part(*offset, limits::INDEX_PART_BYTES_MAX);
+                Ok(frame(DataResponse::GetIndexPart { total }, id, &part))
             }
-            Request::GetIndex { id: image, .. } => Ok(frame(DataResponse::GetIndex, id, &source(image)?.index)),
+            Request::GetIndex { id: image, .. } => {
+                Ok(frame(DataResponse::GetIndex, id, &source(image)?.index.to_vec()))
+            }
             Request::GetBlocks { image, run } => self.blocks(source(image)?, DataResponse::GetBlocks, id, *run),
             Request::GetBlock { hash, .. } => self.block(id, hash),
             Request::AppendDir(_)

@@ -262,7 +262,7 @@ impl Job {
             image: self.order.image,
             root: sealed.root,
             bytes: self.origins(fetched),
-            fingerprints: sealed.fingerprints,
+            fingerprints: sealed.fingerprints.into(),
             previous: None,
         }
     }

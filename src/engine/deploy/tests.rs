@@ -384,7 +384,7 @@ fn a_crash_before_or_after_the_swap_is_mended() {
         image: ImageId::new([1; 32]),
         root: STAGED,
         bytes: Origins { kept: 0, fetched: 5, ..Origins::default() },
-        fingerprints: Vec::new(),
+        fingerprints: Arc::default(),
         previous: None,
     };
     let intent = Some(IntentRecord { committed, exchange: false });

@@ -28,7 +28,7 @@ impl Selection {
         let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
         match &directory(parent)?.entry(name)?.kind {
             EntryKind::File { .. } => Some(Self::File { path: path.into() }),
-            EntryKind::Symlink { target } => Some(Self::Link { path: path.into(), target: target.clone() }),
+            EntryKind::Symlink { target } => Some(Self::Link { path: path.into(), target: (*target).into() }),
         }
     }
 

@@ -18,10 +18,12 @@ mod error;
 mod parse;
 #[cfg(test)]
 mod tests;
+mod text;
 
 pub use emit::{emit, emit_to, id_of, text_bytes};
 pub use error::{IndexError, IndexErrorKind};
 pub use parse::{is_genuine, may_begin, parse, parse_for};
+pub use text::IndexText;
 
 /// First word of the header.
 const MAGIC: &str = "DIRSIGNATURE.v1";

@@ -254,6 +254,13 @@ proptest! {
     #[test]
     fn any_image_round_trips(image in image()) {
         let (id, text) = emit(&image);
+        let printed = IndexText::of(std::sync::Arc::new(image.clone()));
+        prop_assert_eq!((printed.id(), printed.len()), (id, text.len() as u64));
+        for step in [1, 7, 64, 1_000, text.len(), text.len() + 1] {
+            let parts: Vec<u8> = (0..text.len()).step_by(step).flat_map(|at| printed.part(at as u64, step)).collect();
+            prop_assert_eq!(&parts, &text, "parts of {}", step);
+        }
+        prop_assert!(printed.part(text.len() as u64, 9).is_empty() && printed.part(u64::MAX, 9).is_empty());
         prop_assert_eq!(text.len() as u64, text_bytes(&image));
         prop_assert!(text.iter().all(|byte| matches!(byte, b'\n' | b' '..=b'~')));
         let (parsed_id, parsed) = parse(&text).expect("own text");

@@ -25,7 +25,7 @@ fn committed(fingerprints: Vec<Fingerprint>) -> CommittedRecord {
         image: ImageId::new([2; 32]),
         root: FileIdentity { dev: 1, ino: u64::MAX },
         bytes: Origins { linked: 3, copied: 4, kept: 5, fetched: 1 << 40 },
-        fingerprints,
+        fingerprints: fingerprints.into(),
         previous: None,
     }
 }

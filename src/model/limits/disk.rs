@@ -46,5 +46,9 @@ pub const RETRY_PAUSE_MAX: Duration = Duration::from_secs(30);
 pub const SOURCES_PER_FILE_MAX: usize = 4;
 /// Files looked up at once: as long, nobody else uses the state database.
 pub const FILES_LOOKED_UP_MAX: usize = 1_024;
+/// Inodes touched by linking that are written down at once.
+pub const TOUCHES_GATHERED_MAX: usize = 65_536;
+/// Files of a committed directory that become known in one transaction of the state database.
+pub const FILES_WRITTEN_MAX: usize = 32_768;
 /// Committed directories, besides the one that is replaced, which are searched for blocks of a new image.
 pub const SIBLINGS_MAX: usize = 4;

@@ -245,7 +245,7 @@ fn beyond_what_is_there() {
         let answer = ask(Request::GetBlocks { image: scan.id, run: Run { first, count } });
         assert!(matches!(answer, Response::Error(_)), "{first} {count}: {answer:?}");
     }
-    for offset in [scan.index.len() as u64, u64::MAX, 1 << 62] {
+    for offset in [scan.index.len(), u64::MAX, 1 << 62] {
         let answer = ask(Request::GetIndexPart { id: scan.id, offset });
         assert!(matches!(answer, Response::Error(_)), "{offset}: {answer:?}");
     }

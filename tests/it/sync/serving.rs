@@ -25,7 +25,7 @@ fn answers_are_right_or_errors() {
         get(own, blocks, 1),
         get(own, 0, 200),
         get(other, 0, 1),
-        part(own, scan.index.len() as u64),
+        part(own, scan.index.len()),
         part(own, u64::MAX),
         part(other, 0),
         Request::GetIndex { id: other, hint: None },
@@ -41,9 +41,9 @@ fn answers_are_right_or_errors() {
     assert_eq!(answers[0], Response::GetBlocks { data: content[..first].to_vec().into() });
     let last = (content.len() - 6) % 32_768;
     assert_eq!(answers[1], Response::GetBlocks { data: content[content.len() - last..].to_vec().into() });
-    let total = scan.index.len() as u64;
-    assert_eq!(answers[2], Response::GetIndexPart { data: scan.index[10..].to_vec().into(), total });
-    assert_eq!(answers[3], Response::GetIndex { data: Some(scan.index.into()) });
+    let total = scan.index.len();
+    assert_eq!(answers[2], Response::GetIndexPart { data: scan.index.to_vec()[10..].to_vec().into(), total });
+    assert_eq!(answers[3], Response::GetIndex { data: Some(scan.index.to_vec().into()) });
     let third = content[first..first + 32_768].to_vec();
     assert_eq!(answers[4], Response::GetBlock { data: Some(third.into()) });
     for answer in &answers[5..] {

@@ -161,7 +161,7 @@ impl Machine {
     fn record_visible(&mut self, db: &Db, intent: &IntentRecord, sample: &Sample) -> Result<(), Text> {
         let sealed = fingerprints(&self.fs, &self.place, &sample.image).map_err(|e| e.to_string())?;
         let sealed = sealed.ok_or("the visible tree isn't the image's shape")?;
-        assert_eq!(sealed.fingerprints, intent.committed.fingerprints, "the swap changed a fingerprint");
+        assert_eq!(*sealed.fingerprints, *intent.committed.fingerprints, "the swap changed a fingerprint");
         self.record(db, intent)
     }
 
@@ -223,7 +223,7 @@ impl Machine {
         };
         let sample = case.old.iter().chain([&case.new]).find(|sample| sample.id == row.image).expect("one of ours");
         let sealed = fingerprints(&self.fs, &self.place, &sample.image).expect("readable").expect("whole");
-        assert_eq!((row.root, &row.fingerprints), (sealed.root, &sealed.fingerprints));
+        assert_eq!((row.root, &*row.fingerprints), (sealed.root, &*sealed.fingerprints));
         assert_eq!(visible, sample.items, "the recorded tree isn't the visible one");
     }
 
@@ -247,7 +247,7 @@ fn intent_of(sample: &Sample, sealed: Sealed, mode: SwapMode) -> IntentRecord {
         image: sample.id,
         root: sealed.root,
         bytes: Origins::default(),
-        fingerprints: sealed.fingerprints,
+        fingerprints: sealed.fingerprints.into(),
         previous: None,
     };
     IntentRecord { committed, exchange: mode == SwapMode::Exchange }

@@ -61,8 +61,14 @@ impl Machine {
         swap(&fs, &place(), SwapMode::Create).expect("visible");
         while !collect(&fs, &place(), Previous::Untouched, &mut Vec::new()).expect("collected") {}
         let (change, image) = (ChangeId::new([1; 32]), sample.id);
-        let committed =
-            CommittedRecord { change, image, root, bytes: Origins::default(), fingerprints, previous: None };
+        let committed = CommittedRecord {
+            change,
+            image,
+            root,
+            bytes: Origins::default(),
+            fingerprints: fingerprints.into(),
+            previous: None,
+        };
         let db = Db::open_with(storage.clone()).expect("opens");
         let rows = [Write::PutHead(vpath(PATH), head(sample, false)), Write::PutCommitted(vpath(PATH), committed)];
         db.write(&rows).expect("written");

@@ -94,7 +94,7 @@ impl Machine {
             image: sample.id,
             root: sealed.root,
             bytes: Origins::default(),
-            fingerprints: sealed.fingerprints,
+            fingerprints: sealed.fingerprints.into(),
             previous: None,
         };
         let root = self.fs.open_root(place.base()).map_err(|e| e.to_string())?;

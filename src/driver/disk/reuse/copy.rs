@@ -39,6 +39,9 @@ impl<'a> Copier<'a> {
 
     /// Looks in other images for the blocks that are still missing.
     pub(in crate::driver::disk) fn search(&mut self, library: &dyn Library, have: &BlockSet, siblings: &[SiblingTree]) {
+        if siblings.is_empty() {
+            return;
+        }
         let mut wanted = self.wanted(have);
         for sibling in siblings {
             if wanted.is_empty() {

@@ -52,6 +52,12 @@ impl<'a, F: FileSystem> Linker<'a, F> {
         library.sources(self.image, files)
     }
 
+    /// Tells the library of inodes that were touched. From then on it knows them.
+    pub(in crate::driver::disk) fn tell(&mut self, library: &dyn Library) {
+        library.touched(std::mem::take(&mut self.touches));
+        self.known.retain(|_, known| known.is_none());
+    }
+
     /// Puts the file at `path` if one of the sources can be shared. `present`: an inode with several names is there
     /// already, which is right if it is the source's; otherwise it goes. An error: the tree can't be written to.
     pub(in crate::driver::disk) fn link(
