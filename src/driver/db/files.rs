@@ -305,6 +305,47 @@ mod tests {
     }
 
     #[test]
+    fn files_count_from_their_place_on() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let db = Db::open(folder.path()).expect("opens");
+        let (one, two) = (files(1, "a", print(7, 100)), files(2, "b", print(8, 200)));
+        db.write_files(&path("/d/1"), &one).expect("written");
+        assert_eq!(found(&db), [], "as after a crash");
+        db.write(&[Write::PutFiles(path("/d/1"), one)]).expect("written");
+        assert_eq!(found(&db), [("/d/1".to_owned(), Some(100))]);
+        db.write_files(&path("/d/1"), &two).expect("written");
+        assert_eq!(found(&db), [], "the place is that of what was there before");
+        db.write(&[Write::PutFiles(path("/d/1"), two)]).expect("written");
+        assert_eq!(found(&db), [("/d/1".to_owned(), Some(200))]);
+    }
+
+    #[test]
+    fn each_file_is_in_one_part() {
+        let mut builder = ImageBuilder::new(HashKind::default());
+        builder.directory("").expect("root");
+        let count = u32::try_from(FILES_WRITTEN_MAX).expect("small") + 10;
+        for number in 0..count {
+            let hash = BlockHash::new(std::array::from_fn(|at| (number / 2).to_le_bytes()[at % 4]));
+            builder.file(&format!("{number:08}"), false, 10, &[hash]).expect("added");
+        }
+        let image = Arc::new(builder.finish().expect("an image"));
+        let tree = TreePlace { base: "/srv".into(), target: "t".into(), root: ROOT };
+        // Each inode has two names, which are far from each other.
+        let prints = (0..u64::from(count)).map(|number| print(1_000_000 - number / 2, 1));
+        let files = CommittedFiles::new(1, tree.clone(), Arc::clone(&image), prints.collect()).expect("as many");
+        let by_content = files.by_content();
+        assert_eq!(by_content.parts().map(<[File]>::len).collect::<Vec<_>>(), [FILES_WRITTEN_MAX, 10]);
+        assert!(by_content.parts().flatten().is_sorted_by_key(|file| file.content));
+        let all: std::collections::BTreeSet<_> = by_content.parts().flatten().map(|file| file.number).collect();
+        assert_eq!(all.len(), image.files().count());
+        let by_inode = by_content.by_inode();
+        let inodes: Vec<_> =
+            by_inode.parts().flatten().map(|file| files.fingerprints[file.number as usize].ino).collect();
+        assert!(inodes.len() == all.len() / 2 && inodes.is_sorted_by(|a, b| a < b));
+        assert_eq!(CommittedFiles::new(1, tree, image, Arc::default()), None);
+    }
+
+    #[test]
     fn what_was_hashed_is_known_better() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let db = Db::open(folder.path()).expect("opens");

@@ -158,7 +158,7 @@ impl<F: FileSystem> Look<'_, F> {
         for directory in self.image.directories() {
             let path = if directory.path.is_empty() { tree.clone() } else { tree.join(&*directory.path) };
             let links = directory.entries.iter().filter(|entry| matches!(entry.kind, EntryKind::Symlink { .. }));
-            let links = links.filter(|entry| self.stat(&path.join(&*entry.name)).is_some()).count();
+            let links = links.filter(|entry| self.stat(&path.join(entry.name)).is_some()).count();
             count += u64::from(self.stat(&path).is_some()) + links as u64;
         }
         count

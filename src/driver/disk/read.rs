@@ -159,7 +159,7 @@ impl<F: FileSystem> Inspection<'_, F> {
             }
         }
         for entry in &directory.entries {
-            let name = Path::new(&*entry.name);
+            let name = Path::new(entry.name);
             let path = || path.join(name);
             match &entry.kind {
                 EntryKind::Symlink { target } => {

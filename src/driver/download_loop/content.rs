@@ -42,7 +42,7 @@ impl Content {
             let path = self.path(found, &directory.path);
             DirBuilder::new().mode(0o755).create(&path).map_err(|error| cannot("make the directory", &path, &error))?;
             for entry in &directory.entries {
-                let path = self.path(found, &directory.join(&entry.name));
+                let path = self.path(found, &directory.join(entry.name));
                 match &entry.kind {
                     EntryKind::Symlink { target } => {
                         symlink(&**target, &path).map_err(|error| cannot("make the link", &path, &error))?;

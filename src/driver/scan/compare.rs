@@ -75,7 +75,7 @@ pub fn compare(
     // One behind the other, whatever else is in the directory.
     let mut blocks = 0;
     for one in &mut unread {
-        one.file = one.file.from_block(blocks);
+        one.file = one.file.at_block(blocks);
         blocks += one.expected.len();
     }
     let files = unread.iter().map(|unread| unread.file).collect::<Vec<_>>();

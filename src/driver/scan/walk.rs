@@ -123,7 +123,7 @@ impl Tree {
 
 impl FileId {
     /// The same with its hashes elsewhere.
-    pub(super) fn from_block(self, first: usize) -> Self {
+    pub(super) fn at_block(self, first: usize) -> Self {
         Self { first_block: u32::try_from(first).unwrap_or(u32::MAX), ..self }
     }
 

@@ -36,6 +36,7 @@ pub enum EntryKind<'a> {
 }
 
 /// What comes with a name.
+#[derive(Debug, Clone, Copy)]
 pub(super) enum Content<'a> {
     File { executable: bool, size: u64 },
     Symlink { target: &'a str },
@@ -135,14 +136,8 @@ impl Entries {
     /// Adds one whose name is greater, and which is checked otherwise, too. `end_block`: where its blocks end.
     pub(super) fn push(&mut self, name: &str, content: Content<'_>, end_block: u32) -> Result<(), ImageError> {
         let (rest, target) = match content {
-            Content::File { executable, size } => {
-                let last = size.checked_sub(1).map_or(0, |before| before % BLOCK_BYTES as u64 + 1);
-                let last = u16::try_from(last).expect("the length of a block fits in 16 bits");
-                (Rest::File { executable, last }, "")
-            }
-            Content::Symlink { target } => {
-                (Rest::Symlink { name: u8::try_from(name.len()).expect("NAME_BYTES_MAX fits in 8 bits") }, target)
-            }
+            Content::File { executable, size } => (Rest::File { executable, last: last_block_bytes(size) }, ""),
+            Content::Symlink { target } => (Rest::Symlink { name: name_bytes(name) }, target),
         };
         let text_end = self.text.len() + name.len() + target.len();
         // Each byte of it is one of the index, at least.
@@ -165,6 +160,16 @@ impl Entries {
     fn text_start(&self, at: usize) -> usize {
         at.checked_sub(1).map_or(0, |before| self.rows[before].text_end as usize)
     }
+}
+
+/// Bytes of the last block of a file.
+fn last_block_bytes(size: u64) -> u16 {
+    let last = size.checked_sub(1).map_or(0, |before| before % BLOCK_BYTES as u64 + 1);
+    u16::try_from(last).expect("the length of a block fits in 16 bits")
+}
+
+fn name_bytes(name: &str) -> u8 {
+    u8::try_from(name.len()).expect("NAME_BYTES_MAX fits in 8 bits")
 }
 
 impl<'a> Entry<'a> {

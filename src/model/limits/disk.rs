@@ -35,7 +35,7 @@ pub const CHECK_BYTES_MAX: usize = 4 << 20;
 /// Disk jobs that wait for a thread.
 pub const DISK_JOBS_QUEUED_MAX: usize = 65_536;
 /// Bytes of the state database that are kept in memory.
-pub const DATABASE_CACHE_BYTES_MAX: usize = 64 << 20;
+pub const DATABASE_CACHE_BYTES_MAX: usize = 16 << 20;
 
 /// First pause before a failed disk step is tried again; it doubles up to [`RETRY_PAUSE_MAX`].
 pub const RETRY_PAUSE_MIN: Duration = Duration::from_millis(500);
