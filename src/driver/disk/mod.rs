@@ -9,6 +9,7 @@ pub mod collect;
 pub mod commit;
 pub mod error;
 pub mod estimate;
+mod folder;
 pub mod fs;
 pub mod place;
 pub mod read;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustix::io::Errno;
 
@@ -10,6 +10,7 @@ use super::sources::Trees;
 use super::{Donor, Library};
 use crate::driver::disk::collect::{touch, unlink};
 use crate::driver::disk::error::{is, unsupported};
+use crate::driver::disk::folder::LastFolder;
 use crate::driver::disk::fs::{FileSystem, Stat};
 use crate::driver::disk::stage::mode_of;
 use crate::driver::disk::verify::Checker;
@@ -29,7 +30,7 @@ pub(in crate::driver::disk) struct Linker<'a, F: FileSystem> {
     known: BTreeMap<FileIdentity, Option<Fingerprint>>,
     pub(in crate::driver::disk) touches: Vec<Touch>,
     /// The directory of the staged tree that was used last.
-    folder: Option<(PathBuf, F::Root)>,
+    folder: LastFolder<F::Root>,
     /// The file system may be able to share extents.
     clones: bool,
     /// How many files were hashed.
@@ -44,7 +45,18 @@ pub(in crate::driver::disk) type FileOf = (u64, u64);
 impl<'a, F: FileSystem> Linker<'a, F> {
     pub(in crate::driver::disk) fn new(fs: &'a F, root: &'a F::Root, image: &'a Image) -> Self {
         let (known, touches, donors) = (BTreeMap::new(), Vec::new(), Vec::new());
-        Self { fs, root, image, trees: Trees::new(fs), known, touches, folder: None, clones: true, rehashed: 0, donors }
+        Self {
+            fs,
+            root,
+            image,
+            trees: Trees::new(fs),
+            known,
+            touches,
+            folder: LastFolder::none(),
+            clones: true,
+            rehashed: 0,
+            donors,
+        }
     }
 
     /// Where the contents of the files should be.
@@ -155,7 +167,10 @@ impl<'a, F: FileSystem> Linker<'a, F> {
         }
         let fs = self.fs;
         let Ok(from) = self.trees.folder(donor) else { return Ok(false) };
-        let to = staged_folder(fs, self.root, &mut self.folder, path)?;
+        let (Some(above), Some(name)) = (path.parent(), path.file_name()) else { return Err(Errno::INVAL.into()) };
+        // Always of the same tree.
+        let folder = self.folder.get(Path::new(""), above, || fs.open_dir(self.root, above))?;
+        let to = (folder, Path::new(name));
         match fs.link_name(from, to) {
             Ok(()) => {}
             Err(e) if is(&e, Errno::NOSPC) || is(&e, Errno::DQUOT) || is(&e, Errno::IO) => return Err(e),
@@ -187,22 +202,6 @@ impl<'a, F: FileSystem> Linker<'a, F> {
 
 fn identity(stat: &Stat) -> FileIdentity {
     FileIdentity { dev: stat.dev, ino: stat.ino }
-}
-
-/// The directory in the staged tree that `path` is in, and the name there. `last`: the one that was used last; files come in the order of
-/// their directories.
-fn staged_folder<'r, 'p, F: FileSystem>(
-    fs: &F,
-    root: &F::Root,
-    last: &'r mut Option<(PathBuf, F::Root)>,
-    path: &'p Path,
-) -> io::Result<(&'r F::Root, &'p Path)> {
-    let (Some(above), Some(name)) = (path.parent(), path.file_name()) else { return Err(Errno::INVAL.into()) };
-    let folder = match last.take().filter(|(path, _)| path == above) {
-        Some(folder) => folder,
-        None => (above.to_owned(), fs.open_dir(root, above)?),
-    };
-    Ok((&last.insert(folder).1, Path::new(name)))
 }
 
 /// Hashes the whole file; `None` if it can't be read.

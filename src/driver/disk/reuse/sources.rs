@@ -8,6 +8,7 @@ use rustix::io::Errno;
 
 use super::Donor;
 use crate::driver::disk::error::is;
+use crate::driver::disk::folder::LastFolder;
 use crate::driver::disk::fs::{Access, FileSystem, Kind, Stat};
 use crate::model::limits;
 use crate::model::origins::{Supply, Way};
@@ -19,45 +20,30 @@ pub(in crate::driver::disk) struct Trees<'a, F: FileSystem> {
     fs: &'a F,
     /// Opened base directories; `None`: it can't be opened.
     bases: BTreeMap<PathBuf, Option<F::Root>>,
-    /// The directory that was used last: most files come from the one that the file before came from.
-    folder: Option<Folder<F::Root>>,
+    /// Most files come from the one that the file before came from.
+    folder: LastFolder<F::Root>,
     damaged: BTreeMap<VPath, Damage>,
     taken: BTreeMap<(Way, VPath), u64>,
 }
 
-/// An opened directory.
-struct Folder<R> {
-    base: PathBuf,
-    path: PathBuf,
-    root: R,
-}
-
 impl<'a, F: FileSystem> Trees<'a, F> {
     pub(in crate::driver::disk) fn new(fs: &'a F) -> Self {
-        Self { fs, bases: BTreeMap::new(), folder: None, damaged: BTreeMap::new(), taken: BTreeMap::new() }
-    }
-
-    fn base(&mut self, donor: &Donor) -> Option<&F::Root> {
-        if !self.bases.contains_key(&donor.base) {
-            self.bases.insert(donor.base.clone(), self.fs.open_root(&donor.base).ok());
+        Self {
+            fs,
+            bases: BTreeMap::new(),
+            folder: LastFolder::none(),
+            damaged: BTreeMap::new(),
+            taken: BTreeMap::new(),
         }
-        self.bases.get(&donor.base)?.as_ref()
     }
 
     /// The directory that the file is in, and its name there.
     pub(super) fn folder<'d>(&mut self, donor: &'d Donor) -> io::Result<(&F::Root, &'d Path)> {
         let (above, name) = donor.file.rsplit_once('/').unwrap_or(("", &donor.file));
         let path = if above.is_empty() { donor.target.clone() } else { donor.target.join(above) };
-        let last = self.folder.take().filter(|last| last.path == path && last.base == donor.base);
-        let folder = match last {
-            Some(folder) => folder,
-            None => {
-                let fs = self.fs;
-                let base = self.base(donor).ok_or(Errno::IO)?;
-                Folder { root: fs.open_dir(base, &path)?, base: donor.base.clone(), path }
-            }
-        };
-        Ok((&self.folder.insert(folder).root, Path::new(name)))
+        let Self { fs, bases, folder, .. } = self;
+        let open = || fs.open_dir(base(*fs, bases, donor).ok_or(Errno::IO)?, &path);
+        Ok((folder.get(&donor.base, &path, open)?, Path::new(name)))
     }
 
     /// What the file is. If it isn't there or isn't a file any more, the directory is damaged.
@@ -102,8 +88,7 @@ impl<'a, F: FileSystem> Trees<'a, F> {
         if donor.damaged {
             return;
         }
-        let fs = self.fs;
-        let root = self.base(donor).and_then(|base| fs.stat(base, &donor.target).ok());
+        let root = base(self.fs, &mut self.bases, donor).and_then(|base| self.fs.stat(base, &donor.target).ok());
         // Device numbers may have changed at a reboot.
         if root.is_none_or(|root| root.kind != Kind::Directory || root.ino != donor.root.ino) {
             return;
@@ -128,4 +113,16 @@ impl<'a, F: FileSystem> Trees<'a, F> {
         taken.truncate(limits::SOURCES_TOLD_MAX);
         (self.damaged.into_values().collect(), taken)
     }
+}
+
+/// The base directory that the file is below.
+fn base<'b, F: FileSystem>(
+    fs: &F,
+    bases: &'b mut BTreeMap<PathBuf, Option<F::Root>>,
+    donor: &Donor,
+) -> Option<&'b F::Root> {
+    if !bases.contains_key(&donor.base) {
+        bases.insert(donor.base.clone(), fs.open_root(&donor.base).ok());
+    }
+    bases.get(&donor.base)?.as_ref()
 }
