@@ -207,7 +207,9 @@ pub(super) fn sources(transaction: &ReadTransaction, contents: &[ContentKey]) ->
         match (transaction.open_table(FILES), transaction.open_table(PLACES), transaction.open_table(INODES)) {
             (Ok(files), Ok(places), Ok(inodes)) => (files, places, inodes),
             // Nothing was committed yet.
-            (Err(TableError::TableDoesNotExist(_)), ..) => return Ok(vec![Vec::new(); contents.len()]),
+            (Err(TableError::TableDoesNotExist(_)), ..)
+            | (_, Err(TableError::TableDoesNotExist(_)), _)
+            | (.., Err(TableError::TableDoesNotExist(_))) => return Ok(vec![Vec::new(); contents.len()]),
             (Err(error), ..) | (_, Err(error), _) | (.., Err(error)) => return Err(error.into()),
         };
     let mut found = Vec::with_capacity(contents.len());
