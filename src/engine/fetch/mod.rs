@@ -349,8 +349,12 @@ impl Engine for Fetches {
     fn handle(&mut self, now: Now, input: Input, outbox: &mut Outbox<Effect>) {
         match input {
             Input::Offered { connection, version, image, vouched } => {
+                let first = self.sources.publishers(image).next().is_none();
                 for stranger in self.sources.offered(connection, version, image, vouched) {
                     self.forget(stranger, Some(image));
+                }
+                if first {
+                    self.deal(image, outbox);
                 }
             }
             Input::Gone { connection } => {

@@ -12,6 +12,10 @@ use crate::model::piece::{Has, PieceSet};
 use crate::model::time::Time;
 use crate::model::vpath::VPath;
 
+/// Shares that a node deals which gets nothing from a publisher: with one for each neighbour, a piece waits too often for its turn; with
+/// fewer, too many ask the same node for the same.
+const SHARES: u32 = 3;
+
 impl Fetches {
     /// A node says what it has; what doesn't fit the image costs it its place.
     pub(super) fn pieces(
@@ -96,14 +100,16 @@ impl Fetches {
         }
     }
 
-    /// Gives each node that takes part another share of what it can get from this one alone.
+    /// Gives each node that takes part another share of what it can get from this one alone. Who gets pieces from a publisher has more of
+    /// those than it could give to many at once; others give theirs to a few, so that they spread quickly.
     pub(super) fn deal(&self, image: ImageId, outbox: &mut Outbox<Effect>) {
         if !self.jobs.values().any(|job| job.id() == image) {
             return;
         }
-        let of = u32::try_from(self.sources.neighbours(image).count()).unwrap_or(u32::MAX);
+        let count = u32::try_from(self.sources.neighbours(image).count()).unwrap_or(u32::MAX);
+        let of = if self.sources.publishers(image).next().is_some() { count } else { count.min(SHARES) };
         for (index, (connection, _)) in (0..).zip(self.sources.neighbours(image)) {
-            outbox.push(Effect::Share { connection, image, index, of });
+            outbox.push(Effect::Share { connection, image, index: index % of, of });
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::model::image::{ImageBuilder, blocks_of};
 const IMAGE: ImageId = ImageId::new([5; 32]);
 const CLIENT: u64 = 100;
 /// Blocks of a piece of a small image.
-const BLOCKS: u64 = 8;
+const BLOCKS: u32 = 4;
 
 fn path() -> VPath {
     "/key/image".parse().expect("valid")
@@ -108,7 +108,7 @@ impl Case {
 fn asked(effects: &[Effect]) -> Vec<(u64, u32)> {
     let question = |effect: &Effect| match effect {
         Effect::Ask { connection, question: Question::Run { run, .. } } => {
-            Some((connection.0, u32::try_from(run.first / BLOCKS).expect("small")))
+            Some((connection.0, u32::try_from(run.first / u64::from(BLOCKS)).expect("small")))
         }
         _ => None,
     };
@@ -116,7 +116,7 @@ fn asked(effects: &[Effect]) -> Vec<(u64, u32)> {
 }
 
 fn run(piece: u32) -> Run {
-    Run { first: u64::from(piece) * BLOCKS, count: 8 }
+    Run { first: u64::from(piece * BLOCKS), count: BLOCKS }
 }
 
 fn announced(effects: &[Effect]) -> Vec<u32> {
@@ -302,6 +302,16 @@ fn nodes_share_what_can_be_had_from_one_alone() {
     assert_eq!(shares(&case.joins(2, &[])), [(1, 0, 2), (2, 1, 2)]);
     assert_eq!(shares(&case.tell(Input::Gone { connection: ConnectionId(1) })), [(2, 0, 1)]);
     assert!(shares(&case.joins(2, &[0])).is_empty(), "nothing changed");
+}
+
+#[test]
+fn who_gets_nothing_from_a_client_deals_few_shares() {
+    let mut case = Case::new(64);
+    (1..6).for_each(|node| _ = case.joins(node, &[]));
+    let three = [(1, 0, 3), (2, 1, 3), (3, 2, 3), (4, 0, 3), (5, 1, 3), (6, 2, 3)];
+    assert_eq!(shares(&case.joins(6, &[])), three);
+    let six: Vec<_> = (1..7).zip(0..6).map(|(node, index)| (node, index, 6)).collect();
+    assert_eq!(shares(&case.client(0, 1)), six);
 }
 
 #[test]

@@ -62,8 +62,11 @@ pub(crate) struct World {
     links: Vec<Link>,
     /// Connections of the client, with what it was told of the pieces at the other end.
     entries: BTreeMap<usize, PieceSet>,
-    queue: BinaryHeap<Reverse<(Duration, u64)>>,
-    events: BTreeMap<u64, Event>,
+    /// When, in which order at the same time, and where in `events`.
+    queue: BinaryHeap<Reverse<(Duration, u64, usize)>>,
+    events: Vec<Option<Event>>,
+    /// Places in `events` that are free.
+    free: Vec<usize>,
     sequence: u64,
     holders: Vec<u32>,
     record: Record,
@@ -73,9 +76,10 @@ pub(crate) struct World {
 pub(crate) fn run(setup: &Setup) -> Record {
     let mut world = World::new(setup.clone());
     world.build();
-    while let Some(Reverse((at, number))) = world.queue.pop() {
+    while let Some(Reverse((at, _, place))) = world.queue.pop() {
         world.now = at;
-        let event = world.events.remove(&number).expect("queued");
+        let event = world.events[place].take().expect("queued");
+        world.free.push(place);
         world.step(event);
         if world.over() {
             break;
@@ -113,7 +117,7 @@ impl World {
             spread: Vec::new(),
         };
         let holders = vec![0; cuts.count() as usize];
-        let (queue, events, links) = (BinaryHeap::new(), BTreeMap::new(), Vec::new());
+        let (queue, events, links) = (BinaryHeap::new(), Vec::new(), Vec::new());
         Self {
             setup,
             random,
@@ -126,6 +130,7 @@ impl World {
             entries: BTreeMap::new(),
             queue,
             events,
+            free: Vec::new(),
             sequence: 0,
             holders,
             record,
@@ -192,8 +197,12 @@ impl World {
 
     fn at(&mut self, at: Duration, event: Event) {
         self.sequence += 1;
-        self.queue.push(Reverse((at, self.sequence)));
-        self.events.insert(self.sequence, event);
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.events.push(None);
+            self.events.len() - 1
+        });
+        self.events[place] = Some(event);
+        self.queue.push(Reverse((at, self.sequence, place)));
     }
 
     fn over(&self) -> bool {
