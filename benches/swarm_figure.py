@@ -20,13 +20,13 @@ STYLES = {
     "equal links": ("#1b6ca8", "o", "-"),
     "client at a tenth": ("#2a9d5c", "s", "--"),
     "a tenth dies": ("#c1440e", "^", "-."),
-    "0.5 % late": ("#7a4fa3", "D", ":"),
+    "1 % lost": ("#7a4fa3", "D", ":"),
 }
 LABELS = {
     "equal links": "equal links",
     "client at a tenth": "client's uplink a tenth",
     "a tenth dies": "a tenth of the nodes dies",
-    "0.5 % late": "0.5 % of messages 20 ms late",
+    "1 % lost": "1 % of messages 20 ms late",
 }
 
 
@@ -52,7 +52,7 @@ def completion(axes, table):
     axes.set_xlabel("nodes")
     axes.set_ylabel("time until all have it / least possible time")
     axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(0, 0.93))
-    axes.set_title("2,000 pieces: time over the bound", loc="left", pad=16)
+    axes.set_title("1,000 pieces: time over the bound", loc="left", pad=16)
 
 
 def spread(axes, table):
@@ -76,7 +76,7 @@ def spread(axes, table):
     axes.set_ylim(0, 102)
     axes.set_xlabel("seconds")
     axes.set_ylabel("are on at least so many nodes")
-    axes.set_title("2,000 pieces, 100 nodes, equal links", loc="left", pad=16)
+    axes.set_title("1,000 pieces, 100 nodes, equal links", loc="left", pad=16)
 
 
 def main():

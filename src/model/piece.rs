@@ -18,7 +18,7 @@ pub struct Pieces {
 }
 
 impl Pieces {
-    /// Each piece takes blocks as long as they fit into a two-thousandth of the image, within the bounds of a piece.
+    /// Each piece takes blocks as long as they fit into a thousandth of the image, within the bounds of a piece.
     pub fn of(image: &Image) -> Self {
         let size = (image.total_bytes() / limits::PIECES_AIMED).clamp(limits::PIECE_BYTES_MIN, limits::PIECE_BYTES_MAX);
         let mut firsts = Vec::new();
@@ -248,12 +248,12 @@ mod tests {
     }
 
     #[test]
-    fn pieces_are_a_two_thousandth_within_bounds() {
+    fn pieces_are_a_thousandth_within_bounds() {
         let count = |bytes| Pieces::of(&image(&[bytes])).count();
-        assert_eq!((count(1), count(128 << 10), count((128 << 10) + 1)), (1, 1, 2));
-        assert_eq!(count(1 << 30), 2_048);
-        assert_eq!(count(32 << 30), 4_096);
-        assert!((2_000..=2_400).contains(&count(300 << 20)));
+        assert_eq!((count(1), count(256 << 10), count((256 << 10) + 1)), (1, 1, 2));
+        assert_eq!(count(1 << 30), 1_024);
+        assert_eq!(count(16 << 30), 2_048);
+        assert!((1_000..=1_130).contains(&count(300 << 20)));
     }
 
     #[test]

@@ -136,7 +136,7 @@ fn what_is_there_is_not_asked_for() {
 
 #[test]
 fn windows_grow_and_are_bounded() {
-    let mut case = Case::new(500 << 20);
+    let mut case = Case::new(200 << 20);
     case.start(case.none());
     let first = asked(&case.offer(A, ProtocolVersion::V2));
     assert_eq!(first.len(), 4);

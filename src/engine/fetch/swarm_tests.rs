@@ -15,7 +15,7 @@ use crate::model::image::{ImageBuilder, blocks_of};
 const IMAGE: ImageId = ImageId::new([5; 32]);
 const CLIENT: u64 = 100;
 /// Blocks of a piece of a small image.
-const BLOCKS: u32 = 4;
+const BLOCKS: u32 = 8;
 
 fn path() -> VPath {
     "/key/image".parse().expect("valid")

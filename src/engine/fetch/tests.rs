@@ -40,9 +40,9 @@ struct Setup {
 }
 
 impl Setup {
-    /// Wants all of an image of 256 blocks: 64 pieces.
+    /// Wants all of an image of 512 blocks: 64 pieces.
     fn new() -> Self {
-        Self { engine: Fetches::new(1), image: image(256) }
+        Self { engine: Fetches::new(1), image: image(512) }
     }
 
     fn tell(&mut self, seconds: u64, input: Input) -> Vec<Effect> {
@@ -158,13 +158,13 @@ fn a_liar_is_named_with_its_block_and_the_others_are_asked_for_it() {
     setup.offer(0, 2, true);
     let effects = setup.answer(1, 1, first);
     assert!(effects.iter().any(|effect| matches!(effect, Effect::Store { run, .. } if *run == first)));
-    let bad = first.first + 3;
+    let bad = first.first + 5;
     let effects = setup.stored(1, first, vec![bad]);
     let reason = format!("block {bad} doesn't fit its hash");
     assert_eq!(dropped(&effects), [(1, reason.as_str())]);
     assert!(effects.iter().any(|effect| matches!(effect, Effect::TellCorrupt { block, .. } if *block == bad)));
     // Its good blocks are kept.
-    assert_eq!(setup.engine.bytes_fetched(&path()), Some(3 * limits::BLOCK_BYTES as u64));
+    assert_eq!(setup.engine.bytes_fetched(&path()), Some(7 * limits::BLOCK_BYTES as u64));
     setup.tell(2, Input::Gone { connection: ConnectionId(2) });
     let mut again = asked(&setup.offer(3, 4, true));
     for at in 0..4 {
@@ -241,7 +241,7 @@ fn who_failed_may_say_anew_what_it_has_and_who_lied_may_not() {
     // One piece after the other, as it gets them itself.
     let effects = setup.tell(2, Input::Have { connection: ConnectionId(1), image: IMAGE, pieces: vec![5] });
     let five = asked(&effects);
-    assert!(!five.is_empty() && five.iter().all(|(_, run)| run.first / 4 == 5), "{five:?}");
+    assert!(!five.is_empty() && five.iter().all(|(_, run)| run.first / 8 == 5), "{five:?}");
     let again = asked(&setup.tell(2, all()));
     assert!(!again.is_empty());
     setup.answer(3, 1, again[0].1);

@@ -23,11 +23,11 @@ pub const INDEX_PART_BYTES_MAX: usize = 768 << 10;
 pub const INDEX_LARGE_BYTES: usize = 64 << 20;
 
 /// Least bytes of a piece, unless the image is smaller.
-pub const PIECE_BYTES_MIN: u64 = 128 << 10;
+pub const PIECE_BYTES_MIN: u64 = 256 << 10;
 /// Most bytes of a piece.
 pub const PIECE_BYTES_MAX: u64 = 8 << 20;
 /// Pieces which an image is cut into, as far as their sizes' bounds allow.
-pub const PIECES_AIMED: u64 = 2_000;
+pub const PIECES_AIMED: u64 = 1_000;
 /// Pieces of one image.
 pub const PIECES_MAX: usize = 65_536;
 const _: () = assert!(IMAGE_BLOCKS_MAX * BLOCK_BYTES as u64 == PIECES_MAX as u64 * PIECE_BYTES_MAX);

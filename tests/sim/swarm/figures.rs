@@ -27,7 +27,7 @@ fn data() {
                 ("equal links", equal.clone()),
                 ("client at a tenth", Setup { client_rate: equal.rate / 10, ..equal.clone() }),
                 ("a tenth dies", Setup { deaths: nodes / 10, ..equal.clone() }),
-                ("0.5 % late", Setup { stalls: 50, ..equal }),
+                ("1 % lost", Setup { stalls: 100, ..equal }),
             ];
             for (name, setup) in cases.into_iter().filter(|(name, _)| nodes < 500 || *name == "equal links") {
                 let record = run(&setup);

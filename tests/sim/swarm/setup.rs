@@ -14,7 +14,7 @@ use ciruela::model::limits;
 pub(crate) struct Setup {
     pub(crate) seed: u64,
     pub(crate) nodes: usize,
-    /// Of 128 KiB each.
+    /// Of 256 KiB each.
     pub(crate) pieces: u64,
     /// How many connections to other nodes each has, about.
     pub(crate) neighbours: usize,
@@ -48,7 +48,7 @@ impl Setup {
         Self {
             seed,
             nodes,
-            pieces: 2_000,
+            pieces: 1_000,
             neighbours: 10,
             entries: 3,
             rate: 125_000_000,
