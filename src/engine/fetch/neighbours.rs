@@ -12,9 +12,9 @@ use crate::model::piece::{Has, PieceSet};
 use crate::model::time::Time;
 use crate::model::vpath::VPath;
 
-/// Shares that a node deals which gets nothing from a publisher: with one for each neighbour, a piece waits too often for its turn; with
-/// fewer, too many ask the same node for the same.
-const SHARES: u32 = 3;
+/// The most shares that a node deals which gets nothing from a publisher: with one for each neighbour, a piece waits too often for its turn;
+/// with fewer, too many ask a slow node for the same.
+const SHARES: u32 = 6;
 
 impl Fetches {
     /// A node says what it has; what doesn't fit the image costs it its place.

@@ -307,11 +307,11 @@ fn nodes_share_what_can_be_had_from_one_alone() {
 #[test]
 fn who_gets_nothing_from_a_client_deals_few_shares() {
     let mut case = Case::new(64);
-    (1..6).for_each(|node| _ = case.joins(node, &[]));
-    let three = [(1, 0, 3), (2, 1, 3), (3, 2, 3), (4, 0, 3), (5, 1, 3), (6, 2, 3)];
-    assert_eq!(shares(&case.joins(6, &[])), three);
-    let six: Vec<_> = (1..7).zip(0..6).map(|(node, index)| (node, index, 6)).collect();
-    assert_eq!(shares(&case.client(0, 1)), six);
+    (1..8).for_each(|node| _ = case.joins(node, &[]));
+    let six: Vec<_> = (1..9).zip((0..6).chain(0..2)).map(|(node, index)| (node, index, 6)).collect();
+    assert_eq!(shares(&case.joins(8, &[])), six);
+    let eight: Vec<_> = (1..9).zip(0..8).map(|(node, index)| (node, index, 8)).collect();
+    assert_eq!(shares(&case.client(0, 1)), eight);
 }
 
 #[test]
