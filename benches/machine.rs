@@ -50,6 +50,7 @@ fn table(work: &Path) -> io::Result<()> {
     let memory: Vec<u8> = (0..64_u32 << 20).map(|i| i.wrapping_mul(2_654_435_761).to_le_bytes()[3]).collect();
     let size = memory.len() as u64;
     let mut copy = vec![0; memory.len()];
+    writeln!(out, "| what | GB/s |\n|---|---|")?;
     let mut row = |name: &str, bytes: u64, work: &mut dyn FnMut() -> io::Result<()>| {
         let speed = gigabytes_per_second(bytes, work)?;
         writeln!(out, "| {name} | {speed:.2} |")

@@ -93,48 +93,45 @@ fn hash_only(bytes: usize, data: &[u8]) {
     });
 }
 
-/// What a simple writer of the format does: each thread takes the next file, and feeds a hasher block by block.
-fn hasher_per_file(files: &[PathBuf]) {
+/// Each thread opens the next file, and has room for a block.
+fn each_file(files: &[PathBuf], work: impl Fn(File, &mut [u8]) + Sync) {
     let next = AtomicUsize::new(0);
     std::thread::scope(|scope| {
         for _ in 0..threads() {
             scope.spawn(|| {
                 let mut block = vec![0; BLOCK_BYTES];
                 while let Some(path) = files.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let mut file = File::open(path).expect("readable");
-                    loop {
-                        let mut filled = 0;
-                        while filled < block.len() {
-                            match file.read(&mut block[filled..]).expect("readable") {
-                                0 => break,
-                                read => filled += read,
-                            }
-                        }
-                        if filled == 0 {
-                            break;
-                        }
-                        black_box(Blake2b::<U32>::digest(&block[..filled]));
-                    }
+                    work(File::open(path).expect("readable"), &mut block);
                 }
             });
         }
     });
 }
 
+/// What a simple writer of the format does: a hasher is fed block by block.
+fn hasher_per_file(files: &[PathBuf]) {
+    each_file(files, |mut file, block| {
+        loop {
+            let mut filled = 0;
+            while filled < block.len() {
+                match file.read(&mut block[filled..]).expect("readable") {
+                    0 => break,
+                    read => filled += read,
+                }
+            }
+            if filled == 0 {
+                break;
+            }
+            black_box(Blake2b::<U32>::digest(&block[..filled]));
+        }
+    });
+}
+
 /// Each file opened, looked at and read once: with a walk before it, what can't be left out besides hashing.
 fn read_only(files: &[PathBuf]) {
-    let next = AtomicUsize::new(0);
-    std::thread::scope(|scope| {
-        for _ in 0..threads() {
-            scope.spawn(|| {
-                let mut block = vec![0; BLOCK_BYTES];
-                while let Some(path) = files.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let mut file = File::open(path).expect("readable");
-                    let status = file.metadata().expect("readable");
-                    black_box((file.read(&mut block).expect("readable"), status.len()));
-                }
-            });
-        }
+    each_file(files, |mut file, block| {
+        let status = file.metadata().expect("readable");
+        black_box((file.read(block).expect("readable"), status.len()));
     });
 }
 
