@@ -11,11 +11,8 @@ use futures_util::{SinkExt, StreamExt};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, timeout};
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::error::ProtocolError;
-use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
-use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
-use tokio_tungstenite::tungstenite::{Error, Message as Frame};
+use tokio_tungstenite::tungstenite::protocol::Role;
+use tokio_websockets::{ClientBuilder, CloseCode, Config, Error, Limits, Message as Frame, ServerBuilder, WebSocketStream};
 
 use super::guard::{Guarded, MessageTooLong};
 use super::handle::{Books, ConnectionHandle, Queued, message_bytes_max};
@@ -43,7 +40,12 @@ pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
     let ConnectionHandle { id, version, peer, .. } = handle;
     let books = Arc::clone(&handle.books);
     let guarded = Guarded::new(stream, read, Arc::clone(&books.meter));
-    let socket = WebSocketStream::from_raw_socket(guarded, role, Some(config(version))).await;
+    let limits = Limits::default().max_payload_len(Some(message_bytes_max(version)));
+    let config = Config::default().frame_size(usize::MAX).flush_threshold(limits::SOCKET_BUFFER_BYTES);
+    let socket = match role {
+        Role::Client => ClientBuilder::new().config(config).limits(limits).take_over(guarded),
+        Role::Server => ServerBuilder::new().config(config).limits(limits).serve(guarded),
+    };
     if events.send(Event::Opened(handle)).await.is_err() {
         return;
     }
@@ -75,16 +77,6 @@ pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
-fn config(version: ProtocolVersion) -> WebSocketConfig {
-    let max = message_bytes_max(version);
-    WebSocketConfig::default()
-        .read_buffer_size(limits::SOCKET_BUFFER_BYTES)
-        .write_buffer_size(limits::SOCKET_BUFFER_BYTES)
-        .max_write_buffer_size(max + 2 * limits::SOCKET_BUFFER_BYTES)
-        .max_message_size(Some(max))
-        .max_frame_size(Some(max))
-}
-
 fn log(id: ConnectionId, peer: SocketAddr, reason: &CloseReason) {
     tracing::debug!(connection = id.0, %peer, %reason, "connection ended");
 }
@@ -97,10 +89,14 @@ async fn read_all<S: AsyncRead + AsyncWrite + Unpin>(
 ) -> CloseReason {
     loop {
         let frame = match stream.next().await {
-            Some(Ok(Frame::Binary(frame))) => frame,
-            Some(Ok(Frame::Ping(_) | Frame::Pong(_) | Frame::Frame(_))) => continue,
-            Some(Ok(Frame::Text(_))) => return CloseReason::Protocol("a text frame where only binary ones are".into()),
-            Some(Ok(Frame::Close(frame))) => return CloseReason::ByPeer(told(frame)),
+            Some(Ok(frame)) if frame.is_binary() => Bytes::from(frame.into_payload()),
+            Some(Ok(frame)) if frame.is_text() => {
+                return CloseReason::Protocol("a text frame where only binary ones are".into());
+            }
+            Some(Ok(frame)) => match frame.as_close() {
+                Some((code, reason)) => return CloseReason::ByPeer(told(code, reason)),
+                None => continue,
+            },
             Some(Err(error)) => return broken(&error),
             None => return CloseReason::Lost("ended by the peer".into()),
         };
@@ -145,7 +141,7 @@ async fn write_all<S: AsyncRead + AsyncWrite + Unpin>(
         };
         books.writing.store(true, Ordering::Relaxed);
         if next.is_none()
-            && let Err(error) = sink.feed(Frame::Ping(Bytes::new())).await
+            && let Err(error) = sink.feed(Frame::ping(Bytes::new())).await
         {
             return broken(&error);
         }
@@ -160,7 +156,7 @@ async fn write_all<S: AsyncRead + AsyncWrite + Unpin>(
                 }
                 Queued::Frame { frame, is_response } => {
                     let bytes = frame.len();
-                    if let Err(error) = sink.feed(Frame::Binary(frame)).await {
+                    if let Err(error) = sink.feed(Frame::binary(frame)).await {
                         return broken(&error);
                     }
                     books.note_written(bytes, is_response);
@@ -220,10 +216,10 @@ async fn say_goodbye<S: AsyncRead + AsyncWrite + Unpin>(
             return Ok(());
         }
         CloseReason::Lost(_) => return Ok(()),
-        CloseReason::ByUs(_) => CloseCode::Normal,
-        CloseReason::Protocol(_) => CloseCode::Protocol,
-        CloseReason::BadMessage(_) => CloseCode::Invalid,
-        CloseReason::Silent(_) | CloseReason::Stuck(_) => CloseCode::Away,
+        CloseReason::ByUs(_) => CloseCode::NORMAL_CLOSURE,
+        CloseReason::Protocol(_) => CloseCode::PROTOCOL_ERROR,
+        CloseReason::BadMessage(_) => CloseCode::INVALID_FRAME_PAYLOAD_DATA,
+        CloseReason::Silent(_) | CloseReason::Stuck(_) => CloseCode::GOING_AWAY,
     };
     let text = match reason {
         CloseReason::ByUs(text) | CloseReason::Protocol(text) => text.clone(),
@@ -232,8 +228,12 @@ async fn say_goodbye<S: AsyncRead + AsyncWrite + Unpin>(
             reason.to_string()
         }
     };
-    let text = text[..text.floor_char_boundary(CLOSE_REASON_BYTES_MAX)].to_owned();
-    socket.close(Some(CloseFrame { code, reason: text.into() })).await?;
+    let text = &text[..text.floor_char_boundary(CLOSE_REASON_BYTES_MAX)];
+    match socket.send(Frame::close(Some(code), text)).await {
+        // The library has queued its own.
+        Err(Error::AlreadyClosed) => socket.flush().await?,
+        other => other?,
+    }
     socket.get_mut().shutdown().await?;
     // Not through the library: after an error it can't go on reading.
     let mut scratch = vec![0; limits::SOCKET_BUFFER_BYTES];
@@ -242,21 +242,18 @@ async fn say_goodbye<S: AsyncRead + AsyncWrite + Unpin>(
 }
 
 /// What the peer said when it closed.
-fn told(frame: Option<CloseFrame>) -> String {
-    match frame {
-        Some(frame) if !frame.reason.is_empty() => frame.reason.as_str().to_owned(),
-        Some(frame) => format!("code {}", u16::from(frame.code)),
-        None => "no reason given".into(),
+fn told(code: CloseCode, reason: &str) -> String {
+    match (code, reason) {
+        (CloseCode::NO_STATUS_RECEIVED, _) => "no reason given".into(),
+        (code, "") => format!("code {}", u16::from(code)),
+        (_, reason) => reason.to_owned(),
     }
 }
 
 /// Whether the peer or the network is to blame.
 fn broken(error: &Error) -> CloseReason {
     let over_bound = matches!(error, Error::Io(error) if error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<MessageTooLong>));
-    let cut_off = matches!(error, Error::Protocol(ProtocolError::ResetWithoutClosingHandshake));
-    let against_rules =
-        matches!(error, Error::Capacity(_) | Error::Protocol(_) | Error::Utf8(_) | Error::AttackAttempt);
-    if over_bound || (against_rules && !cut_off) {
+    if over_bound || matches!(error, Error::Protocol(_) | Error::PayloadTooLong { .. }) {
         CloseReason::Protocol(error.to_string())
     } else {
         CloseReason::Lost(error.to_string())

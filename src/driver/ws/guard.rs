@@ -82,6 +82,21 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
         Poll::Ready(Ok(len))
     }
 
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let len = ready!(Pin::new(&mut this.stream).poll_write_vectored(cx, bufs))?;
+        this.meter.sent.fetch_add(len as u64, Ordering::Relaxed);
+        Poll::Ready(Ok(len))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.get_mut().stream).poll_flush(cx)
     }
