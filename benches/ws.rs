@@ -54,7 +54,7 @@ async fn answer(handle: ConnectionHandle, mut events: mpsc::Receiver<Event>) {
         if let Event::Message { message: Message::Request { id, .. }, .. } = event {
             let mut frame = data_response_header(DataResponse::GetBlocks, id, BLOCK);
             frame.extend_from_slice(&block);
-            handle.try_send(Outgoing::Encoded { frame: frame.into(), is_response: true }).expect("queued");
+            handle.try_send(Outgoing::Encoded { frame: frame.into(), data: Bytes::new(), is_response: true }).expect("queued");
         }
     }
 }

@@ -69,7 +69,7 @@ fn answer<F: FileSystem + Clone>(shared: &Shared<F>, request: u64, what: Serving
             run_frame(shared, request, image, tree, run)?
         }
     };
-    Ok(Outgoing::Encoded { frame: shared.frames.finish(frame), is_response: true })
+    Ok(Outgoing::Encoded { frame: shared.frames.finish(frame), data: Bytes::new(), is_response: true })
 }
 
 /// A tree to be read.

@@ -84,7 +84,7 @@ impl Shop {
                 return;
             }
             match stock.answer(id, &request) {
-                Ok(frame) => deliver(&to, id, Outgoing::Encoded { frame, is_response: true }),
+                Ok(frame) => deliver(&to, id, Outgoing::Encoded { frame, data: Bytes::new(), is_response: true }),
                 Err(Refusal::Request(text)) => refuse(&to, id, text),
                 Err(Refusal::Lost { image, reason }) => {
                     refuse(&to, id, reason.clone());

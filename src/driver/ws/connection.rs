@@ -1,31 +1,30 @@
 //! The task of one connection: reads, writes and watches at once, until one of them says why it ends.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, timeout};
-use tokio_tungstenite::tungstenite::protocol::Role;
-use tokio_websockets::{ClientBuilder, CloseCode, Config, Error, Limits, Message as Frame, ServerBuilder, WebSocketStream};
+use tokio_websockets::{ClientBuilder, CloseCode, Error, Limits, ServerBuilder, WebSocketStream};
 
-use super::guard::{Guarded, MessageTooLong};
+use super::guard::{Answers, Guarded, MessageTooLong};
 use super::handle::{Books, ConnectionHandle, Queued, message_bytes_max};
-use super::{CloseReason, Event, Patience};
+use super::writer::{Opcode, Writer};
+use super::{CloseReason, Event, Patience, Role};
 use crate::format::wire::{self, Message};
 use crate::model::limits;
-use crate::model::peer::{ConnectionId, ProtocolVersion};
+use crate::model::peer::ConnectionId;
 
 /// Bytes that the peer of a closing frame may be told, by RFC 6455.
 const CLOSE_REASON_BYTES_MAX: usize = 123;
 
-type Sink<S> = SplitSink<WebSocketStream<Guarded<S>>, Frame>;
-type Stream<S> = SplitStream<WebSocketStream<Guarded<S>>>;
+type Reader<S> = WebSocketStream<Guarded<ReadHalf<S>>>;
 
 /// Runs until the connection is gone. `read`: what was read after the handshake.
 pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
@@ -39,41 +38,38 @@ pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
 ) {
     let ConnectionHandle { id, version, peer, .. } = handle;
     let books = Arc::clone(&handle.books);
-    let guarded = Guarded::new(stream, read, Arc::clone(&books.meter));
+    let (reads, writes) = tokio::io::split(stream);
+    let answers = Arc::new(Answers::default());
+    let guarded = Guarded::new(reads, read, Arc::clone(&books.meter), Arc::clone(&answers));
     let limits = Limits::default().max_payload_len(Some(message_bytes_max(version)));
-    let config = Config::default().frame_size(usize::MAX).flush_threshold(limits::SOCKET_BUFFER_BYTES);
-    let socket = match role {
-        Role::Client => ClientBuilder::new().config(config).limits(limits).take_over(guarded),
-        Role::Server => ServerBuilder::new().config(config).limits(limits).serve(guarded),
+    let mut reader = match role {
+        Role::Client => ClientBuilder::new().limits(limits).take_over(guarded),
+        Role::Server => ServerBuilder::new().limits(limits).serve(guarded),
     };
+    let mut writer = Writer::new(writes, role, Arc::clone(&books.meter));
     if events.send(Event::Opened(handle)).await.is_err() {
         return;
     }
-    let (mut sink, mut stream) = socket.split();
     let reason = tokio::select! {
-        reason = read_all(&mut stream, id, &books, &events) => reason,
-        reason = write_all(&mut sink, &books, &mut queue, patience.ping) => reason,
+        reason = read_all(&mut reader, id, &books, &events) => reason,
+        reason = write_all(&mut writer, &answers, &books, &mut queue, patience.ping) => reason,
         reason = watch(&books, patience) => reason,
         reason = books.aborted() => CloseReason::ByUs(reason),
     };
     // From here on, whoever queues is told that the connection is closed.
     queue.close();
     log(id, peer, &reason);
-    let goodbye = async {
-        if let Ok(socket) = stream.reunite(sink) {
-            // Whether the peer hears it or not, it ends now.
-            let _ = timeout(limits::CLOSE_TIMEOUT, say_goodbye(socket, &reason)).await;
-        }
-    };
+    // Whether the peer hears it or not, it ends now.
+    let goodbye = timeout(limits::CLOSE_TIMEOUT, say_goodbye(reader, writer, &answers, &reason));
     let closed = |reason| events.send(Event::Closed { id, reason });
     // Who closes may want to end after it, with everything delivered. Nobody else should wait for a goodbye. A failure to
     // send means that there is no owner any more.
     if matches!(reason, CloseReason::ByUs(_)) {
-        goodbye.await;
+        let _ = goodbye.await;
         let _ = closed(reason).await;
     } else {
         let _ = closed(reason.clone()).await;
-        goodbye.await;
+        let _ = goodbye.await;
     }
 }
 
@@ -82,7 +78,7 @@ fn log(id: ConnectionId, peer: SocketAddr, reason: &CloseReason) {
 }
 
 async fn read_all<S: AsyncRead + AsyncWrite + Unpin>(
-    stream: &mut Stream<S>,
+    stream: &mut Reader<S>,
     id: ConnectionId,
     books: &Books,
     events: &mpsc::Sender<Event>,
@@ -125,26 +121,42 @@ async fn read_all<S: AsyncRead + AsyncWrite + Unpin>(
 }
 
 async fn write_all<S: AsyncRead + AsyncWrite + Unpin>(
-    sink: &mut Sink<S>,
+    writer: &mut Writer<WriteHalf<S>>,
+    answers: &Answers,
     books: &Books,
     queue: &mut mpsc::Receiver<Queued>,
     ping: Duration,
 ) -> CloseReason {
+    let error = match write_until_closed(writer, answers, books, queue, ping).await {
+        Ok(reason) => return CloseReason::ByUs(reason),
+        Err(error) => error,
+    };
+    CloseReason::Lost(error.to_string())
+}
+
+/// Gives the reason for which the owner closes.
+async fn write_until_closed<S: AsyncRead + AsyncWrite + Unpin>(
+    writer: &mut Writer<WriteHalf<S>>,
+    answers: &Answers,
+    books: &Books,
+    queue: &mut mpsc::Receiver<Queued>,
+    ping: Duration,
+) -> io::Result<String> {
     let mut pings = interval(ping);
     pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
     pings.reset();
     loop {
-        let mut next = tokio::select! {
+        let (mut next, pings) = tokio::select! {
             biased;
-            queued = queue.recv() => Some(queued.unwrap_or_else(|| Queued::Close("no longer needed".into()))),
-            _ = pings.tick() => None,
+            queued = queue.recv() => (Some(queued.unwrap_or_else(|| Queued::Close("no longer needed".into()))), false),
+            () = answers.there() => (None, false),
+            _ = pings.tick() => (None, true),
         };
         books.writing.store(true, Ordering::Relaxed);
-        if next.is_none()
-            && let Err(error) = sink.feed(Frame::ping(Bytes::new())).await
-        {
-            return broken(&error);
+        if pings {
+            writer.feed(Opcode::Ping, Bytes::new(), Bytes::new()).await?;
         }
+        writer.feed_frames(&answers.take()).await?;
         let mut fed = 0;
         let mut closing = None;
         // Several messages before one flush, but not so many that the first one waits long.
@@ -154,23 +166,19 @@ async fn write_all<S: AsyncRead + AsyncWrite + Unpin>(
                     closing = Some(reason);
                     break;
                 }
-                Queued::Frame { frame, is_response } => {
-                    let bytes = frame.len();
-                    if let Err(error) = sink.feed(Frame::binary(frame)).await {
-                        return broken(&error);
-                    }
+                Queued::Frame { frame, data, is_response } => {
+                    let bytes = frame.len() + data.len();
+                    writer.feed(Opcode::Binary, frame, data).await?;
                     books.note_written(bytes, is_response);
                     fed += bytes;
                 }
             }
             next = if fed < limits::SOCKET_BUFFER_BYTES { queue.try_recv().ok() } else { None };
         }
-        if let Err(error) = sink.flush().await {
-            return broken(&error);
-        }
+        writer.flush().await?;
         books.writing.store(false, Ordering::Relaxed);
         if let Some(reason) = closing {
-            return CloseReason::ByUs(reason);
+            return Ok(reason);
         }
     }
 }
@@ -205,14 +213,18 @@ async fn watch(books: &Books, patience: Patience) -> CloseReason {
 
 /// Tells the peer why, and gives it time to read that: data which nobody read would make the system drop it.
 async fn say_goodbye<S: AsyncRead + AsyncWrite + Unpin>(
-    mut socket: WebSocketStream<Guarded<S>>,
+    mut reader: Reader<S>,
+    mut writer: Writer<WriteHalf<S>>,
+    answers: &Answers,
     reason: &CloseReason,
 ) -> Result<(), Error> {
     let code = match reason {
         CloseReason::ByPeer(_) => {
-            // The library has queued the answer.
-            socket.flush().await?;
-            socket.get_mut().shutdown().await?;
+            // The library has an answer.
+            reader.flush().await?;
+            writer.feed_frames(&answers.take()).await?;
+            writer.flush().await?;
+            writer.io.shutdown().await?;
             return Ok(());
         }
         CloseReason::Lost(_) => return Ok(()),
@@ -229,15 +241,13 @@ async fn say_goodbye<S: AsyncRead + AsyncWrite + Unpin>(
         }
     };
     let text = &text[..text.floor_char_boundary(CLOSE_REASON_BYTES_MAX)];
-    match socket.send(Frame::close(Some(code), text)).await {
-        // The library has queued its own.
-        Err(Error::AlreadyClosed) => socket.flush().await?,
-        other => other?,
-    }
-    socket.get_mut().shutdown().await?;
+    let payload = [&u16::from(code).to_be_bytes(), text.as_bytes()].concat();
+    writer.feed(Opcode::Close, payload.into(), Bytes::new()).await?;
+    writer.flush().await?;
+    writer.io.shutdown().await?;
     // Not through the library: after an error it can't go on reading.
     let mut scratch = vec![0; limits::SOCKET_BUFFER_BYTES];
-    while socket.get_mut().stream.read(&mut scratch).await? > 0 {}
+    while reader.get_mut().stream.read(&mut scratch).await? > 0 {}
     Ok(())
 }
 

@@ -4,16 +4,21 @@
 //! before the library sees them, against a bound that may change while the connection lives. All other rules of RFC 6455 are
 //! the library's.
 
-use std::io;
+use std::io::{self, IoSlice};
+use std::mem;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::Notify;
 
 use crate::model::limits;
+
+/// Bytes of answers to pings that wait to be written, for some pings of full length.
+const ANSWERS_BYTES_MAX: usize = 1 << 10;
 
 /// What has passed a connection, and what may.
 #[derive(Debug)]
@@ -41,22 +46,59 @@ pub(super) struct MessageTooLong {
     max: u64,
 }
 
-/// A stream with its meter. `read` is what was read from it before it became a WebSocket.
+/// The reading half of a stream with its meter. `read` is what was read from it before it became a WebSocket.
+///
+/// What the library writes to it are its answers to pings, which are left to the connection's writer.
 #[derive(Debug)]
-pub(super) struct Guarded<S> {
-    pub(super) stream: S,
+pub(super) struct Guarded<R> {
+    pub(super) stream: R,
     read: Bytes,
     frames: Frames,
     meter: Arc<Meter>,
+    answers: Arc<Answers>,
 }
 
-impl<S> Guarded<S> {
-    pub(super) fn new(stream: S, read: Bytes, meter: Arc<Meter>) -> Self {
-        Self { stream, read, frames: Frames::default(), meter }
+/// Answers to pings, as frames, that wait to be written.
+#[derive(Debug, Default)]
+pub(super) struct Answers {
+    frames: Mutex<Vec<u8>>,
+    there: Notify,
+}
+
+impl Answers {
+    /// Who sends pings and reads nothing gets no answers to the last ones.
+    fn add(&self, frames: &[IoSlice<'_>]) -> usize {
+        let len = frames.iter().map(|part| part.len()).sum();
+        let mut waiting = self.frames();
+        if waiting.len() + len <= ANSWERS_BYTES_MAX {
+            frames.iter().for_each(|part| waiting.extend_from_slice(part));
+            self.there.notify_one();
+        }
+        len
+    }
+
+    /// Waits until there are some.
+    pub(super) async fn there(&self) {
+        self.there.notified().await;
+    }
+
+    /// All of them.
+    pub(super) fn take(&self) -> Vec<u8> {
+        mem::take(&mut *self.frames())
+    }
+
+    fn frames(&self) -> MutexGuard<'_, Vec<u8>> {
+        self.frames.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
+impl<R> Guarded<R> {
+    pub(super) fn new(stream: R, read: Bytes, meter: Arc<Meter>, answers: Arc<Answers>) -> Self {
+        Self { stream, read, frames: Frames::default(), meter, answers }
+    }
+}
+
+impl<R: AsyncRead + Unpin> AsyncRead for Guarded<R> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = buf.filled().len();
@@ -68,41 +110,39 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
             this.read.advance(len);
         }
         let fresh = &buf.filled()[before..];
+        if fresh.is_empty() && this.frames.is_within() {
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it ended within a frame")));
+        }
         this.meter.received.fetch_add(fresh.len() as u64, Ordering::Relaxed);
         let max = this.meter.message_bytes_max.load(Ordering::Relaxed);
         Poll::Ready(this.frames.pass(fresh, max).map_err(io::Error::other))
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        let len = ready!(Pin::new(&mut this.stream).poll_write(cx, buf))?;
-        this.meter.sent.fetch_add(len as u64, Ordering::Relaxed);
-        Poll::Ready(Ok(len))
+impl<R: Unpin> AsyncWrite for Guarded<R> {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Poll::Ready(Ok(self.answers.add(&[IoSlice::new(buf)])))
     }
 
+    /// The library gives whole frames here.
     fn poll_write_vectored(
         self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
+        _: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        let len = ready!(Pin::new(&mut this.stream).poll_write_vectored(cx, bufs))?;
-        this.meter.sent.fetch_add(len as u64, Ordering::Relaxed);
-        Poll::Ready(Ok(len))
+        Poll::Ready(Ok(self.answers.add(bufs)))
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        true
     }
 
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -116,6 +156,11 @@ struct Frames {
 }
 
 impl Frames {
+    /// Whether more of a frame must come.
+    fn is_within(&self) -> bool {
+        self.head_len > 0 || self.payload_left > 0
+    }
+
     fn pass(&mut self, mut bytes: &[u8], max: u64) -> Result<(), MessageTooLong> {
         loop {
             let skip = usize::try_from(self.payload_left).unwrap_or(usize::MAX).min(bytes.len());

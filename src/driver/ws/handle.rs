@@ -51,7 +51,7 @@ pub enum SendError {
 /// What is in the queue.
 #[derive(Debug)]
 pub(super) enum Queued {
-    Frame { frame: Bytes, is_response: bool },
+    Frame { frame: Bytes, data: Bytes, is_response: bool },
     Close(String),
 }
 
@@ -110,23 +110,26 @@ impl ConnectionHandle {
         if self.queued_bytes() >= limits::SEND_QUEUE_BYTES_MAX {
             return self.queue_full(outgoing);
         }
-        let (frame, is_response) = match outgoing {
+        let (frame, data, is_response) = match outgoing {
             Outgoing::Close(reason) => {
                 permit.send(Queued::Close(reason));
                 return Ok(());
             }
-            Outgoing::Encoded { frame, is_response } => (self.fitting(frame)?, is_response),
+            Outgoing::Encoded { frame, data, is_response } => {
+                self.check_len(frame.len() + data.len())?;
+                (frame, data, is_response)
+            }
             Outgoing::Message(Message::Request { id, request }) => {
                 let message = Message::Request { id, request };
                 let frame = self.fitting(encode(&message)?.into())?;
                 self.books.ask(id, message)?;
-                (frame, false)
+                (frame, Bytes::new(), false)
             }
-            Outgoing::Message(Message::Response { id, response }) => (self.response(id, response)?, true),
-            Outgoing::Message(message) => (self.fitting(encode(&message)?.into())?, false),
+            Outgoing::Message(Message::Response { id, response }) => (self.response(id, response)?, Bytes::new(), true),
+            Outgoing::Message(message) => (self.fitting(encode(&message)?.into())?, Bytes::new(), false),
         };
-        self.books.queued_bytes.fetch_add(frame.len(), Ordering::Relaxed);
-        permit.send(Queued::Frame { frame, is_response });
+        self.books.queued_bytes.fetch_add(frame.len() + data.len(), Ordering::Relaxed);
+        permit.send(Queued::Frame { frame, data, is_response });
         Ok(())
     }
 
@@ -182,8 +185,13 @@ impl ConnectionHandle {
     }
 
     fn fitting(&self, frame: Bytes) -> Result<Bytes, SendError> {
+        self.check_len(frame.len())?;
+        Ok(frame)
+    }
+
+    fn check_len(&self, bytes: usize) -> Result<(), SendError> {
         let max = message_bytes_max(self.version);
-        if frame.len() > max { Err(SendError::TooLong { bytes: frame.len(), max }) } else { Ok(frame) }
+        if bytes > max { Err(SendError::TooLong { bytes, max }) } else { Ok(()) }
     }
 }
 

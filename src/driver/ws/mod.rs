@@ -11,6 +11,7 @@ mod guard;
 mod handle;
 mod places;
 mod server;
+mod writer;
 
 #[cfg(test)]
 mod tests;
@@ -23,7 +24,6 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
-use tokio_tungstenite::tungstenite::protocol::Role;
 
 use crate::format::wire::{Message, WireError};
 use crate::model::limits;
@@ -44,8 +44,10 @@ pub enum Outgoing {
     Message(Message),
     /// A notification or response that is encoded already, most likely begun by `wire::data_response_header`.
     Encoded {
-        /// The frame.
+        /// All but `data`.
         frame: Bytes,
+        /// Its end, if that is kept elsewhere.
+        data: Bytes,
         /// Whether it answers a request.
         is_response: bool,
     },
@@ -96,6 +98,13 @@ pub struct Hub {
     events: mpsc::Sender<Event>,
     next_id: Arc<AtomicU64>,
     patience: Patience,
+}
+
+/// Which end of a connection this is: a client's frames are masked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Client,
+    Server,
 }
 
 /// When a peer that shows no sign of life is given up.

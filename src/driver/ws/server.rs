@@ -22,11 +22,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout};
 use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
-use tokio_tungstenite::tungstenite::protocol::Role;
 
 use super::handle::Books;
 use super::places::{NoPlace, Place, Places};
-use super::{Hub, SUBPROTOCOL_V1, SUBPROTOCOL_V2, no_delay};
+use super::{Hub, Role, SUBPROTOCOL_V1, SUBPROTOCOL_V2, no_delay};
 use crate::model::limits;
 use crate::model::peer::ProtocolVersion;
 

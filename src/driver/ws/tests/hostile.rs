@@ -64,7 +64,7 @@ async fn broken_frames_end_the_connection_and_say_why() {
         (b"\x82\xff\x00\0\0\0\x00\x20\0\x01\0\0\0\0", 1002, "2097153 bytes"),
         (b"\x82\x01\x00", 1002, "unmasked frame"),
         (b"\x81\x81\0\0\0\0x", 1002, "a text frame"),
-        (b"\xc2\x80\0\0\0\0", 1002, "reserved bits"),
+        (b"\xc2\x80\0\0\0\0", 1002, "invalid extension"),
         (b"\x82\x81\0\0\0\0\xff", 1007, "no valid cbor"),
         (b"\x82\x85\0\0\0\0\x83\x00\x61x\x9f", 1007, "indefinite length"),
         (b"\x82\x8c\0\0\0\0\x84\x02\x65Error\x07\x62no", 1002, "an answer to no request, id 7"),

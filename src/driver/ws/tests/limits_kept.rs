@@ -63,7 +63,7 @@ async fn a_peer_that_does_not_read_costs_bounded_memory_and_is_dropped() {
     let frame = Bytes::from(vec![0; limits::RUN_BYTES_MAX]);
     let mut queued = 0;
     loop {
-        match pair.handle.try_send(Outgoing::Encoded { frame: frame.clone(), is_response: true }) {
+        match pair.handle.try_send(Outgoing::Encoded { frame: frame.clone(), data: Bytes::new(), is_response: true }) {
             Ok(()) => queued += frame.len(),
             Err(SendError::Full(_)) => break,
             Err(other) => panic!("{other}"),
@@ -100,7 +100,7 @@ async fn who_is_impatient_leaves_a_peer_that_hangs() {
         let mut pair = pair_of(ProtocolVersion::V2, Hub::impatient).await;
         let frame = Bytes::from(vec![0; limits::RUN_BYTES_MAX]);
         for _ in 0..to_send {
-            let outgoing = Outgoing::Encoded { frame: frame.clone(), is_response: true };
+            let outgoing = Outgoing::Encoded { frame: frame.clone(), data: Bytes::new(), is_response: true };
             pair.handle.try_send(outgoing).expect("there is room");
         }
         let started = Instant::now();
@@ -115,7 +115,7 @@ async fn who_is_impatient_leaves_a_peer_that_hangs() {
 async fn who_is_impatient_waits_while_something_moves() {
     let mut pair = pair_of(ProtocolVersion::V2, Hub::impatient).await;
     let frame = Bytes::from(vec![0; limits::RUN_BYTES_MAX]);
-    pair.handle.try_send(Outgoing::Encoded { frame, is_response: true }).expect("there is room");
+    pair.handle.try_send(Outgoing::Encoded { frame, data: Bytes::new(), is_response: true }).expect("there is room");
     let mut slow = pair.peer.into_inner();
     let mut buffer = vec![0; 32 << 10];
     let started = Instant::now();
@@ -196,6 +196,6 @@ async fn an_answer_over_the_bound_becomes_an_error() {
     };
     assert!(text.contains("over the bound"), "{text}");
     let frame = Bytes::from(vec![7; limits::MESSAGE_BYTES_MAX + 1]);
-    let refused = pair.handle.try_send(Outgoing::Encoded { frame, is_response: true });
+    let refused = pair.handle.try_send(Outgoing::Encoded { frame, data: Bytes::new(), is_response: true });
     assert!(matches!(refused, Err(SendError::TooLong { .. })), "{refused:?}");
 }

@@ -17,7 +17,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message as Frame;
-use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::protocol::{self, WebSocketConfig};
 
 use super::*;
 use crate::format::wire::{self, Notification, Request, Response};
@@ -116,7 +116,7 @@ async fn pair_of(version: ProtocolVersion, kind: impl FnOnce(Hub) -> Hub) -> Pai
     let (_, task) = kind(Hub::new(sender)).connection(ours, Bytes::new(), Role::Server, version, addr);
     tokio::spawn(task);
     let config = WebSocketConfig::default().max_frame_size(None).max_message_size(None);
-    let peer = WebSocketStream::from_raw_socket(theirs, Role::Client, Some(config)).await;
+    let peer = WebSocketStream::from_raw_socket(theirs, protocol::Role::Client, Some(config)).await;
     let handle = opened(&mut events).await;
     Pair { handle, events, peer }
 }

@@ -21,7 +21,7 @@ async fn work(handle: ConnectionHandle, mut events: mpsc::Receiver<Event>) -> (u
             Some(Event::Message { message: Message::Request { id, .. }, .. }) => {
                 let mut frame = data_response_header(DataResponse::GetBlocks, id, BYTES);
                 frame.extend(vec![id.to_be_bytes()[7]; BYTES]);
-                handle.try_send(Outgoing::Encoded { frame: frame.into(), is_response: true }).expect("queued");
+                handle.try_send(Outgoing::Encoded { frame: frame.into(), data: Bytes::new(), is_response: true }).expect("queued");
                 answered += 1;
             }
             Some(Event::Message {
