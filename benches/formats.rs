@@ -6,7 +6,7 @@ use std::hint::black_box;
 
 use bytes::Bytes;
 use ciruela::format::index::{emit, parse};
-use ciruela::format::wire::{DataResponse, Message, Request, begin_data_response, decode, encode};
+use ciruela::format::wire::{DataResponse, Message, Request, data_response_head, decode, encode};
 use ciruela::model::hash_kind::HashKind;
 use ciruela::model::ids::{BlockHash, ImageId};
 use ciruela::model::image::{Image, ImageBuilder};
@@ -63,7 +63,7 @@ fn wire(criterion: &mut Criterion) {
     let mut frame = Vec::with_capacity(2 * RUN_BYTES_MAX);
     let mut make = || {
         frame.clear();
-        begin_data_response(&mut frame, DataResponse::GetBlocks, 5, data.len());
+        frame.extend(data_response_head(DataResponse::GetBlocks, 5, data.len()));
         frame.extend_from_slice(&data);
         frame.len()
     };

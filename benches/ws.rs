@@ -6,8 +6,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use ciruela::driver::ws::{ConnectionHandle, Event, Handler, Hub, Outgoing, Page, ServerOptions, connect, serve};
-use ciruela::format::wire::{DataResponse, Message, Request, Response, data_response_header};
+use ciruela::format::wire::{DataResponse, Message, Request, Response, data_response_head};
 use ciruela::model::ids::ImageId;
 use ciruela::model::run::Run;
 use futures_util::future::BoxFuture;
@@ -52,9 +53,9 @@ async fn answer(handle: ConnectionHandle, mut events: mpsc::Receiver<Event>) {
     let block = vec![7; BLOCK];
     while let Some(event) = events.recv().await {
         if let Event::Message { message: Message::Request { id, .. }, .. } = event {
-            let mut frame = data_response_header(DataResponse::GetBlocks, id, BLOCK);
-            frame.extend_from_slice(&block);
-            handle.try_send(Outgoing::Encoded { frame: frame.into(), data: Bytes::new(), is_response: true }).expect("queued");
+            let frame = data_response_head(DataResponse::GetBlocks, id, BLOCK).into();
+            let data = Bytes::copy_from_slice(&block);
+            handle.try_send(Outgoing::Encoded { frame, data, is_response: true }).expect("queued");
         }
     }
 }

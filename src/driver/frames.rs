@@ -1,18 +1,18 @@
-//! Buffers for frames with data, used again and again: a fresh megabyte costs the kernel 256 page faults.
+//! The data of answers: buffers that are used again and again (a fresh megabyte costs the kernel 256 page faults), and blocks
+//! that were stored a moment ago, which others will soon ask for.
 
+use std::collections::VecDeque;
 use std::mem;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
-use crate::format::wire::{DataResponse, begin_data_response};
+use crate::model::ids::BlockHash;
 use crate::model::limits;
 
-/// Frames of fewer bytes are not worth keeping: reading into a larger buffer could read too much.
+/// Less data are not worth keeping: reading into a larger buffer could read too much.
 const POOLED_BYTES_MIN: usize = limits::RUN_BYTES_MAX / 4;
-/// Room for what stands before the data.
-const HEAD_BYTES_MAX: usize = 64;
 
 /// Buffers that are free now. Clones are the same pool.
 #[derive(Debug, Clone, Default)]
@@ -21,40 +21,44 @@ pub struct FramePool {
     in_use: Arc<AtomicUsize>,
 }
 
-/// A frame which gives its buffer back when the last reader is done.
+/// Data which give their buffer back when the last reader is done.
 struct Pooled {
     buffer: Vec<u8>,
     pool: FramePool,
 }
 
+/// Data which are also kept elsewhere.
+struct Lent {
+    data: Bytes,
+    pool: FramePool,
+}
+
 impl FramePool {
-    /// A frame up to its data, of which `data_len` bytes must be appended.
-    pub fn begin(&self, response: DataResponse, id: u64, data_len: usize) -> Vec<u8> {
-        let mut buffer = self.buffer(data_len);
+    /// An empty buffer with room for so much.
+    pub fn empty(&self, bytes: usize) -> Vec<u8> {
+        let mut buffer = self.buffer(bytes);
         buffer.clear();
-        begin_data_response(&mut buffer, response, id, data_len);
+        buffer.reserve_exact(bytes);
         buffer
     }
 
-    /// A frame with room for all of its data, and where that begins: all of it must be written over. (To fill it with zeros
-    /// each time would cost half as much as reading a file into it.)
-    pub fn begin_whole(&self, response: DataResponse, id: u64, data_len: usize) -> (Vec<u8>, usize) {
-        let mut head = Vec::with_capacity(HEAD_BYTES_MAX);
-        begin_data_response(&mut head, response, id, data_len);
-        let mut buffer = self.buffer(data_len);
-        buffer.resize(head.len() + data_len, 0);
-        buffer[..head.len()].copy_from_slice(&head);
-        (buffer, head.len())
+    /// A buffer of so many bytes, all of which must be written over. (To fill it with zeros each time would cost half as much
+    /// as reading a file into it.)
+    pub fn filled(&self, bytes: usize) -> Vec<u8> {
+        let mut buffer = self.buffer(bytes);
+        buffer.resize(bytes, 0);
+        buffer
     }
 
-    /// An empty buffer, or one with what it had last.
-    fn buffer(&self, data_len: usize) -> Vec<u8> {
-        let pooled = (data_len >= POOLED_BYTES_MIN).then(|| self.free().pop()).flatten();
-        let capacity = if data_len >= POOLED_BYTES_MIN { data_len.max(limits::RUN_BYTES_MAX) } else { data_len };
-        pooled.unwrap_or_else(|| Vec::with_capacity(HEAD_BYTES_MAX + capacity))
+    /// A buffer with what it had last.
+    fn buffer(&self, bytes: usize) -> Vec<u8> {
+        if bytes < POOLED_BYTES_MIN {
+            return Vec::new();
+        }
+        self.free().pop().unwrap_or_else(|| Vec::with_capacity(bytes.max(limits::RUN_BYTES_MAX)))
     }
 
-    /// The finished frame.
+    /// The finished data.
     pub fn finish(&self, buffer: Vec<u8>) -> Bytes {
         if buffer.len() < POOLED_BYTES_MIN {
             return buffer.into();
@@ -63,7 +67,13 @@ impl FramePool {
         Bytes::from_owner(Pooled { buffer, pool: self.clone() })
     }
 
-    /// Large frames that somebody still holds.
+    /// The same data, counted as in use while somebody reads them.
+    fn lend(&self, data: &Bytes) -> Bytes {
+        self.in_use.fetch_add(1, Ordering::Relaxed);
+        Bytes::from_owner(Lent { data: data.clone(), pool: self.clone() })
+    }
+
+    /// Answers with much data that somebody still holds.
     pub fn in_use(&self) -> usize {
         self.in_use.load(Ordering::Relaxed)
     }
@@ -90,6 +100,53 @@ impl Drop for Pooled {
     }
 }
 
+impl AsRef<[u8]> for Lent {
+    fn as_ref(&self) -> &[u8] {
+        &self.data
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        self.pool.in_use.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The runs of blocks that were checked and stored last, by their hashes: whoever asks for one of them in time gets it
+/// without a look at the disk.
+#[derive(Debug, Default)]
+pub struct RecentRuns(Mutex<VecDeque<(Box<[BlockHash]>, Bytes)>>);
+
+impl RecentRuns {
+    /// Keeps a run of these blocks, in the place of older ones.
+    pub fn keep(&self, hashes: &[BlockHash], data: &Bytes) {
+        let mut runs = self.runs();
+        runs.push_back((hashes.into(), data.clone()));
+        let mut bytes = runs.iter().map(|(_, data)| data.len()).sum::<usize>();
+        while bytes > limits::RECENT_BYTES_MAX || runs.len() > limits::RECENT_RUNS_MAX {
+            let Some((_, data)) = runs.pop_front() else { break };
+            bytes -= data.len();
+        }
+    }
+
+    /// The run of exactly these blocks, if it is here.
+    pub fn find(&self, hashes: &[BlockHash], pool: &FramePool) -> Option<Bytes> {
+        let runs = self.runs();
+        let (_, data) = runs.iter().rev().find(|(known, _)| **known == *hashes)?;
+        Some(pool.lend(data))
+    }
+
+    /// Forgets all.
+    pub fn clear(&self) {
+        let forgotten = mem::take(&mut *self.runs());
+        drop(forgotten);
+    }
+
+    fn runs(&self) -> MutexGuard<'_, VecDeque<(Box<[BlockHash]>, Bytes)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -98,45 +155,54 @@ mod tests {
     fn buffers_come_back() {
         let pool = FramePool::default();
         let data = vec![7; limits::RUN_BYTES_MAX];
-        let mut frame = pool.begin(DataResponse::GetBlocks, 1, data.len());
-        let address = frame.as_ptr();
-        frame.extend_from_slice(&data);
-        let frame = pool.finish(frame);
-        assert!(frame.ends_with(&data));
+        let mut buffer = pool.empty(data.len());
+        let address = buffer.as_ptr();
+        buffer.extend_from_slice(&data);
+        let frame = pool.finish(buffer);
+        assert_eq!(frame, data);
         let other = frame.clone();
         drop(frame);
         assert_eq!((pool.free().len(), pool.in_use()), (0, 1), "somebody still reads it");
         drop(other);
         assert_eq!(pool.in_use(), 0);
-        let again = pool.begin(DataResponse::GetBlocks, 2, data.len());
-        assert_eq!(again.as_ptr(), address);
-        assert!(again.len() < HEAD_BYTES_MAX && again.capacity() >= again.len() + data.len());
+        let again = pool.filled(data.len() - 1);
+        assert_eq!((again.as_ptr(), again.len()), (address, data.len() - 1));
+        drop(pool.finish(again));
+        let again = pool.empty(data.len());
+        assert_eq!((again.as_ptr(), again.len()), (address, 0));
+        assert!(again.capacity() >= data.len());
     }
 
     #[test]
-    fn whole_frames_have_their_head_and_room() {
+    fn few_data_and_many_are_not_kept() {
         let pool = FramePool::default();
-        for data_len in [limits::RUN_BYTES_MAX, POOLED_BYTES_MIN, 1, limits::RUN_BYTES_MAX] {
-            let (mut frame, start) = pool.begin_whole(DataResponse::GetBlocks, 7, data_len);
-            let head = pool.begin(DataResponse::GetBlocks, 7, data_len);
-            assert_eq!((&frame[..start], frame.len() - start), (&head[..], data_len));
-            frame[start..].fill(1);
-            drop(pool.finish(frame));
-            drop(pool.finish(head));
-        }
-    }
-
-    #[test]
-    fn small_frames_and_many_are_not_kept() {
-        let pool = FramePool::default();
-        drop(pool.finish(pool.begin(DataResponse::GetBlock, 1, 100)));
+        drop(pool.finish(pool.filled(100)));
         assert_eq!(pool.free().len(), 0);
-        let many = (0..limits::FRAMES_POOLED_MAX + 5).map(|_| {
-            let mut frame = pool.begin(DataResponse::GetBlocks, 1, limits::RUN_BYTES_MAX);
-            frame.resize(POOLED_BYTES_MIN, 0);
-            pool.finish(frame)
-        });
+        let many = (0..limits::FRAMES_POOLED_MAX + 5).map(|_| pool.finish(pool.filled(POOLED_BYTES_MIN)));
         drop(many.collect::<Vec<_>>());
         assert_eq!(pool.free().len(), limits::FRAMES_POOLED_MAX);
+    }
+
+    #[test]
+    fn the_last_runs_are_found_by_their_hashes() {
+        let (pool, recent) = (FramePool::default(), RecentRuns::default());
+        let hash = |number: usize| BlockHash::new([number.to_le_bytes()[0]; 32]);
+        let data = Bytes::from(vec![1; limits::RUN_BYTES_MAX]);
+        for number in 0..20 {
+            recent.keep(&[hash(number), hash(100)], &data);
+        }
+        assert_eq!(recent.find(&[hash(19)], &pool), None, "a part isn't looked for");
+        assert_eq!(recent.find(&[hash(0), hash(100)], &pool), None, "the oldest one went");
+        let found = recent.find(&[hash(19), hash(100)], &pool);
+        assert_eq!((found.as_ref(), pool.in_use()), (Some(&data), 1));
+        let kept = recent.runs().iter().map(|(_, data)| data.len()).sum::<usize>();
+        assert_eq!(kept, limits::RECENT_BYTES_MAX);
+        for number in 0..2 * limits::RECENT_RUNS_MAX {
+            recent.keep(&[hash(number)], &Bytes::from_static(b"small"));
+        }
+        assert_eq!(recent.runs().len(), limits::RECENT_RUNS_MAX);
+        recent.clear();
+        drop(found);
+        assert_eq!((recent.runs().len(), pool.in_use()), (0, 0));
     }
 }

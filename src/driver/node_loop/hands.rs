@@ -20,7 +20,7 @@ use crate::driver::disk::place::{Place, base_of};
 use crate::driver::disk::reuse;
 use crate::driver::disk::survey::survey;
 use crate::driver::disk::task::perform;
-use crate::driver::frames::FramePool;
+use crate::driver::frames::{FramePool, RecentRuns};
 use crate::driver::index_store::{IndexStore, IndexStoreError};
 use crate::driver::library::{DbLibrary, committed, scrubbed};
 use crate::driver::pool::{Full, Job, Pool};
@@ -68,6 +68,7 @@ pub(super) struct Shared<F: FileSystem + Clone> {
     pub(super) indexes: IndexStore<F>,
     db: Db,
     pub(super) frames: FramePool,
+    pub(super) recent: RecentRuns,
     claims: Claims<F>,
     images: Mutex<BTreeMap<ImageId, Arc<Image>>>,
     pub(super) answers: Sender<Input>,
@@ -87,6 +88,7 @@ impl<F: FileSystem + Clone> Hands<F> {
             db,
             claims,
             frames: FramePool::default(),
+            recent: RecentRuns::default(),
             images: Mutex::default(),
             answers,
             whole_indexes: Semaphore::new(limits::WHOLE_INDEXES_SENT_MAX),
@@ -269,7 +271,20 @@ impl<F: FileSystem + Clone> Shared<F> {
             tell(place.base(), self.claims.ensure(&self.fs, &place)?);
         }
         let images = |id| self.image(id).ok().flatten();
-        perform(&self.fs, &DbLibrary { db: &self.db, images: &images }, task)
+        let result = perform(&self.fs, &DbLibrary { db: &self.db, images: &images }, task);
+        self.remember(&task.action, &result);
+        result
+    }
+
+    /// Keeps what was stored, until a deployment ends.
+    fn remember(&self, action: &DiskAction, result: &Result<DiskResult, Failure>) {
+        match (action, result) {
+            (DiskAction::Store { image, run, data }, Ok(DiskResult::Stored { bad })) if bad.is_empty() => {
+                self.recent.keep(image.block_hashes(run.first, u64::from(run.count)), data);
+            }
+            (DiskAction::Collect { .. }, _) => self.recent.clear(),
+            _ => {}
+        }
     }
 
     /// Reads only.

@@ -8,7 +8,7 @@ use crate::driver::disk::place::Place;
 use crate::driver::disk::read::{self, Tree};
 use crate::driver::ws::{ConnectionHandle, Outgoing};
 use crate::engine::node::{Input, ServedTree, Serving};
-use crate::format::wire::{DataResponse, Message, Response, data_response_header};
+use crate::format::wire::{DataResponse, Message, Response, data_response_head};
 use crate::model::directory::DirectoryConfig;
 use crate::model::failure::Failure;
 use crate::model::fingerprint::FileIdentity;
@@ -41,10 +41,10 @@ fn deliver(handle: &ConnectionHandle, outgoing: Outgoing) {
 
 fn answer<F: FileSystem + Clone>(shared: &Shared<F>, request: u64, what: Serving) -> Result<Outgoing, String> {
     let index = |image| shared.indexes.load(image).map_err(|error| error.to_string());
-    let frame = match what {
+    let (response, data) = match what {
         Serving::Index { image } => {
             let data = index(image)?.ok_or_else(|| format!("no index of image {image} here"))?;
-            data_frame(DataResponse::GetIndex, request, &data)
+            (DataResponse::GetIndex, data.into())
         }
         Serving::IndexPart { image, offset } => {
             let part = shared.indexes.load_part(image, offset, limits::INDEX_PART_BYTES_MAX);
@@ -53,7 +53,7 @@ fn answer<F: FileSystem + Clone>(shared: &Shared<F>, request: u64, what: Serving
             if part.is_empty() {
                 return Err(format!("offset {offset} is beyond the index of {total} bytes"));
             }
-            data_frame(DataResponse::GetIndexPart { total }, request, &part)
+            (DataResponse::GetIndexPart { total }, part.into())
         }
         Serving::IndexAt { image, hosts } => {
             let data = index(image)?.map(Bytes::from);
@@ -62,14 +62,15 @@ fn answer<F: FileSystem + Clone>(shared: &Shared<F>, request: u64, what: Serving
         }
         Serving::Block { image, directory, path, root, hash, file, offset } => {
             let tree = Wanted { directory: &directory, path: &path, tree: ServedTree::Visible(root) };
-            block(shared, request, image, tree, hash, &file, offset)?
+            (DataResponse::GetBlock, block(shared, image, tree, hash, &file, offset)?)
         }
         Serving::Run { image, directory, path, tree, run } => {
             let tree = Wanted { directory: &directory, path: &path, tree };
-            run_frame(shared, request, image, tree, run)?
+            (DataResponse::GetBlocks, run_data(shared, image, tree, run)?)
         }
     };
-    Ok(Outgoing::Encoded { frame: shared.frames.finish(frame), data: Bytes::new(), is_response: true })
+    let frame = data_response_head(response, request, data.len()).into();
+    Ok(Outgoing::Encoded { frame, data, is_response: true })
 }
 
 /// A tree to be read.
@@ -80,21 +81,14 @@ struct Wanted<'a> {
     tree: ServedTree,
 }
 
-fn data_frame(response: DataResponse, request: u64, data: &[u8]) -> Vec<u8> {
-    let mut frame = data_response_header(response, request, data.len());
-    frame.extend_from_slice(data);
-    frame
-}
-
 fn block<F: FileSystem + Clone>(
     shared: &Shared<F>,
-    request: u64,
     image: ImageId,
     tree: Wanted<'_>,
     hash: BlockHash,
     file: &str,
     offset: u64,
-) -> Result<Vec<u8>, String> {
+) -> Result<Bytes, String> {
     let missing = || format!("no block {hash} at the hinted place");
     let known = shared.image(image)?.ok_or_else(missing)?;
     let found = known.file(file).ok_or_else(missing)?;
@@ -105,35 +99,36 @@ fn block<F: FileSystem + Clone>(
         return Err(missing());
     }
     let len = known.place(number).ok_or_else(missing)?.len;
-    let (mut frame, start) = shared.frames.begin_whole(DataResponse::GetBlock, request, len);
-    read_into(shared, tree, &known, Run { first: number, count: 1 }, &mut frame[start..])?;
-    Ok(frame)
+    read_data(shared, tree, &known, Run { first: number, count: 1 }, len)
 }
 
-fn run_frame<F: FileSystem + Clone>(
+fn run_data<F: FileSystem + Clone>(
     shared: &Shared<F>,
-    request: u64,
     image: ImageId,
     tree: Wanted<'_>,
     run: Run,
-) -> Result<Vec<u8>, String> {
+) -> Result<Bytes, String> {
     let known = shared.image(image)?.ok_or_else(|| format!("no index of image {image} here"))?;
     let bytes =
         run.bytes(&known).ok_or_else(|| "these blocks are not in the image, or too many for one request".to_owned())?;
-    let (mut frame, start) = shared.frames.begin_whole(DataResponse::GetBlocks, request, bytes);
-    read_into(shared, tree, &known, run, &mut frame[start..])?;
-    Ok(frame)
+    if matches!(tree.tree, ServedTree::Staged | ServedTree::Stored)
+        && let Some(data) = shared.recent.find(known.block_hashes(run.first, u64::from(run.count)), &shared.frames)
+    {
+        return Ok(data);
+    }
+    read_data(shared, tree, &known, run, bytes)
 }
 
-fn read_into<F: FileSystem + Clone>(
+fn read_data<F: FileSystem + Clone>(
     shared: &Shared<F>,
     tree: Wanted<'_>,
     image: &Image,
     run: Run,
-    data: &mut [u8],
-) -> Result<(), String> {
-    let (text, damage) = match read(&shared.fs, tree, image, run, data) {
-        Ok(()) => return Ok(()),
+    bytes: usize,
+) -> Result<Bytes, String> {
+    let mut data = shared.frames.filled(bytes);
+    let (text, damage) = match read(&shared.fs, tree, image, run, &mut data) {
+        Ok(()) => return Ok(shared.frames.finish(data)),
         Err(Unread::Failed(failure)) => return Err(failure.to_string()),
         Err(Unread::NotYet(block)) => return Err(format!("block {block} is not here yet")),
         Err(Unread::Gone) => return Err(format!("{} is not here any more", tree.path)),

@@ -1,7 +1,7 @@
-//! Gives nodes what they ask for: indexes, and blocks read on a few threads straight into the frames that carry them.
+//! Gives nodes what they ask for: indexes, and blocks read on a few threads straight into what is sent.
 //!
-//! Several nodes usually ask for the same blocks at about the same time: a frame that was made for one of them is sent to
-//! the others as it is, if they gave their requests the same number. Otherwise it is read again, from the system's cache.
+//! Several nodes usually ask for the same blocks at about the same time: what was read for one of them is sent to the others,
+//! too.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -17,7 +17,7 @@ use crate::driver::image_reader::{ImageReader, ReadError};
 use crate::driver::pool::{Full, Job, Pool};
 use crate::driver::ws::{ConnectionHandle, Outgoing, SendError};
 use crate::format::index::IndexText;
-use crate::format::wire::{DataResponse, Message, Request, Response, data_response_header};
+use crate::format::wire::{DataResponse, Message, Request, Response, data_response_head};
 use crate::model::ids::{BlockHash, ImageId};
 use crate::model::limits;
 use crate::model::run::Run;
@@ -48,13 +48,11 @@ struct Stock {
     recent: Mutex<VecDeque<Recent>>,
 }
 
-/// A frame that was made lately. Nodes which began together ask the same with the same number, so one frame does for all.
+/// What was read lately.
 struct Recent {
     image: ImageId,
     run: Run,
-    response: DataResponse,
-    id: u64,
-    frame: Bytes,
+    data: Bytes,
 }
 
 /// Why a request gets no content.
@@ -83,8 +81,11 @@ impl Shop {
             if closed.load(Ordering::Relaxed) {
                 return;
             }
-            match stock.answer(id, &request) {
-                Ok(frame) => deliver(&to, id, Outgoing::Encoded { frame, data: Bytes::new(), is_response: true }),
+            match stock.answer(&request) {
+                Ok((response, data)) => {
+                    let frame = data_response_head(response, id, data.len()).into();
+                    deliver(&to, id, Outgoing::Encoded { frame, data, is_response: true });
+                }
                 Err(Refusal::Request(text)) => refuse(&to, id, text),
                 Err(Refusal::Lost { image, reason }) => {
                     refuse(&to, id, reason.clone());
@@ -120,7 +121,7 @@ fn deliver(to: &ConnectionHandle, id: u64, outgoing: Outgoing) {
 }
 
 impl Stock {
-    fn answer(&self, id: u64, request: &Request) -> Result<Bytes, Refusal> {
+    fn answer(&self, request: &Request) -> Result<(DataResponse, Bytes), Refusal> {
         let source = |image: &ImageId| {
             self.sources.get(image).ok_or_else(|| Refusal::Request(format!("image {image} is not published from here")))
         };
@@ -133,13 +134,11 @@ impl Stock {
                     return Err(Refusal::Request(text));
                 }
                 let part = index.part(*offset, limits::INDEX_PART_BYTES_MAX);
-                Ok(frame(DataResponse::GetIndexPart { total }, id, &part))
+                Ok((DataResponse::GetIndexPart { total }, part.into()))
             }
-            Request::GetIndex { id: image, .. } => {
-                Ok(frame(DataResponse::GetIndex, id, &source(image)?.index.to_vec()))
-            }
-            Request::GetBlocks { image, run } => self.blocks(source(image)?, DataResponse::GetBlocks, id, *run),
-            Request::GetBlock { hash, .. } => self.block(id, hash),
+            Request::GetIndex { id: image, .. } => Ok((DataResponse::GetIndex, source(image)?.index.to_vec().into())),
+            Request::GetBlocks { image, run } => Ok((DataResponse::GetBlocks, self.blocks(source(image)?, *run)?)),
+            Request::GetBlock { hash, .. } => Ok((DataResponse::GetBlock, self.block(hash)?)),
             Request::AppendDir(_)
             | Request::ReplaceDir(_)
             | Request::SubmitChange(_)
@@ -153,7 +152,7 @@ impl Stock {
         }
     }
 
-    fn blocks(&self, source: &Source, response: DataResponse, id: u64, run: Run) -> Result<Bytes, Refusal> {
+    fn blocks(&self, source: &Source, run: Run) -> Result<Bytes, Refusal> {
         let refusal = |error: ReadError| match error {
             ReadError::OutOfRange(_) => Refusal::Request(error.to_string()),
             ReadError::Root { .. } | ReadError::Io { .. } | ReadError::Changed { .. } => {
@@ -161,22 +160,21 @@ impl Stock {
             }
         };
         let bytes = run.bytes(source.reader.image()).ok_or(ReadError::OutOfRange(run)).map_err(refusal)?;
-        if let Some(frame) = self.made_lately(source.id, response, id, run) {
-            return Ok(frame);
+        if let Some(data) = self.read_lately(source.id, run) {
+            return Ok(data);
         }
-        let mut frame = self.frames.begin(response, id, bytes);
-        source.reader.read_into(run, &mut frame).map_err(refusal)?;
-        let frame = self.frames.finish(frame);
+        let mut data = self.frames.empty(bytes);
+        source.reader.read_into(run, &mut data).map_err(refusal)?;
+        let data = self.frames.finish(data);
         let mut recent = self.recent();
-        recent.push_front(Recent { image: source.id, run, response, id, frame: frame.clone() });
+        recent.push_front(Recent { image: source.id, run, data: data.clone() });
         recent.truncate(limits::CLIENT_FRAMES_KEPT_MAX);
-        Ok(frame)
+        Ok(data)
     }
 
-    fn made_lately(&self, image: ImageId, response: DataResponse, id: u64, run: Run) -> Option<Bytes> {
-        let same =
-            |recent: &&Recent| (recent.image, recent.response, recent.id, recent.run) == (image, response, id, run);
-        self.recent().iter().find(same).map(|recent| recent.frame.clone())
+    fn read_lately(&self, image: ImageId, run: Run) -> Option<Bytes> {
+        let same = |recent: &&Recent| (recent.image, recent.run) == (image, run);
+        self.recent().iter().find(same).map(|recent| recent.data.clone())
     }
 
     fn recent(&self) -> MutexGuard<'_, VecDeque<Recent>> {
@@ -184,16 +182,10 @@ impl Stock {
     }
 
     /// One block by its hash, whichever image it is in.
-    fn block(&self, id: u64, hash: &BlockHash) -> Result<Bytes, Refusal> {
+    fn block(&self, hash: &BlockHash) -> Result<Bytes, Refusal> {
         let found = self.sources.values().find_map(|source| Some((source, source.reader.find_block(hash)?)));
         let (source, first) =
             found.ok_or_else(|| Refusal::Request(format!("block {hash} is not published from here")))?;
-        self.blocks(source, DataResponse::GetBlock, id, Run { first, count: 1 })
+        self.blocks(source, Run { first, count: 1 })
     }
-}
-
-fn frame(response: DataResponse, id: u64, data: &[u8]) -> Bytes {
-    let mut frame = data_response_header(response, id, data.len());
-    frame.extend_from_slice(data);
-    frame.into()
 }

@@ -42,7 +42,7 @@ const SUBPROTOCOL_V2: &str = "ciruela.v2";
 pub enum Outgoing {
     /// A message.
     Message(Message),
-    /// A notification or response that is encoded already, most likely begun by `wire::data_response_header`.
+    /// A notification or response that is encoded already, most likely begun by `wire::data_response_head`.
     Encoded {
         /// All but `data`.
         frame: Bytes,

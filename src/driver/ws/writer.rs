@@ -73,7 +73,11 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
             self.buffer.extend(self.mask);
         }
         self.append(&head);
-        if data.len() < DIRECT_BYTES_MIN { self.append(&data) } else { self.data = data }
+        if data.len() < DIRECT_BYTES_MIN {
+            self.append(&data)
+        } else {
+            self.data = data
+        }
         Ok(())
     }
 
@@ -169,7 +173,10 @@ mod tests {
                 for (head, data) in lens {
                     writer.feed(Opcode::Ping, Bytes::new(), Bytes::new()).await.expect("room");
                     writer.feed(Opcode::Binary, bytes(head), bytes(data)).await.expect("written");
-                    writer.feed_frames(if role == Role::Server { b"\x8a\0" } else { b"\x8a\x80abcd" }).await.expect("written");
+                    writer
+                        .feed_frames(if role == Role::Server { b"\x8a\0" } else { b"\x8a\x80abcd" })
+                        .await
+                        .expect("written");
                 }
                 writer.flush().await.expect("written");
             };

@@ -16,7 +16,7 @@ mod tests;
 
 pub use cluster::{NodeReport, NodeRequest, NodeResponse, Nodes, Notice, Proof, ProposalVerdict};
 pub use decode::decode;
-pub use encode::{DataResponse, begin_data_response, data_response_header, encode};
+pub use encode::{DataResponse, data_response_head, encode};
 pub use message::{
     BlockHint, ChangeAnswer, Hello, Hosts, ImageEvent, Message, Notification, Outcome, PlanAnswer, Progress,
     PublishedChange, Request, RequestType, Response, SubmitAnswer, VerdictWord,

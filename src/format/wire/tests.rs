@@ -288,8 +288,7 @@ fn a_header_and_its_data_make_the_frame() {
         (DataResponse::GetBlocks, Response::GetBlocks { data: data.clone() }),
         (DataResponse::GetIndexPart { total: 9 }, Response::GetIndexPart { data: data.clone(), total: 9 }),
     ] {
-        let mut frame = data_response_header(kind, 3, data.len());
-        assert!(frame.capacity() >= frame.len() + data.len());
+        let mut frame = data_response_head(kind, 3, data.len());
         frame.extend_from_slice(&data);
         assert_eq!(decode(&frame.into()), Ok(Message::Response { id: 3, response }));
     }

@@ -1,7 +1,7 @@
 //! Much data in both directions at once, over real sockets.
 
 use super::*;
-use crate::format::wire::{DataResponse, data_response_header};
+use crate::format::wire::{DataResponse, data_response_head};
 use crate::model::run::Run;
 
 const ROUNDS: u64 = 200;
@@ -19,9 +19,9 @@ async fn work(handle: ConnectionHandle, mut events: mpsc::Receiver<Event>) -> (u
         }
         match events.recv().await {
             Some(Event::Message { message: Message::Request { id, .. }, .. }) => {
-                let mut frame = data_response_header(DataResponse::GetBlocks, id, BYTES);
-                frame.extend(vec![id.to_be_bytes()[7]; BYTES]);
-                handle.try_send(Outgoing::Encoded { frame: frame.into(), data: Bytes::new(), is_response: true }).expect("queued");
+                let frame = data_response_head(DataResponse::GetBlocks, id, BYTES).into();
+                let data = vec![id.to_be_bytes()[7]; BYTES].into();
+                handle.try_send(Outgoing::Encoded { frame, data, is_response: true }).expect("queued");
                 answered += 1;
             }
             Some(Event::Message {

@@ -24,7 +24,10 @@ pub(super) const ERROR: &str = "Error";
 pub(super) const SIGNATURE: &str = "ssh-ed25519";
 pub(super) const SIGNATURE_LEGACY: &str = "ssh-ed25519-legacy";
 
-/// A response that is mostly data, for [`data_response_header`].
+/// Room for what stands before the data.
+const DATA_RESPONSE_HEAD_BYTES: usize = 64;
+
+/// A response that is mostly data, for [`data_response_head`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DataResponse {
     /// v1.
@@ -37,16 +40,16 @@ pub enum DataResponse {
     GetIndexPart { total: u64 },
 }
 
-/// The frame of a response up to its data, with capacity for the `data_len` bytes that must follow and end it: so a file
-/// is read straight into the frame.
-pub fn data_response_header(response: DataResponse, id: u64, data_len: usize) -> Vec<u8> {
-    let mut out = Vec::with_capacity(64 + data_len);
+/// The frame of a response up to its data, of which `data_len` bytes must follow and end it: so they are sent from where
+/// they are.
+pub fn data_response_head(response: DataResponse, id: u64, data_len: usize) -> Vec<u8> {
+    let mut out = Vec::with_capacity(DATA_RESPONSE_HEAD_BYTES);
     begin_data_response(&mut out, response, id, data_len);
     out
 }
 
 /// The same at the end of a buffer that is there already.
-pub fn begin_data_response(out: &mut Vec<u8>, response: DataResponse, id: u64, data_len: usize) {
+fn begin_data_response(out: &mut Vec<u8>, response: DataResponse, id: u64, data_len: usize) {
     let (request_type, fields) = match response {
         DataResponse::GetIndex => (RequestType::GetIndex, 1),
         DataResponse::GetBlock => (RequestType::GetBlock, 1),

@@ -3,7 +3,7 @@
 use super::field::{
     cut, field_bytes, field_image_or_null, field_null, field_text, field_text_or_null, field_uint, put_host, put_hosts,
 };
-use super::{DataResponse, ERROR, RESPONSE, data_response_header, envelope};
+use super::{DATA_RESPONSE_HEAD_BYTES, DataResponse, ERROR, RESPONSE, begin_data_response, envelope};
 use crate::format::cbor::{put_array, put_bool, put_map, put_text};
 use crate::format::wire::message::{ChangeAnswer, PlanAnswer, Response, SubmitAnswer};
 use crate::format::wire::{RequestType, cluster};
@@ -12,7 +12,8 @@ use crate::model::limits;
 
 pub(super) fn encode_response(id: u64, response: &Response) -> Vec<u8> {
     let with_data = |kind, data: &[u8]| {
-        let mut out = data_response_header(kind, id, data.len());
+        let mut out = Vec::with_capacity(DATA_RESPONSE_HEAD_BYTES + data.len());
+        begin_data_response(&mut out, kind, id, data.len());
         out.extend_from_slice(data);
         out
     };
