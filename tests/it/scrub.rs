@@ -1,5 +1,6 @@
 //! `ciruela-server scrub` and what follows from it, with real daemons: what is changed by hand is found, named and healed.
 
+use rustix::process::Signal;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
@@ -119,7 +120,9 @@ fn each_change_is_named() {
     assert_eq!((code, &directories[0]["result"]), (Some(0), &"clean".into()));
     let entry = wait_for_status(&daemon, "/data/v2", |entry| entry["damaged"].is_null());
     assert!(entry["scrubbed_ms"].as_u64().is_some_and(|at| at > entry["stamp_ms"].as_u64().expect("a number")));
-    daemon.kill();
+    // What it found last is in its database when it has ended by itself.
+    daemon.signal(Signal::TERM);
+    assert!(daemon.wait().success());
     daemon.spawn();
     let entry = wait_for_status(&daemon, "/data/v2", |_| true);
     assert!(entry["damaged"].is_null(), "{entry}");

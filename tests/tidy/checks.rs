@@ -27,7 +27,7 @@ const IMPURE_CRATES: [&str; 15] = [
     "hyper",
     "hyper_util",
     "hickory_resolver",
-    "tokio_tungstenite",
+    "tokio_websockets",
     "tempfile",
     "rpassword",
     "indicatif",

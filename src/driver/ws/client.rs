@@ -13,9 +13,8 @@ use hyper_util::rt::TokioIo;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
-use tokio_tungstenite::tungstenite::handshake::client::generate_key;
-use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
+use super::handshake::{accept_key, new_key};
 use super::{SUBPROTOCOL_V1, SUBPROTOCOL_V2, no_delay};
 use crate::model::limits;
 use crate::model::peer::ProtocolVersion;
@@ -92,7 +91,7 @@ async fn stream(from: Option<IpAddr>, addr: SocketAddr) -> io::Result<TcpStream>
 
 async fn shake_hands(stream: TcpStream, addr: SocketAddr, host: &str) -> Result<Connected, ConnectError> {
     let no = |why: String| ConnectError::NotCiruela { addr, why };
-    let key = generate_key();
+    let key = new_key();
     let request = Request::get("/")
         .header(header::HOST, host)
         .header(header::CONNECTION, "Upgrade")
@@ -124,7 +123,7 @@ async fn shake_hands(stream: TcpStream, addr: SocketAddr, host: &str) -> Result<
 /// The version in an answer that switches protocols.
 fn check(response: &Response<Incoming>, key: &str) -> Result<ProtocolVersion, &'static str> {
     let accept = response.headers().get(header::SEC_WEBSOCKET_ACCEPT);
-    if accept.is_none_or(|accept| accept.as_bytes() != derive_accept_key(key.as_bytes()).as_bytes()) {
+    if accept.is_none_or(|accept| accept.as_bytes() != accept_key(key.as_bytes()).as_bytes()) {
         return Err("its WebSocket handshake is wrong");
     }
     match response.headers().get(header::SEC_WEBSOCKET_PROTOCOL).map(header::HeaderValue::as_bytes) {

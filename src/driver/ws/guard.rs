@@ -71,7 +71,7 @@ impl Answers {
         let len = frames.iter().map(|part| part.len()).sum();
         let mut waiting = self.frames();
         if waiting.len() + len <= ANSWERS_BYTES_MAX {
-            frames.iter().for_each(|part| waiting.extend_from_slice(part));
+            waiting.extend(frames.iter().flat_map(|part| &**part));
             self.there.notify_one();
         }
         len

@@ -9,6 +9,7 @@ mod connection;
 mod fetch;
 mod guard;
 mod handle;
+mod handshake;
 mod places;
 mod server;
 mod writer;

@@ -21,9 +21,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout};
-use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
 
 use super::handle::Books;
+use super::handshake;
 use super::places::{NoPlace, Place, Places};
 use super::{Hub, Role, SUBPROTOCOL_V1, SUBPROTOCOL_V2, no_delay};
 use crate::model::limits;
@@ -227,8 +227,8 @@ fn accept_upgrade(request: &Request<Incoming>) -> Result<(ProtocolVersion, Answe
     if from_browser(request.headers()) {
         return Err((StatusCode::FORBIDDEN, "browsers may not connect here"));
     }
-    let bad = |_| (StatusCode::BAD_REQUEST, "this is no proper WebSocket handshake");
-    let mut answer = create_response_with_body(request, Full::default).map_err(bad)?;
+    let bad = (StatusCode::BAD_REQUEST, "this is no proper WebSocket handshake");
+    let mut answer: Answer = handshake::answer(request).ok_or(bad)?;
     let offered = request.headers().get_all(header::SEC_WEBSOCKET_PROTOCOL);
     let offered = || offered.iter().filter_map(|value| value.to_str().ok()).flat_map(|v| v.split(',')).map(str::trim);
     let (version, chosen) = if offered().any(|name| name == SUBPROTOCOL_V2) {

@@ -62,9 +62,9 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
         self.buffer.push(opcode as u8);
         match len.to_be_bytes() {
             [0, 0, 0, 0, 0, 0, 0, short @ 0..=125] => self.buffer.push(masked | short),
-            [0, 0, 0, 0, 0, 0, high, low] => self.buffer.extend([masked | 126, high, low]),
+            [0, 0, 0, 0, 0, 0, high, low] => self.buffer.extend([masked | 0x7e, high, low]),
             bytes => {
-                self.buffer.push(masked | 127);
+                self.buffer.push(masked | 0x7f);
                 self.buffer.extend(bytes);
             }
         }
@@ -74,9 +74,9 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
         }
         self.append(&head);
         if data.len() < DIRECT_BYTES_MIN {
-            self.append(&data)
+            self.append(&data);
         } else {
-            self.data = data
+            self.data = data;
         }
         Ok(())
     }

@@ -199,3 +199,23 @@ async fn an_answer_over_the_bound_becomes_an_error() {
     let refused = pair.handle.try_send(Outgoing::Encoded { frame, data: Bytes::new(), is_response: true });
     assert!(matches!(refused, Err(SendError::TooLong { .. })), "{refused:?}");
 }
+
+/// Who sends pings and reads nothing gets answers to the first ones, and costs no memory for the others.
+#[tokio::test]
+async fn answers_to_pings_are_bounded() {
+    const PINGS: u32 = 5_000;
+    let mut pair = pair(ProtocolVersion::V2).await;
+    for number in 0..PINGS {
+        let payload = Bytes::from(vec![number.to_le_bytes()[0]; 125]);
+        pair.peer.send(Frame::Ping(payload)).await.expect("sent");
+    }
+    pair.peer_says(&publish()).await;
+    assert_eq!(heard(&mut pair.events).await, publish());
+    pair.handle.try_send(Outgoing::Message(publish())).expect("queued");
+    let mut pongs = 0;
+    while let Some(Ok(Frame::Pong(payload))) = pair.peer.next().await {
+        assert_eq!(payload.len(), 125);
+        pongs += 1;
+    }
+    assert!((1..PINGS / 2).contains(&pongs), "{pongs}");
+}
