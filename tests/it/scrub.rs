@@ -1,6 +1,5 @@
 //! `ciruela-server scrub` and what follows from it, with real daemons: what is changed by hand is found, named and healed.
 
-use rustix::process::Signal;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};

@@ -69,12 +69,12 @@ pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Buffers of a megabyte that are kept for the next frames.
-pub const FRAMES_POOLED_MAX: usize = 24;
+pub const FRAMES_POOLED_MAX: usize = 12;
 /// Frames of a megabyte that wait to be written, over all connections of a node: with more, each connection gets its next
 /// answer only when it has read all others.
 pub const FRAMES_IN_USE_MAX: usize = 256;
 /// Bytes of blocks stored last that a node keeps at hand for others, and the number of their runs.
-pub const RECENT_BYTES_MAX: usize = 16 << 20;
+pub const RECENT_BYTES_MAX: usize = 8 << 20;
 pub const RECENT_RUNS_MAX: usize = 256;
 /// Frames, of a megabyte at most, that the client keeps for nodes which ask the same a little later.
 pub const CLIENT_FRAMES_KEPT_MAX: usize = 16;
