@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
+use crate::model::hash_kind::HashKind;
 use crate::model::ids::BlockHash;
 use crate::model::limits;
 
@@ -69,6 +70,9 @@ impl FramePool {
 
     /// The same data, counted as in use while somebody reads them.
     fn lend(&self, data: &Bytes) -> Bytes {
+        if data.len() < POOLED_BYTES_MIN {
+            return data.clone();
+        }
         self.in_use.fetch_add(1, Ordering::Relaxed);
         Bytes::from_owner(Lent { data: data.clone(), pool: self.clone() })
     }
@@ -115,25 +119,34 @@ impl Drop for Lent {
 /// The runs of blocks that were checked and stored last, by their hashes: whoever asks for one of them in time gets it
 /// without a look at the disk.
 #[derive(Debug, Default)]
-pub struct RecentRuns(Mutex<VecDeque<(Box<[BlockHash]>, Bytes)>>);
+pub struct RecentRuns(Mutex<VecDeque<Recent>>);
+
+#[derive(Debug)]
+struct Recent {
+    kind: HashKind,
+    hashes: Box<[BlockHash]>,
+    data: Bytes,
+}
 
 impl RecentRuns {
     /// Keeps a run of these blocks, in the place of older ones.
-    pub fn keep(&self, hashes: &[BlockHash], data: &Bytes) {
+    pub fn keep(&self, kind: HashKind, hashes: &[BlockHash], data: &Bytes) {
+        // Few data may be a part of a large buffer.
+        let data = if data.len() < POOLED_BYTES_MIN { Bytes::copy_from_slice(data) } else { data.clone() };
         let mut runs = self.runs();
-        runs.push_back((hashes.into(), data.clone()));
-        let mut bytes = runs.iter().map(|(_, data)| data.len()).sum::<usize>();
+        runs.push_back(Recent { kind, hashes: hashes.into(), data });
+        let mut bytes = runs.iter().map(|run| run.data.len()).sum::<usize>();
         while bytes > limits::RECENT_BYTES_MAX || runs.len() > limits::RECENT_RUNS_MAX {
-            let Some((_, data)) = runs.pop_front() else { break };
-            bytes -= data.len();
+            let Some(oldest) = runs.pop_front() else { break };
+            bytes -= oldest.data.len();
         }
     }
 
-    /// The run of exactly these blocks, if it is here.
-    pub fn find(&self, hashes: &[BlockHash], pool: &FramePool) -> Option<Bytes> {
+    /// The run of exactly these blocks with so many bytes, if it is here.
+    pub fn find(&self, kind: HashKind, hashes: &[BlockHash], bytes: usize, pool: &FramePool) -> Option<Bytes> {
         let runs = self.runs();
-        let (_, data) = runs.iter().rev().find(|(known, _)| **known == *hashes)?;
-        Some(pool.lend(data))
+        let same = |run: &&Recent| run.kind == kind && run.data.len() == bytes && *run.hashes == *hashes;
+        Some(pool.lend(&runs.iter().rev().find(same)?.data))
     }
 
     /// Forgets all.
@@ -142,7 +155,7 @@ impl RecentRuns {
         drop(forgotten);
     }
 
-    fn runs(&self) -> MutexGuard<'_, VecDeque<(Box<[BlockHash]>, Bytes)>> {
+    fn runs(&self) -> MutexGuard<'_, VecDeque<Recent>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -185,22 +198,32 @@ mod tests {
 
     #[test]
     fn the_last_runs_are_found_by_their_hashes() {
+        const KIND: HashKind = HashKind::Blake2b256;
         let (pool, recent) = (FramePool::default(), RecentRuns::default());
         let hash = |number: usize| BlockHash::new([number.to_le_bytes()[0]; 32]);
         let data = Bytes::from(vec![1; limits::RUN_BYTES_MAX]);
+        let find = |hashes: &[BlockHash]| recent.find(KIND, hashes, data.len(), &pool);
         for number in 0..20 {
-            recent.keep(&[hash(number), hash(100)], &data);
+            recent.keep(KIND, &[hash(number), hash(100)], &data);
         }
-        assert_eq!(recent.find(&[hash(19)], &pool), None, "a part isn't looked for");
-        assert_eq!(recent.find(&[hash(0), hash(100)], &pool), None, "the oldest one went");
-        let found = recent.find(&[hash(19), hash(100)], &pool);
+        assert_eq!(find(&[hash(19)]), None, "a part isn't looked for");
+        assert_eq!(find(&[hash(0), hash(100)]), None, "the oldest one went");
+        let last = [hash(19), hash(100)];
+        assert_eq!(recent.find(HashKind::Blake3, &last, data.len(), &pool), None);
+        assert_eq!(recent.find(KIND, &last, data.len() - 1, &pool), None);
+        assert_eq!(pool.in_use(), 0);
+        let found = find(&last);
         assert_eq!((found.as_ref(), pool.in_use()), (Some(&data), 1));
-        let kept = recent.runs().iter().map(|(_, data)| data.len()).sum::<usize>();
+        let kept = recent.runs().iter().map(|run| run.data.len()).sum::<usize>();
         assert_eq!(kept, limits::RECENT_BYTES_MAX);
+        let small = data.slice(..5);
         for number in 0..2 * limits::RECENT_RUNS_MAX {
-            recent.keep(&[hash(number)], &Bytes::from_static(b"small"));
+            recent.keep(KIND, &[hash(number)], &small);
         }
         assert_eq!(recent.runs().len(), limits::RECENT_RUNS_MAX);
+        let found_small = recent.find(KIND, &[hash(3)], 5, &pool).expect("the last but some");
+        assert_eq!((&found_small, pool.in_use()), (&small, 1), "few data aren't counted");
+        assert_ne!(found_small.as_ptr(), small.as_ptr(), "nor do they hold many");
         recent.clear();
         drop(found);
         assert_eq!((recent.runs().len(), pool.in_use()), (0, 0));

@@ -229,6 +229,11 @@ impl<F: FileSystem + Clone> Hands<F> {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn shared(&self) -> &Shared<F> {
+        &self.shared
+    }
+
     /// Begins to answer a connection's requests for content.
     pub(super) fn requests(&self, handle: &ConnectionHandle) -> Requests {
         Requests::of(Arc::clone(&self.shared), Arc::clone(&self.reads), handle.clone())
@@ -265,7 +270,7 @@ impl<F: FileSystem + Clone> Shared<F> {
         let _ = self.answers.blocking_send(input);
     }
 
-    fn perform(&self, task: &DiskTask) -> Result<DiskResult, Failure> {
+    pub(super) fn perform(&self, task: &DiskTask) -> Result<DiskResult, Failure> {
         if !matches!(task.action, DiskAction::Look | DiskAction::Adopt { .. } | DiskAction::Scrub { .. }) {
             let place = Place::new(&task.directory, &task.path)?;
             tell(place.base(), self.claims.ensure(&self.fs, &place)?);
@@ -280,7 +285,7 @@ impl<F: FileSystem + Clone> Shared<F> {
     fn remember(&self, action: &DiskAction, result: &Result<DiskResult, Failure>) {
         match (action, result) {
             (DiskAction::Store { image, run, data }, Ok(DiskResult::Stored { bad })) if bad.is_empty() => {
-                self.recent.keep(image.block_hashes(run.first, u64::from(run.count)), data);
+                self.recent.keep(image.hash_kind(), image.block_hashes(run.first, u64::from(run.count)), data);
             }
             (DiskAction::Collect { .. }, _) => self.recent.clear(),
             _ => {}
@@ -326,7 +331,7 @@ impl<F: FileSystem + Clone> Shared<F> {
         }
     }
 
-    fn check(&self, id: ImageId, data: &[u8]) -> Result<Arc<Image>, IndexProblem> {
+    pub(super) fn check(&self, id: ImageId, data: &[u8]) -> Result<Arc<Image>, IndexProblem> {
         let image = match index::parse_for(id, data) {
             Ok(image) => Arc::new(image),
             Err(error) if index::is_genuine(id, data) => return Err(IndexProblem::Unusable(error.to_string())),

@@ -111,12 +111,10 @@ fn run_data<F: FileSystem + Clone>(
     let known = shared.image(image)?.ok_or_else(|| format!("no index of image {image} here"))?;
     let bytes =
         run.bytes(&known).ok_or_else(|| "these blocks are not in the image, or too many for one request".to_owned())?;
-    if matches!(tree.tree, ServedTree::Staged | ServedTree::Stored)
-        && let Some(data) = shared.recent.find(known.block_hashes(run.first, u64::from(run.count)), &shared.frames)
-    {
-        return Ok(data);
-    }
-    read_data(shared, tree, &known, run, bytes)
+    let hashes = known.block_hashes(run.first, u64::from(run.count));
+    let is_staged = matches!(tree.tree, ServedTree::Staged | ServedTree::Stored);
+    let recent = is_staged.then(|| shared.recent.find(known.hash_kind(), hashes, bytes, &shared.frames)).flatten();
+    recent.map_or_else(|| read_data(shared, tree, &known, run, bytes), Ok)
 }
 
 fn read_data<F: FileSystem + Clone>(
@@ -196,9 +194,16 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::MetadataExt as _;
 
+    use std::sync::Arc;
+
+    use super::super::hands::Hands;
     use super::*;
+    use crate::driver::db::Db;
+    use crate::driver::disk::claims::Claims;
     use crate::driver::disk::real::RealFileSystem;
     use crate::driver::scan::{Scan, ScanOptions, scan};
+    use crate::format::index;
+    use crate::model::disk_task::{DiskAction, DiskResult, DiskTask, Previous};
 
     const RUN: Run = Run { first: 0, count: 1 };
 
@@ -250,5 +255,45 @@ mod tests {
         assert_eq!(give(ServedTree::Staged), Ok(b"first".to_vec()));
         assert_eq!(give(ServedTree::Stored), Ok(b"first".to_vec()));
         assert_eq!(give(ServedTree::Damaged(root)), Ok(b"first".to_vec()));
+    }
+
+    /// What was stored is given from memory until the deployment ends: here the disk has something else by then.
+    #[test]
+    fn what_was_stored_last_is_at_hand() {
+        let folder = tempfile::tempdir().expect("tempdir");
+        let (source, base) = (folder.path().join("source"), folder.path().join("base"));
+        fs::create_dir(&base).expect("mkdir");
+        let (scan, _) = tree(&source, "first");
+        let image = Arc::clone(&scan.image);
+        let (id, index) = index::emit(&image);
+        let directory = Arc::new(DirectoryConfig::plain("k", &base));
+        let path: VPath = "/k/x".parse().expect("valid");
+        let db = Db::open(folder.path()).expect("a database");
+        let (answers, _inbox) = tokio::sync::mpsc::channel(1);
+        let hands = Hands::start(RealFileSystem, db, folder.path(), Claims::new(None), answers).expect("threads");
+        let shared = hands.shared();
+        shared.check(id, &index).expect("a good index");
+        let perform = |action| {
+            shared.perform(&DiskTask { directory: Arc::clone(&directory), path: path.clone(), action }).expect("done")
+        };
+        let give = |tree| {
+            let wanted = Wanted { directory: &directory, path: &path, tree };
+            run_data(shared, id, wanted, RUN).ok()
+        };
+        let store = |data: &'static [u8]| {
+            perform(DiskAction::Store { image: Arc::clone(&image), run: RUN, data: Bytes::from_static(data) })
+        };
+        perform(DiskAction::Stage { id, image: Arc::clone(&image), siblings: Arc::new([]) });
+        assert_eq!(store(b"wrong"), DiskResult::Stored { bad: vec![0] });
+        assert_eq!(give(ServedTree::Stored), None);
+        assert_eq!(store(b"first"), DiskResult::Stored { bad: vec![] });
+        let place = Place::new(&directory, &path).expect("a place");
+        fs::write(base.join(place.tree()).join("f"), "other").expect("written");
+        let first = Some(Bytes::from_static(b"first"));
+        assert_eq!([ServedTree::Stored, ServedTree::Staged].map(give), [first.clone(), first]);
+        let root = FileIdentity { dev: 1, ino: 1 };
+        assert_eq!([ServedTree::Visible(root), ServedTree::Damaged(root)].map(give), [None, None]);
+        perform(DiskAction::Collect { previous: Previous::Untouched });
+        assert_eq!(give(ServedTree::Staged), None);
     }
 }

@@ -60,7 +60,7 @@ pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
     queue.close();
     log(id, peer, &reason);
     // Whether the peer hears it or not, it ends now.
-    let goodbye = timeout(limits::CLOSE_TIMEOUT, say_goodbye(reader, writer, &answers, &reason));
+    let goodbye = async { timeout(limits::CLOSE_TIMEOUT, say_goodbye(reader, writer, &answers, &reason)).await };
     let closed = |reason| events.send(Event::Closed { id, reason });
     // Who closes may want to end after it, with everything delivered. Nobody else should wait for a goodbye. A failure to
     // send means that there is no owner any more.
@@ -220,7 +220,8 @@ async fn say_goodbye<S: AsyncRead + AsyncWrite + Unpin>(
 ) -> Result<(), Error> {
     let code = match reason {
         CloseReason::ByPeer(_) => {
-            // The library has an answer.
+            // The library has an answer; there is room for it.
+            writer.feed_frames(&answers.take()).await?;
             reader.flush().await?;
             writer.feed_frames(&answers.take()).await?;
             writer.flush().await?;
@@ -263,8 +264,10 @@ fn told(code: CloseCode, reason: &str) -> String {
 /// Whether the peer or the network is to blame.
 fn broken(error: &Error) -> CloseReason {
     let over_bound = matches!(error, Error::Io(error) if error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<MessageTooLong>));
-    if over_bound || matches!(error, Error::Protocol(_) | Error::PayloadTooLong { .. }) {
+    if over_bound {
         CloseReason::Protocol(error.to_string())
+    } else if matches!(error, Error::Protocol(_) | Error::PayloadTooLong { .. }) {
+        CloseReason::Protocol(format!("no proper WebSocket frame: {error}"))
     } else {
         CloseReason::Lost(error.to_string())
     }
