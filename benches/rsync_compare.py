@@ -9,6 +9,7 @@ processes that this program started are ended.
 import argparse
 import contextlib
 import csv
+import itertools
 import os
 import platform
 import random
@@ -90,7 +91,7 @@ def main():
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", default="/dev/shm", help="where to make the temporary folder (a tmpfs)")
-    parser.add_argument("--runs", type=int, default=5, help="runs of each, of which the median counts")
+    parser.add_argument("--runs", type=int, default=6, help="runs of each, of which the median counts")
     parser.add_argument("--mib", type=int, default=1024, help="size of the large file")
     parser.add_argument("--files", type=int, default=20_000, help="number of small files")
     parser.add_argument("--tree", choices=["large", "small"], help="measure only that tree")
@@ -161,10 +162,11 @@ def size_of(folder):
 
 def measure(name, trees, contenders, options, work):
     """Seconds, and seconds of processors, of each contender for each of the trees, which are published one after the other.
-    The contenders take turns, and who begins alternates."""
+    Who comes after whom matters: what one leaves of the machine's memory is the next one's. So each run has another order."""
     rows = [{contender: [] for contender in contenders} for _ in trees]
+    orders = list(itertools.permutations(contenders))
     for run in range(options.runs):
-        for contender in contenders if run % 2 == 0 else contenders[::-1]:
+        for contender in orders[run % len(orders)]:
             folder = Path(tempfile.mkdtemp(prefix="run-", dir=work))
             with contextlib.ExitStack() as daemons:
                 publish, processes = CONTENDERS[contender](folder, options, daemons)
