@@ -116,10 +116,13 @@ impl Drop for Lent {
     }
 }
 
-/// The runs of blocks that were checked and stored last, by their hashes: whoever asks for one of them in time gets it
-/// without a look at the disk.
-#[derive(Debug, Default)]
-pub struct RecentRuns(Mutex<VecDeque<Recent>>);
+/// The runs of blocks that were checked and stored, or read, last, by their hashes: whoever asks for one of them in time gets
+/// it without a look at the disk.
+#[derive(Debug)]
+pub struct RecentRuns {
+    bytes_max: usize,
+    runs: Mutex<VecDeque<Recent>>,
+}
 
 #[derive(Debug)]
 struct Recent {
@@ -129,6 +132,11 @@ struct Recent {
 }
 
 impl RecentRuns {
+    /// None yet; at most so many bytes later.
+    pub fn new(bytes_max: usize) -> Self {
+        Self { bytes_max, runs: Mutex::default() }
+    }
+
     /// Keeps a run of these blocks, in the place of older ones.
     pub fn keep(&self, kind: HashKind, hashes: &[BlockHash], data: &Bytes) {
         // Few data may be a part of a large buffer.
@@ -136,7 +144,7 @@ impl RecentRuns {
         let mut runs = self.runs();
         runs.push_back(Recent { kind, hashes: hashes.into(), data });
         let mut bytes = runs.iter().map(|run| run.data.len()).sum::<usize>();
-        while bytes > limits::RECENT_BYTES_MAX || runs.len() > limits::RECENT_RUNS_MAX {
+        while bytes > self.bytes_max || runs.len() > limits::RECENT_RUNS_MAX {
             let Some(oldest) = runs.pop_front() else { break };
             bytes -= oldest.data.len();
         }
@@ -156,7 +164,7 @@ impl RecentRuns {
     }
 
     fn runs(&self) -> MutexGuard<'_, VecDeque<Recent>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.runs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -199,7 +207,7 @@ mod tests {
     #[test]
     fn the_last_runs_are_found_by_their_hashes() {
         const KIND: HashKind = HashKind::Blake2b256;
-        let (pool, recent) = (FramePool::default(), RecentRuns::default());
+        let (pool, recent) = (FramePool::default(), RecentRuns::new(limits::RECENT_BYTES_MAX));
         let hash = |number: usize| BlockHash::new([number.to_le_bytes()[0]; 32]);
         let data = Bytes::from(vec![1; limits::RUN_BYTES_MAX]);
         let find = |hashes: &[BlockHash]| recent.find(KIND, hashes, data.len(), &pool);

@@ -88,7 +88,7 @@ impl<F: FileSystem + Clone> Hands<F> {
             db,
             claims,
             frames: FramePool::default(),
-            recent: RecentRuns::default(),
+            recent: RecentRuns::new(limits::RECENT_BYTES_MAX),
             images: Mutex::default(),
             answers,
             whole_indexes: Semaphore::new(limits::WHOLE_INDEXES_SENT_MAX),

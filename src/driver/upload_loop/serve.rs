@@ -3,16 +3,16 @@
 //! Several nodes usually ask for the same blocks at about the same time: what was read for one of them is sent to the others,
 //! too.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use super::Answer;
-use crate::driver::frames::FramePool;
+use crate::driver::frames::{FramePool, RecentRuns};
 use crate::driver::image_reader::{ImageReader, ReadError};
 use crate::driver::pool::{Full, Job, Pool};
 use crate::driver::ws::{ConnectionHandle, Outgoing, SendError};
@@ -45,14 +45,7 @@ pub(super) struct Shop {
 struct Stock {
     sources: BTreeMap<ImageId, Source>,
     frames: FramePool,
-    recent: Mutex<VecDeque<Recent>>,
-}
-
-/// What was read lately.
-struct Recent {
-    image: ImageId,
-    run: Run,
-    data: Bytes,
+    recent: RecentRuns,
 }
 
 /// Why a request gets no content.
@@ -69,7 +62,8 @@ impl Shop {
         let threads = std::thread::available_parallelism().map_or(2, usize::from).min(limits::SCAN_THREADS_MAX);
         let sources = sources.into_iter().map(|source| (source.id, source)).collect();
         let pool = Pool::new("read", threads, limits::DISK_JOBS_QUEUED_MAX)?;
-        let stock = Stock { sources, frames: FramePool::default(), recent: Mutex::default() };
+        let recent = RecentRuns::new(limits::CLIENT_RECENT_BYTES_MAX);
+        let stock = Stock { sources, frames: FramePool::default(), recent };
         Ok(Self { stock: Arc::new(stock), pool, closed: Arc::new(AtomicBool::new(false)), answers })
     }
 
@@ -159,26 +153,17 @@ impl Stock {
                 Refusal::Lost { image: source.id, reason: error.to_string() }
             }
         };
-        let bytes = run.bytes(source.reader.image()).ok_or(ReadError::OutOfRange(run)).map_err(refusal)?;
-        if let Some(data) = self.read_lately(source.id, run) {
+        let image = source.reader.image();
+        let bytes = run.bytes(image).ok_or(ReadError::OutOfRange(run)).map_err(refusal)?;
+        let (kind, hashes) = (image.hash_kind(), image.block_hashes(run.first, u64::from(run.count)));
+        if let Some(data) = self.recent.find(kind, hashes, bytes, &self.frames) {
             return Ok(data);
         }
         let mut data = self.frames.empty(bytes);
         source.reader.read_into(run, &mut data).map_err(refusal)?;
         let data = self.frames.finish(data);
-        let mut recent = self.recent();
-        recent.push_front(Recent { image: source.id, run, data: data.clone() });
-        recent.truncate(limits::CLIENT_FRAMES_KEPT_MAX);
+        self.recent.keep(kind, hashes, &data);
         Ok(data)
-    }
-
-    fn read_lately(&self, image: ImageId, run: Run) -> Option<Bytes> {
-        let same = |recent: &&Recent| (recent.image, recent.run) == (image, run);
-        self.recent().iter().find(same).map(|recent| recent.data.clone())
-    }
-
-    fn recent(&self) -> MutexGuard<'_, VecDeque<Recent>> {
-        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// One block by its hash, whichever image it is in.

@@ -52,7 +52,9 @@ pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
     }
     let reason = tokio::select! {
         reason = read_all(&mut reader, id, &books, &events) => reason,
-        reason = write_all(&mut writer, &answers, &books, &mut queue, patience.ping) => reason,
+        ended = write_all(&mut writer, &answers, &books, &mut queue, patience.ping) => {
+            ended.map_or_else(|error| CloseReason::Lost(error.to_string()), CloseReason::ByUs)
+        }
         reason = watch(&books, patience) => reason,
         reason = books.aborted() => CloseReason::ByUs(reason),
     };
@@ -120,22 +122,8 @@ async fn read_all<S: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
+/// Writes until the owner closes; gives the reason.
 async fn write_all<S: AsyncRead + AsyncWrite + Unpin>(
-    writer: &mut Writer<WriteHalf<S>>,
-    answers: &Answers,
-    books: &Books,
-    queue: &mut mpsc::Receiver<Queued>,
-    ping: Duration,
-) -> CloseReason {
-    let error = match write_until_closed(writer, answers, books, queue, ping).await {
-        Ok(reason) => return CloseReason::ByUs(reason),
-        Err(error) => error,
-    };
-    CloseReason::Lost(error.to_string())
-}
-
-/// Gives the reason for which the owner closes.
-async fn write_until_closed<S: AsyncRead + AsyncWrite + Unpin>(
     writer: &mut Writer<WriteHalf<S>>,
     answers: &Answers,
     books: &Books,
@@ -146,14 +134,14 @@ async fn write_until_closed<S: AsyncRead + AsyncWrite + Unpin>(
     pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
     pings.reset();
     loop {
-        let (mut next, pings) = tokio::select! {
+        let (mut next, ping_is_due) = tokio::select! {
             biased;
             queued = queue.recv() => (Some(queued.unwrap_or_else(|| Queued::Close("no longer needed".into()))), false),
             () = answers.there() => (None, false),
             _ = pings.tick() => (None, true),
         };
         books.writing.store(true, Ordering::Relaxed);
-        if pings {
+        if ping_is_due {
             writer.feed(Opcode::Ping, Bytes::new(), Bytes::new()).await?;
         }
         writer.feed_frames(&answers.take()).await?;

@@ -76,8 +76,8 @@ pub const FRAMES_IN_USE_MAX: usize = 256;
 /// Bytes of blocks stored last that a node keeps at hand for others, and the number of their runs.
 pub const RECENT_BYTES_MAX: usize = 8 << 20;
 pub const RECENT_RUNS_MAX: usize = 256;
-/// Frames, of a megabyte at most, that the client keeps for nodes which ask the same a little later.
-pub const CLIENT_FRAMES_KEPT_MAX: usize = 16;
+/// Bytes of blocks read last that the client keeps for nodes which ask the same a little later.
+pub const CLIENT_RECENT_BYTES_MAX: usize = 16 << 20;
 /// Bytes of answers which wait to be written to a connection when its next request is answered.
 pub const ANSWERS_AHEAD_BYTES: usize = RUN_BYTES_MAX;
 /// Whole indexes, as `ciruela.v1` has them, that are sent at the same time, over all connections of a node.
