@@ -6,9 +6,10 @@
 //! After an error of the disk (a full one, most likely) the library refuses everything until the file is opened anew: the
 //! next write does that, so that the daemon goes on without a restart when the cause is gone.
 
+mod batch;
 mod files;
+mod snapshot;
 
-use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
@@ -16,20 +17,17 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use redb::{
-    Database, DatabaseError, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition, TableError,
-    WriteTransaction,
+    Database, DatabaseError, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition, WriteTransaction,
 };
 
+pub use self::batch::Write;
 pub use self::files::CommittedFiles;
+pub use self::snapshot::{BadRow, Snapshot};
 use super::disk::error;
-use crate::format::record::{
-    CommittedRecord, DamageRecord, HeadRecord, IntentRecord, PlaceRecord, RecordError, decode_scrubbed, encode_scrubbed,
-};
+use crate::format::record::CommittedRecord;
 use crate::model::failure::{Failure, FailureKind};
-use crate::model::fingerprint::FileIdentity;
 use crate::model::limits::DATABASE_CACHE_BYTES_MAX;
 use crate::model::reuse::{ContentKey, Hashed, Source, Touch};
-use crate::model::scrub::Verdict;
 use crate::model::vpath::VPath;
 
 type Rows = TableDefinition<'static, &'static str, &'static [u8]>;
@@ -87,68 +85,6 @@ pub struct Db {
     database: Mutex<Option<Database>>,
     /// Where it can be opened anew; `None`: it isn't a file.
     dir: Option<PathBuf>,
-}
-
-/// One change of one row.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Write {
-    /// The node calls itself by this number of starts.
-    PutIncarnation(u64),
-    /// Sets what should be at a path.
-    PutHead(VPath, HeadRecord),
-    /// Sets the swap that is about to happen at a path.
-    PutIntent(VPath, IntentRecord),
-    /// Sets what is at a path; nothing is known to be wrong with it.
-    PutCommitted(VPath, CommittedRecord),
-    /// Makes the files of what is at a path known, so that they are used again.
-    PutFiles(VPath, CommittedFiles),
-    /// Something is wrong with what is at a path: its files aren't used any more.
-    PutDamage(VPath, DamageRecord),
-    /// Nothing is wrong with what is at a path: its files are used again, if they still are where they were.
-    DeleteDamage(VPath, Option<PlaceRecord>),
-    /// What is at a path was compared with its image.
-    PutScrubbed(VPath, Verdict),
-    /// Inodes, by device and number, don't have this content, whatever their status says.
-    Distrust(Vec<(u64, u64, ContentKey)>),
-    /// This node has changed the status of inodes.
-    Touch(Vec<Touch>),
-    /// Nothing should be at the path, as far as we know.
-    DeleteHead(VPath),
-    /// No swap is under way at the path.
-    DeleteIntent(VPath),
-    /// What was at a path before, with that root, isn't kept any more.
-    DeletePrevious(VPath, FileIdentity),
-    /// Nothing of ours is at the path.
-    DeleteCommitted(VPath),
-}
-
-/// All that is in the database.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Snapshot {
-    /// What should be there.
-    pub heads: BTreeMap<VPath, HeadRecord>,
-    /// Swaps that may or may not have happened.
-    pub intents: BTreeMap<VPath, IntentRecord>,
-    /// What is there.
-    pub committed: BTreeMap<VPath, CommittedRecord>,
-    /// What is wrong with it.
-    pub damaged: BTreeMap<VPath, DamageRecord>,
-    /// When it was compared with its image.
-    pub scrubbed: BTreeMap<VPath, Verdict>,
-    /// Rows that can't be understood; they stay in the database.
-    pub bad_rows: Vec<BadRow>,
-}
-
-/// A row that can't be understood.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("row {key:?} of table {table}: {error}")]
-pub struct BadRow {
-    /// The table's name.
-    pub table: &'static str,
-    /// The row's key.
-    pub key: String,
-    /// What is wrong with it.
-    pub error: RecordError,
 }
 
 fn storage<E: Into<redb::Error>>(what: &'static str) -> impl Fn(E) -> DbError {
@@ -212,7 +148,7 @@ impl Db {
 
     /// Reads everything but what is only looked up.
     pub fn load(&self) -> Result<Snapshot, DbError> {
-        self.with(load)
+        self.with(snapshot::load)
     }
 
     /// A number that is higher than what was ever given or written before, written down.
@@ -239,7 +175,7 @@ impl Db {
                 self.write_files(path, files)?;
             }
         }
-        self.with(|database| write(database, batch))
+        self.with(|database| batch::write(database, batch))
     }
 
     /// Others may use the database in between.
@@ -298,86 +234,12 @@ impl Db {
     }
 }
 
-fn load(database: &Database) -> Result<Snapshot, DbError> {
-    let transaction = database.begin_read().map_err(storage("read"))?;
-    let mut snapshot = Snapshot::default();
-    let bad = &mut snapshot.bad_rows;
-    snapshot.heads = rows(&transaction, HEADS, "heads", HeadRecord::decode, bad)?;
-    snapshot.intents = rows(&transaction, INTENTS, "intents", IntentRecord::decode, bad)?;
-    snapshot.committed = rows(&transaction, COMMITTED, "committed", CommittedRecord::decode, bad)?;
-    snapshot.damaged = rows(&transaction, DAMAGED, "damaged", DamageRecord::decode, bad)?;
-    snapshot.scrubbed = rows(&transaction, SCRUBBED, "scrubbed", decode_scrubbed, bad)?;
-    Ok(snapshot)
-}
-
 fn transact(
     database: &Database,
     work: impl FnOnce(&WriteTransaction) -> Result<(), redb::Error>,
 ) -> Result<(), DbError> {
     let transaction = database.begin_write().map_err(storage("write"))?;
     work(&transaction).map_err(storage("write"))?;
-    transaction.commit().map_err(storage("write"))
-}
-
-fn write(database: &Database, batch: &[Write]) -> Result<(), DbError> {
-    let fail = storage::<redb::StorageError>("write");
-    let transaction = database.begin_write().map_err(storage("write"))?;
-    {
-        let mut heads = transaction.open_table(HEADS).map_err(storage("write"))?;
-        let mut intents = transaction.open_table(INTENTS).map_err(storage("write"))?;
-        let mut committed = transaction.open_table(COMMITTED).map_err(storage("write"))?;
-        let mut damaged = transaction.open_table(DAMAGED).map_err(storage("write"))?;
-        let mut scrubbed = transaction.open_table(SCRUBBED).map_err(storage("write"))?;
-        let mut meta = transaction.open_table(META).map_err(storage("write"))?;
-        for write in batch {
-            match write {
-                Write::PutHead(path, row) => _ = heads.insert(path.as_str(), &*row.encode()).map_err(&fail)?,
-                Write::PutIntent(path, row) => _ = intents.insert(path.as_str(), &*row.encode()).map_err(&fail)?,
-                Write::PutCommitted(path, row) => {
-                    committed.insert(path.as_str(), &*row.encode()).map_err(&fail)?;
-                    damaged.remove(path.as_str()).map_err(&fail)?;
-                    files::forget(&transaction, path).map_err(storage("write"))?;
-                }
-                Write::PutFiles(path, files) => {
-                    files::put_place(&transaction, path, &files.place()).map_err(storage("write"))?;
-                }
-                Write::PutDamage(path, row) => {
-                    damaged.insert(path.as_str(), &*row.encode()).map_err(&fail)?;
-                    files::forget(&transaction, path).map_err(storage("write"))?;
-                }
-                Write::DeleteDamage(path, place) => {
-                    damaged.remove(path.as_str()).map_err(&fail)?;
-                    if let Some(place) = place {
-                        files::put_place(&transaction, path, place).map_err(storage("write"))?;
-                    }
-                }
-                Write::PutScrubbed(path, verdict) => {
-                    scrubbed.insert(path.as_str(), &*encode_scrubbed(verdict)).map_err(&fail)?;
-                }
-                Write::Distrust(inodes) => files::distrust(&transaction, inodes).map_err(storage("write"))?,
-                Write::Touch(touches) => files::touch(&transaction, touches).map_err(storage("write"))?,
-                Write::PutIncarnation(number) => _ = meta.insert(INCARNATION_KEY, number).map_err(&fail)?,
-                Write::DeleteHead(path) => _ = heads.remove(path.as_str()).map_err(&fail)?,
-                Write::DeletePrevious(path, root) => {
-                    let row =
-                        committed.get(path.as_str()).map_err(&fail)?.map(|row| CommittedRecord::decode(row.value()));
-                    // A row that can't be understood stays.
-                    if let Some(Ok(mut row)) = row
-                        && row.previous.take_if(|(_, kept)| kept == root).is_some()
-                    {
-                        committed.insert(path.as_str(), &*row.encode()).map_err(&fail)?;
-                    }
-                }
-                Write::DeleteIntent(path) => _ = intents.remove(path.as_str()).map_err(&fail)?,
-                Write::DeleteCommitted(path) => {
-                    committed.remove(path.as_str()).map_err(&fail)?;
-                    scrubbed.remove(path.as_str()).map_err(&fail)?;
-                    damaged.remove(path.as_str()).map_err(&fail)?;
-                    files::forget(&transaction, path).map_err(storage("write"))?;
-                }
-            }
-        }
-    }
     transaction.commit().map_err(storage("write"))
 }
 
@@ -391,30 +253,6 @@ fn builder() -> redb::Builder {
     let mut builder = Database::builder();
     builder.set_cache_size(DATABASE_CACHE_BYTES_MAX);
     builder
-}
-
-fn rows<T>(
-    transaction: &redb::ReadTransaction,
-    table: Rows,
-    name: &'static str,
-    decode: impl Fn(&[u8]) -> Result<T, RecordError>,
-    bad_rows: &mut Vec<BadRow>,
-) -> Result<BTreeMap<VPath, T>, DbError> {
-    let table = match transaction.open_table(table) {
-        // Younger than the database.
-        Err(TableError::TableDoesNotExist(_)) => return Ok(BTreeMap::new()),
-        other => other.map_err(storage("read"))?,
-    };
-    let mut rows = BTreeMap::new();
-    for row in table.iter().map_err(storage("read"))? {
-        let (key, value) = row.map_err(storage("read"))?;
-        let path = key.value().parse::<VPath>().map_err(|_| RecordError::Bad("path"));
-        match path.and_then(|path| Ok((path, decode(value.value())?))) {
-            Ok((path, row)) => _ = rows.insert(path, row),
-            Err(error) => bad_rows.push(BadRow { table: name, key: key.value().chars().take(200).collect(), error }),
-        }
-    }
-    Ok(rows)
 }
 
 #[cfg(test)]

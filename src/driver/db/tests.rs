@@ -1,5 +1,6 @@
 //! Rows that survive, files that are refused, disks that fail.
 
+use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -7,6 +8,7 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use rustix::io::Errno;
 
 use super::*;
+use crate::format::record::IntentRecord;
 use crate::model::fingerprint::FileIdentity;
 use crate::model::ids::{ChangeId, ImageId};
 use crate::model::origins::Origins;

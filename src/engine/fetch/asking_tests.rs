@@ -1,13 +1,21 @@
 //! How much is asked at once, what ends a fetch, and how an index is put together.
 #![expect(clippy::wildcard_enum_match_arm, reason = "only one kind of effect is looked for at a time")]
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::*;
+use crate::model::block_set::BlockSet;
+use crate::model::directory::DirectoryConfig;
 use crate::model::failure::FailureKind;
 use crate::model::hash_kind::HashKind;
+use crate::model::ids::BlockHash;
+use crate::model::image::Image;
 use crate::model::image::{ImageBuilder, blocks_of};
 use crate::model::limits;
+use crate::model::peer::ProtocolVersion;
 
 const A: ConnectionId = ConnectionId(1);
 const B: ConnectionId = ConnectionId(2);

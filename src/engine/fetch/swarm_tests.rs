@@ -2,15 +2,22 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "only one kind of effect is looked for at a time")]
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use proptest::prelude::*;
 use rand_core::SeedableRng;
 
 use super::rarity::Rarity;
 use super::*;
+use crate::model::block_set::BlockSet;
+use crate::model::directory::DirectoryConfig;
 use crate::model::hash_kind::HashKind;
+use crate::model::ids::BlockHash;
+use crate::model::image::Image;
 use crate::model::image::{ImageBuilder, blocks_of};
+use crate::model::peer::ProtocolVersion;
 
 const IMAGE: ImageId = ImageId::new([5; 32]);
 const CLIENT: u64 = 100;

@@ -1,13 +1,21 @@
 //! Who is asked for what, who is dropped for which answer, and where what it was asked goes.
 #![expect(clippy::wildcard_enum_match_arm, reason = "only one kind of effect is looked for at a time")]
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use bytes::Bytes;
 
 use super::*;
 use crate::format::hash::Hasher;
+use crate::model::block_set::BlockSet;
+use crate::model::directory::DirectoryConfig;
 use crate::model::hash_kind::HashKind;
+use crate::model::ids::BlockHash;
+use crate::model::image::Image;
 use crate::model::image::ImageBuilder;
 use crate::model::limits;
+use crate::model::peer::ProtocolVersion;
 
 const IMAGE: ImageId = ImageId::new([3; 32]);
 

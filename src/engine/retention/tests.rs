@@ -2,9 +2,16 @@
 
 use std::time::Duration;
 
+use super::rules::Candidate;
 use super::*;
 use crate::model::change::Rank;
+use crate::model::directory::Retention;
+use crate::model::disk_task::{DiskAction, DiskResult, DiskTask};
+use crate::model::failure::{Failure, FailureKind};
+use crate::model::fingerprint::FileIdentity;
+use crate::model::ids::ChangeId;
 use crate::model::retention::ActiveBy;
+use crate::model::time::Stamp;
 
 const ROOT: FileIdentity = FileIdentity { dev: 1, ino: 7 };
 
