@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::hands::{Shared, guarded};
 use super::serve;
+use super::shared::{Shared, guarded};
 use crate::driver::disk::fs::FileSystem;
 use crate::driver::pool::{Full, Job, Pool};
 use crate::driver::ws::ConnectionHandle;

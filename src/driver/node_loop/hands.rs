@@ -1,44 +1,34 @@
 //! The threads which carry out a node's effects: disk work, database writes, index files. Before anything is written below a
 //! base directory, it is claimed.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use tokio::sync::Semaphore;
 use tokio::sync::mpsc::Sender;
 
 use super::answering::Requests;
-use crate::driver::db::{Db, DbError, Write};
-use crate::driver::disk::claims::{Claimed, Claims};
-use crate::driver::disk::estimate::{Known, estimate};
+use super::shared::{Shared, guarded, tell, writes};
+use crate::driver::db::{Db, DbError};
+use crate::driver::disk::claims::Claims;
 use crate::driver::disk::fs::FileSystem;
-use crate::driver::disk::place::{Place, base_of};
-use crate::driver::disk::reuse;
+use crate::driver::disk::place::base_of;
 use crate::driver::disk::survey::survey;
-use crate::driver::disk::task::perform;
-use crate::driver::frames::{FramePool, RecentRuns};
 use crate::driver::index_store::{IndexStore, IndexStoreError};
-use crate::driver::library::{DbLibrary, committed, scrubbed};
 use crate::driver::pool::{Full, Job, Pool};
 use crate::driver::ws::ConnectionHandle;
 use crate::engine::node::{IndexProblem, Input, JobId, Row};
-use crate::format::index;
 use crate::model::directory::{DirectoryConfig, NodeConfig};
-use crate::model::disk_task::{DiskAction, DiskResult, DiskTask};
-use crate::model::estimate::{Estimate, EstimateTask, NoEstimate};
+use crate::model::disk_task::DiskTask;
+use crate::model::estimate::{EstimateTask, NoEstimate};
 use crate::model::failure::{Failure, FailureKind};
 use crate::model::ids::ImageId;
-use crate::model::image::Image;
 use crate::model::limits;
 
 /// Writes joined in one transaction.
 const WRITES_JOINED_MAX: usize = 256;
-/// Images kept parsed for serving, by number of entries in all of them.
-const IMAGES_KEPT_ENTRIES_MAX: usize = 2_000_000;
 
 /// Why the threads can't be started.
 #[derive(Debug, thiserror::Error)]
@@ -63,36 +53,13 @@ pub struct Hands<F: FileSystem + Clone> {
     writer: Option<JoinHandle<()>>,
 }
 
-pub(super) struct Shared<F: FileSystem + Clone> {
-    pub(super) fs: F,
-    pub(super) indexes: IndexStore<F>,
-    db: Db,
-    pub(super) frames: FramePool,
-    pub(super) recent: RecentRuns,
-    claims: Claims<F>,
-    images: Mutex<BTreeMap<ImageId, Arc<Image>>>,
-    pub(super) answers: Sender<Input>,
-    /// Whole indexes that are being sent.
-    pub(super) whole_indexes: Semaphore,
-}
-
 impl<F: FileSystem + Clone> Hands<F> {
     /// Starts the threads. Answers go to `answers`.
     pub fn start(fs: F, db: Db, db_dir: &Path, claims: Claims<F>, answers: Sender<Input>) -> Result<Self, HandsError> {
         let indexes = IndexStore::open(fs.clone(), db_dir)?;
         let threads = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 16);
         let (writes, queue) = sync_channel(limits::DEPLOYS_MAX * 4);
-        let shared = Arc::new(Shared {
-            fs,
-            indexes,
-            db,
-            claims,
-            frames: FramePool::default(),
-            recent: RecentRuns::new(limits::RECENT_BYTES_MAX),
-            images: Mutex::default(),
-            answers,
-            whole_indexes: Semaphore::new(limits::WHOLE_INDEXES_SENT_MAX),
-        });
+        let shared = Arc::new(Shared::new(fs, db, indexes, claims, answers));
         let writer = std::thread::Builder::new().name("db".to_owned()).spawn({
             let shared = shared.clone();
             move || write_all(&shared, &queue)
@@ -203,7 +170,7 @@ impl<F: FileSystem + Clone> Hands<F> {
         let shared = self.shared.clone();
         let run: Job = Box::new(move || {
             for image in images {
-                shared.images.lock().unwrap_or_else(PoisonError::into_inner).remove(&image);
+                shared.forget(image);
                 if let Err(error) = shared.indexes.remove(image) {
                     tracing::warn!("an unneeded index stays: {error}");
                 }
@@ -264,111 +231,6 @@ impl<F: FileSystem + Clone> Drop for Hands<F> {
     }
 }
 
-impl<F: FileSystem + Clone> Shared<F> {
-    /// The loop may be gone already, which ends the process anyway.
-    pub(super) fn answer(&self, input: Input) {
-        let _ = self.answers.blocking_send(input);
-    }
-
-    pub(super) fn perform(&self, task: &DiskTask) -> Result<DiskResult, Failure> {
-        if !matches!(task.action, DiskAction::Look | DiskAction::Adopt { .. } | DiskAction::Scrub { .. }) {
-            let place = Place::new(&task.directory, &task.path)?;
-            tell(place.base(), self.claims.ensure(&self.fs, &place)?);
-        }
-        let images = |id| self.image(id).ok().flatten();
-        let result = perform(&self.fs, &DbLibrary { db: &self.db, images: &images }, task);
-        self.remember(&task.action, &result);
-        result
-    }
-
-    /// Keeps what was stored, until a deployment ends.
-    fn remember(&self, action: &DiskAction, result: &Result<DiskResult, Failure>) {
-        match (action, result) {
-            (DiskAction::Store { image, run, data }, Ok(DiskResult::Stored { bad })) if bad.is_empty() => {
-                self.recent.keep(image.hash_kind(), image.block_hashes(run.first, u64::from(run.count)), data);
-            }
-            (DiskAction::Collect { .. }, _) => self.recent.clear(),
-            _ => {}
-        }
-    }
-
-    /// Reads only.
-    fn estimate(&self, task: &EstimateTask) -> Result<Estimate, NoEstimate> {
-        let EstimateTask { directory, path, image, index, siblings, occupied, heals, forgoes } = task;
-        let unusable = |error| NoEstimate::Unknown(format!("your index can't be used: {error}"));
-        let parsed = index::parse_for(*image, index).map_err(unusable)?;
-        let place = Place::new(directory, path).map_err(NoEstimate::Hindered)?;
-        let images = |id| self.image(id).ok().flatten();
-        let library = DbLibrary { db: &self.db, images: &images };
-        let siblings = reuse::siblings(directory, siblings);
-        // What can't be read of it counts as changed.
-        let damaged = if *heals { self.db.committed(path).ok().flatten() } else { None };
-        let damaged = damaged.filter(|committed| committed.image == *image).map(|committed| committed.fingerprints);
-        let known = Known { occupied: *occupied, damaged: damaged.as_deref().unwrap_or_default(), forgoes: *forgoes };
-        estimate(&self.fs, &library, &place, (*image, &parsed), &siblings, known)
-    }
-
-    /// An image whose index is cached; `None` if it isn't.
-    pub(super) fn image(&self, id: ImageId) -> Result<Option<Arc<Image>>, String> {
-        if let Some(image) = self.images.lock().unwrap_or_else(PoisonError::into_inner).get(&id) {
-            return Ok(Some(image.clone()));
-        }
-        let Some(data) = self.indexes.load(id).map_err(|error| error.to_string())? else { return Ok(None) };
-        let image = Arc::new(index::parse_for(id, &data).map_err(|error| error.to_string())?);
-        self.keep(id, &image);
-        Ok(Some(image))
-    }
-
-    fn keep(&self, id: ImageId, image: &Arc<Image>) {
-        let mut images = self.images.lock().unwrap_or_else(PoisonError::into_inner);
-        images.insert(id, image.clone());
-        while images.len() > 1
-            && images.values().map(|image| image.entry_count()).sum::<usize>() > IMAGES_KEPT_ENTRIES_MAX
-        {
-            // Whoever still uses one holds it himself.
-            let Some(other) = images.keys().find(|other| **other != id).copied() else { return };
-            images.remove(&other);
-        }
-    }
-
-    pub(super) fn check(&self, id: ImageId, data: &[u8]) -> Result<Arc<Image>, IndexProblem> {
-        let image = match index::parse_for(id, data) {
-            Ok(image) => Arc::new(image),
-            Err(error) if index::is_genuine(id, data) => return Err(IndexProblem::Unusable(error.to_string())),
-            Err(error) => return Err(IndexProblem::Lie(error.to_string())),
-        };
-        self.indexes.store(id, data).map_err(|error| IndexProblem::NotStored(error.failure()))?;
-        self.keep(id, &image);
-        Ok(image)
-    }
-}
-
-/// Keeps a bug in one job from leaving its question unanswered.
-pub(super) fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, String> {
-    catch_unwind(AssertUnwindSafe(work))
-        .map_err(|_| "internal error: a job of the daemon panicked, see its log".to_owned())
-}
-
-/// Logs what a new claim found.
-fn tell(base: &Path, claimed: Claimed) {
-    let Claimed::Now { swept, unlocked } = claimed else { return };
-    let base = base.display();
-    if let Some(why) = unlocked {
-        tracing::warn!("no other daemon is kept out of {base}: {why}");
-    }
-    match swept {
-        Ok(swept) => {
-            if swept.removed > 0 {
-                tracing::info!(directories = swept.removed, "removed from {base} what nobody deploys any more");
-            }
-            for name in swept.left {
-                tracing::warn!("left alone in {base}: the old tree of an unfinished swap, in .ciruela-staging/{name}");
-            }
-        }
-        Err(failure) => tracing::warn!(kind = failure.kind.name(), "{}", failure.text),
-    }
-}
-
 /// The writer's thread: joins what waits into one transaction.
 fn write_all<F: FileSystem + Clone>(shared: &Shared<F>, queue: &Receiver<(JobId, Vec<Row>)>) {
     while let Ok((job, mut rows)) = queue.recv() {
@@ -383,20 +245,5 @@ fn write_all<F: FileSystem + Clone>(shared: &Shared<F>, queue: &Receiver<(JobId,
         for job in jobs {
             shared.answer(Input::Written { job, result: result.clone() });
         }
-    }
-}
-
-/// What a row of the node is in the database.
-fn writes(row: Row, images: &dyn Fn(ImageId) -> Option<Arc<Image>>) -> Vec<Write> {
-    match row {
-        Row::Head { path, record } => vec![Write::PutHead(path, record)],
-        Row::NoHead { path } => vec![Write::DeleteHead(path)],
-        Row::Intent { path, record } => vec![Write::PutIntent(path, record)],
-        Row::Incarnation(number) => vec![Write::PutIncarnation(number)],
-        Row::Damaged { path, record } => vec![Write::PutDamage(path, record)],
-        Row::Scrubbed { path, verdict, sound } => scrubbed(path, verdict, sound),
-        Row::NoPrevious { path, root } => vec![Write::DeletePrevious(path, root)],
-        Row::NotCommitted { path } => vec![Write::DeleteCommitted(path.clone()), Write::DeleteIntent(path)],
-        Row::Committed { path, directory, record } => committed(&directory, path, record, images),
     }
 }

@@ -4,6 +4,7 @@ mod answering;
 mod dialer;
 mod hands;
 mod serve;
+mod shared;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

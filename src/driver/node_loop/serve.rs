@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::hands::Shared;
+use super::shared::Shared;
 use crate::driver::disk::fs::FileSystem;
 use crate::driver::disk::place::Place;
 use crate::driver::disk::read::{self, Tree};
