@@ -20,6 +20,9 @@ use crate::model::limits;
 /// Shorter data are joined with what is written before and after them.
 const DIRECT_BYTES_MIN: usize = 16 << 10;
 
+/// A multiple of the mask's length.
+const MASKED_BYTES: usize = 4 << 10;
+
 /// Kinds of frames; each is a whole message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Opcode {
@@ -128,12 +131,16 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
 
     /// Adds a part of the payload to the buffer.
     fn append(&mut self, payload: &[u8]) {
-        let at = self.buffer.len();
-        self.buffer.extend_from_slice(payload);
-        if self.masks.is_some() {
-            mask(&mut self.buffer[at..], self.mask);
-            self.mask.rotate_left(payload.len() % 4);
+        if self.masks.is_none() {
+            return self.buffer.extend_from_slice(payload);
         }
+        // Few at a time are still in the processor's nearest cache when they are masked.
+        for part in payload.chunks(MASKED_BYTES) {
+            let at = self.buffer.len();
+            self.buffer.extend_from_slice(part);
+            mask(&mut self.buffer[at..], self.mask);
+        }
+        self.mask.rotate_left(payload.len() % 4);
     }
 }
 
