@@ -1,19 +1,20 @@
-//! BLAKE2b (RFC 7693) of eight messages of one length at once, a lane of AVX-512 registers for each.
+//! BLAKE2b (RFC 7693) of many messages, eight at once, a lane of AVX-512 registers for each.
 //!
 //! About 1.7 times as fast as `blake2b_simd`'s four lanes of AVX2, with which `super` hashes everything else.
 //!
-//! Safety: the only thing that can go wrong is to run this on a processor without AVX-512F, which [`hash_eight`], the only
+//! Safety: the only thing that can go wrong is to run this on a processor without AVX-512F, which [`hash_all`], the only
 //! way in, asks the processor about. Memory is touched through slices and arrays only.
 
 use std::arch::x86_64::{
     __m512i, _mm512_add_epi64, _mm512_permutex2var_epi64, _mm512_ror_epi64, _mm512_set_epi64, _mm512_set1_epi64,
     _mm512_shuffle_i64x2, _mm512_unpackhi_epi64, _mm512_unpacklo_epi64, _mm512_xor_si512,
 };
+use std::cmp::Reverse;
 
 /// Bytes of a compression.
 const CHUNK_BYTES: usize = 128;
 /// Messages hashed at once.
-pub(super) const LANES: usize = 8;
+const LANES: usize = 8;
 
 /// RFC 7693, section 2.6.
 const IV: [u64; 8] = [
@@ -26,6 +27,9 @@ const IV: [u64; 8] = [
     0x1f83_d9ab_fb41_bd6b,
     0x5be0_cd19_137e_2179,
 ];
+
+/// The first word of the parameter block: 32 bytes of output, no key, fan-out and depth 1.
+const PARAMETERS: u64 = 0x0101_0020;
 
 /// RFC 7693, section 2.7; rounds 10 and 11 are 0 and 1 again.
 const SIGMA: [[usize; 16]; 10] = [
@@ -41,48 +45,102 @@ const SIGMA: [[usize; 16]; 10] = [
     [10, 2, 8, 4, 7, 6, 1, 5, 15, 11, 9, 14, 3, 12, 13, 0],
 ];
 
-/// The 32-byte BLAKE2b hash of each message, in order; `None` if this processor can't, or if the messages aren't of one
-/// length that is a multiple of 128 bytes and not zero.
-pub(super) fn hash_eight(messages: &[&[u8]; LANES]) -> Option<[[u8; 32]; LANES]> {
-    let len = messages[0].len();
-    let whole = len > 0 && len.is_multiple_of(CHUNK_BYTES) && messages.iter().all(|message| message.len() == len);
-    if !whole || !std::arch::is_x86_feature_detected!("avx512f") {
+/// The 32-byte BLAKE2b hash of each message, in order; `None` if this processor can't, or if there are fewer messages than lanes.
+pub(super) fn hash_all(messages: &[&[u8]]) -> Option<Vec<[u8; 32]>> {
+    if messages.len() < LANES || !std::arch::is_x86_feature_detected!("avx512f") {
         return None;
     }
     #[expect(unsafe_code, reason = "a function for AVX-512F is called; the line above has made sure that it is there")]
-    Some(unsafe { compress_all(messages, len) })
+    Some(unsafe { in_lanes(messages) })
 }
 
+/// A message that is being hashed, one of eight.
+#[derive(Clone, Copy, Default)]
+struct Lane<'m> {
+    /// Its number; `None`: there is none left, and what the lane does is thrown away.
+    message: Option<usize>,
+    /// What is not yet hashed.
+    rest: &'m [u8],
+}
+
+/// Each lane takes the next message when it is done with one.
 #[target_feature(enable = "avx512f")]
-fn compress_all(messages: &[&[u8]; LANES], len: usize) -> [[u8; 32]; LANES] {
-    let mut h = IV.map(|word| splat(word));
-    // Parameter block: 32 bytes of output, no key, fan-out and depth 1.
-    h[0] = splat(IV[0] ^ 0x0101_0020);
-    for start in (0..len).step_by(CHUNK_BYTES) {
-        let low = transpose(messages, start);
-        let high = transpose(messages, start + CHUNK_BYTES / 2);
-        let end = start + CHUNK_BYTES;
-        compress(&mut h, &low, &high, end as u64, end == len);
-    }
-    let words = [lanes(h[0]), lanes(h[1]), lanes(h[2]), lanes(h[3])];
-    std::array::from_fn(|lane| {
-        let mut hash = [0; 32];
-        for (bytes, word) in hash.chunks_exact_mut(8).zip(&words) {
-            bytes.copy_from_slice(&word[lane].to_le_bytes());
+fn in_lanes(messages: &[&[u8]]) -> Vec<[u8; 32]> {
+    let mut hashes = vec![[0; 32]; messages.len()];
+    // The longest first, so that no long one is left to be hashed alone at the end.
+    let mut order = (0..messages.len()).collect::<Vec<_>>();
+    order.sort_by_key(|message| Reverse(messages[*message].len()));
+    let mut order = order.into_iter();
+    let mut h = [splat(0); 8];
+    let mut hashed = splat(0);
+    let mut lanes = [Lane::default(); LANES];
+    let mut done = [true; LANES];
+    loop {
+        refill(&mut lanes, done, &mut h, &mut hashed, || order.next().map(|message| (message, messages[message])));
+        let Some(longest) = busy(&lanes).map(|lane| lane.rest).max_by_key(|rest| rest.len()) else { return hashes };
+        lanes.iter_mut().filter(|lane| lane.message.is_none()).for_each(|lane| lane.rest = longest);
+        // What none of them ends with.
+        let chunks = busy(&lanes).map(|lane| lane.rest.len().saturating_sub(1) / CHUNK_BYTES).min().unwrap_or(0);
+        let rests = lanes.map(|lane| lane.rest);
+        for start in (0..chunks * CHUNK_BYTES).step_by(CHUNK_BYTES) {
+            hashed = _mm512_add_epi64(hashed, splat(CHUNK_BYTES as u64));
+            compress(&mut h, &transpose(&rests, start), &transpose(&rests, start + CHUNK_BYTES / 2), hashed, splat(0));
         }
-        hash
-    })
+        // And one more of each, filled up with zeros where it is the last one.
+        let mut padded = [[0; CHUNK_BYTES]; LANES];
+        let mut bytes = [0_u64; LANES];
+        for (i, lane) in lanes.iter_mut().enumerate() {
+            let rest = &lane.rest[chunks * CHUNK_BYTES..];
+            let (chunk, rest) = rest.split_at(rest.len().min(CHUNK_BYTES));
+            padded[i][..chunk.len()].copy_from_slice(chunk);
+            bytes[i] = chunk.len() as u64;
+            done[i] = rest.is_empty();
+            lane.rest = rest;
+        }
+        hashed = _mm512_add_epi64(hashed, bytemuck::cast(bytes));
+        let padded = padded.each_ref().map(<[u8; CHUNK_BYTES]>::as_slice);
+        let last = bytemuck::cast(done.map(|done| if done { u64::MAX } else { 0 }));
+        compress(&mut h, &transpose(&padded, 0), &transpose(&padded, CHUNK_BYTES / 2), hashed, last);
+        let words: [[u64; LANES]; 8] = bytemuck::cast(h);
+        for (i, message) in lanes.iter().enumerate().filter_map(|(i, lane)| Some((i, lane.message?))) {
+            if done[i] {
+                for (bytes, word) in hashes[message].chunks_exact_mut(8).zip(&words) {
+                    bytes.copy_from_slice(&word[i].to_le_bytes());
+                }
+            }
+        }
+    }
+}
+
+fn busy<'a, 'm>(lanes: &'a [Lane<'m>; LANES]) -> impl Iterator<Item = &'a Lane<'m>> {
+    lanes.iter().filter(|lane| lane.message.is_some())
+}
+
+/// Gives the lanes that are done the next messages, if there are any.
+#[target_feature(enable = "avx512f")]
+fn refill<'m>(
+    lanes: &mut [Lane<'m>; LANES],
+    done: [bool; LANES],
+    h: &mut [__m512i; 8],
+    hashed: &mut __m512i,
+    mut next: impl FnMut() -> Option<(usize, &'m [u8])>,
+) {
+    let mut words: [[u64; LANES]; 8] = bytemuck::cast(*h);
+    let mut bytes: [u64; LANES] = bytemuck::cast(*hashed);
+    for i in (0..LANES).filter(|i| done[*i]) {
+        let message = next();
+        lanes[i] = Lane { message: message.map(|(number, _)| number), rest: message.unwrap_or_default().1 };
+        words.iter_mut().zip(IV).for_each(|(word, iv)| word[i] = iv);
+        words[0][i] ^= PARAMETERS;
+        bytes[i] = 0;
+    }
+    *h = bytemuck::cast(words);
+    *hashed = bytemuck::cast(bytes);
 }
 
 #[target_feature(enable = "avx512f")]
 fn splat(word: u64) -> __m512i {
     _mm512_set1_epi64(word.cast_signed())
-}
-
-/// The eight words of a register.
-#[target_feature(enable = "avx512f")]
-fn lanes(register: __m512i) -> [u64; LANES] {
-    bytemuck::cast(register)
 }
 
 /// Word `i` of each message's 64 bytes from `start` on, as register `i`.
@@ -113,13 +171,13 @@ fn transpose(messages: &[&[u8]; LANES], start: usize) -> [__m512i; LANES] {
     [m0, m1, m2, m3, m4, m5, m6, m7]
 }
 
-/// RFC 7693, section 3.2, in all lanes.
+/// RFC 7693, section 3.2, in all lanes. `last`: all bits of those that end with this.
 #[target_feature(enable = "avx512f")]
-fn compress(h: &mut [__m512i; 8], low: &[__m512i; 8], high: &[__m512i; 8], counter: u64, last: bool) {
+fn compress(h: &mut [__m512i; 8], low: &[__m512i; 8], high: &[__m512i; 8], counter: __m512i, last: __m512i) {
     let m: [__m512i; 16] = std::array::from_fn(|i| if i < 8 { low[i] } else { high[i - 8] });
     let mut v: [__m512i; 16] = std::array::from_fn(|i| if i < 8 { h[i] } else { splat(IV[i - 8]) });
-    v[12] = splat(IV[4] ^ counter);
-    v[14] = splat(if last { !IV[6] } else { IV[6] });
+    v[12] = _mm512_xor_si512(v[12], counter);
+    v[14] = _mm512_xor_si512(v[14], last);
     macro_rules! mix {
         ($a:literal, $b:literal, $c:literal, $d:literal, $x:expr, $y:expr) => {
             v[$a] = _mm512_add_epi64(_mm512_add_epi64(v[$a], v[$b]), m[$x]);

@@ -84,27 +84,16 @@ fn blake2b_output(hash: &blake2b_simd::Hash) -> [u8; 32] {
     hash.as_bytes().try_into().expect("the hash length was set to 32 bytes")
 }
 
-/// Whole blocks eight at once where the processor can, all others together.
+/// Eight at once where the processor can.
 fn blake2b_blocks(blocks: &[&[u8]]) -> Vec<BlockHash> {
     #[cfg(target_arch = "x86_64")]
-    if blocks.len() >= blake2b_avx512::LANES {
-        let mut hashes = vec![None; blocks.len()];
-        for (eight, found) in blocks.chunks(blake2b_avx512::LANES).zip(hashes.chunks_mut(blake2b_avx512::LANES)) {
-            if let Some(eight) = eight.try_into().ok().and_then(blake2b_avx512::hash_eight) {
-                found.copy_from_slice(&eight.map(|hash| Some(BlockHash::new(hash))));
-            }
-        }
-        let rest = blocks.iter().zip(&hashes).filter(|(_, hash)| hash.is_none()).map(|(block, _)| *block);
-        let mut rest = blake2b_many(&rest.collect::<Vec<_>>()).into_iter();
-        return hashes
-            .into_iter()
-            .map(|hash| hash.or_else(|| rest.next()).expect("each is in one of the two"))
-            .collect();
+    if let Some(hashes) = blake2b_avx512::hash_all(blocks) {
+        return hashes.into_iter().map(BlockHash::new).collect();
     }
     blake2b_many(blocks)
 }
 
-/// Of any lengths.
+/// Few, or on any processor.
 fn blake2b_many(blocks: &[&[u8]]) -> Vec<BlockHash> {
     let params = blake2b_params();
     let mut jobs = blocks.iter().map(|block| HashManyJob::new(&params, block)).collect::<Vec<_>>();
@@ -169,7 +158,7 @@ mod tests {
         }
     }
 
-    /// Eight and more blocks of one length, which take the way of their own.
+    /// Eight and more blocks of one length.
     #[test]
     fn equal_lengths() {
         for (count, len) in [(8, 128), (8, 256), (9, 32_768), (16, 32_768), (17, 1_280), (31, 127), (8, 0), (24, 129)] {
@@ -195,6 +184,7 @@ mod tests {
             let blocks = data.iter().map(Vec::as_slice).collect::<Vec<_>>();
             let many = hash_blocks(HashKind::Blake2b256, &blocks);
             prop_assert_eq!(&many, &blocks.iter().map(|block| oracle(block)).collect::<Vec<_>>());
+            prop_assert_eq!(&many, &blake2b_many(&blocks), "as other processors do it");
             for kind in HashKind::ALL {
                 let many = hash_blocks(kind, &blocks);
                 for (hash, block) in many.iter().zip(&blocks) {
