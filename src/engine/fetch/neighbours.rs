@@ -14,7 +14,7 @@ use crate::model::vpath::VPath;
 
 /// The most shares that a node deals which gets nothing from a publisher: with one for each neighbour, a piece waits too often for its turn;
 /// with fewer, too many ask a slow node for the same.
-const SHARES: u32 = 6;
+const SHARES: u32 = 5;
 
 impl Fetches {
     /// A node says what it has; what doesn't fit the image costs it its place.
