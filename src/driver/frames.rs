@@ -13,7 +13,7 @@ use crate::model::ids::BlockHash;
 use crate::model::limits;
 
 /// Less data are not worth keeping: reading into a larger buffer could read too much.
-const POOLED_BYTES_MIN: usize = limits::RUN_BYTES_MAX / 4;
+const POOLED_BYTES_MIN: usize = limits::RUN_BYTES_MAX / 8;
 
 /// Buffers that are free now. Clones are the same pool.
 #[derive(Debug, Clone, Default)]

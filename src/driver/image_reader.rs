@@ -120,7 +120,7 @@ impl ImageReader {
         let bytes = self.read_run(run)?;
         match self.image.place(block) {
             Some(place) if !self.matches(block, &bytes) => {
-                Err(ReadError::Changed { path: escaped(place.directory.join(place.name).as_bytes()) })
+                Err(ReadError::Changed { path: escaped(place.file.path().as_bytes()) })
             }
             Some(_) => Ok(bytes),
             None => Err(ReadError::OutOfRange(run)),
@@ -141,7 +141,7 @@ impl ImageReader {
                 _ => pieces.push(Piece {
                     first_block: block,
                     file_first_block: block - place.offset / limits::BLOCK_BYTES as u64,
-                    path: place.directory.join(place.name),
+                    path: place.file.path(),
                     offset: place.offset,
                     len: place.len,
                 }),

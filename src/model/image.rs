@@ -38,10 +38,8 @@ pub struct Directory {
 /// Where a block lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BlockPlace<'a> {
-    /// The file's directory.
-    pub directory: &'a Directory,
-    /// The file's name.
-    pub name: &'a str,
+    /// The file.
+    pub file: FileRef<'a>,
     /// Bytes before it in the file.
     pub offset: u64,
     /// Bytes of the block.
@@ -186,7 +184,21 @@ impl Image {
         let file = directory.entries.with_block(block)?.file(directory)?;
         let offset = (block - file.first_block) * limits::BLOCK_BYTES as u64;
         let len = usize::try_from((file.size - offset).min(limits::BLOCK_BYTES as u64)).ok()?;
-        Some(BlockPlace { directory, name: file.name, offset, len })
+        Some(BlockPlace { file, offset, len })
+    }
+}
+
+impl BlockPlace<'_> {
+    /// Whether both, of one image, are in the same file.
+    pub fn same_file(&self, other: &Self) -> bool {
+        self.file.first_block == other.file.first_block
+    }
+}
+
+impl FileRef<'_> {
+    /// Its path, relative to the image's root.
+    pub fn path(&self) -> String {
+        self.directory.join(self.name)
     }
 }
 
@@ -387,9 +399,9 @@ mod tests {
         builder.file("b", true, 1, &hashes(1)).expect("file");
         let image = builder.finish().expect("complete");
         let place = image.place(1).expect("second block");
-        assert_eq!((place.name, place.offset, place.len), ("a", 32_768, 7_232));
+        assert_eq!((place.file.name, place.offset, place.len), ("a", 32_768, 7_232));
         let place = image.place(2).expect("third block");
-        assert_eq!((&*place.directory.path, place.name, place.offset, place.len), ("sub", "b", 0, 1));
+        assert_eq!((place.file.path(), place.offset, place.len), ("sub/b".to_owned(), 0, 1));
         assert_eq!(image.place(3), None);
         assert_eq!(image.file("sub/b").map(|f| f.first_block), Some(2));
         assert_eq!((image.file("sub/c"), image.file("sub")), (None, None));

@@ -170,7 +170,7 @@ pub(crate) fn honest(root: &Path, scan: &Scan, request: &Request) -> Response {
             let mut data = Vec::new();
             for block in run.blocks() {
                 let place = scan.image.place(block).expect("in the image");
-                let content = std::fs::read(root.join(place.directory.join(place.name))).expect("readable");
+                let content = std::fs::read(root.join(place.file.path())).expect("readable");
                 let start = usize::try_from(place.offset).expect("small");
                 data.extend_from_slice(&content[start..start + place.len]);
             }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 
 use super::error::{self, is};
+use super::folder::LastFolder;
 use super::fs::{Access, FileSystem, Kind, Stat};
 use super::place::Place;
 use super::stage::{MODE_EXECUTABLE, expected_kind, file_path, mode_of};
@@ -13,7 +14,7 @@ use crate::model::block_set::BlockSet;
 use crate::model::disk_task::{Sealed, Target};
 use crate::model::failure::{Failure, FailureKind};
 use crate::model::fingerprint::{FileIdentity, Fingerprint};
-use crate::model::image::{Directory, EntryKind, Image};
+use crate::model::image::{BlockPlace, Directory, EntryKind, Image};
 use crate::model::limits::CHECK_BYTES_MAX;
 use crate::model::run::Run;
 
@@ -259,14 +260,19 @@ fn fill<F: FileSystem>(
     let mut missing = Vec::new();
     let mut rest = &mut *buffer;
     let mut block = run.first;
-    for blocks in places.chunk_by(|a, b| std::ptr::eq(a.directory, b.directory) && a.name == b.name) {
+    let mut folder = LastFolder::none();
+    for blocks in places.chunk_by(BlockPlace::same_file) {
         let (here, tail) = rest.split_at_mut(blocks.iter().map(|place| place.len).sum());
         rest = tail;
-        let path = file_path(top, blocks[0].directory, blocks[0].name);
-        let read = match fs.open_file(root, &path, Access::Read) {
+        let (file, offset) = (&blocks[0].file, blocks[0].offset);
+        let failed = |what, e| error::at(place, what, &file_path(top, file.directory, file.name), &e);
+        let directory = Path::new(&*file.directory.path);
+        let folder = folder.get(top, directory, || fs.open_dir(root, &top.join(directory)));
+        let opened = folder.and_then(|folder| fs.open_file(folder, Path::new(file.name), Access::Read));
+        let read = match opened {
             Err(e) if is(&e, Errno::NOENT) => 0,
-            Err(e) => return Err(error::at(place, "open", &path, &e)),
-            Ok(file) => fs.read_at(&file, blocks[0].offset, here).map_err(|e| error::at(place, "read", &path, &e))?,
+            Err(e) => return Err(failed("open", e)),
+            Ok(file) => fs.read_at(&file, offset, here).map_err(|e| failed("read", e))?,
         };
         let mut end = 0;
         for place in blocks {

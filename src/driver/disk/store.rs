@@ -1,11 +1,12 @@
 //! Blocks that arrive: checked, several at once, and only then written to the staged tree.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
 use super::error::{self, is};
+use super::folder::LastFolder;
 use super::fs::{Access, FileSystem, Kind};
 use super::place::Place;
 use super::stage::{file_path, mode_of};
@@ -33,20 +34,21 @@ pub fn store<F: FileSystem>(fs: &F, place: &Place, image: &Image, run: Run, data
     let blocks: Vec<_> = places.iter().map_while(|place| rest.split_off(..place.len)).collect();
     let bad = verify::wrong(image, run.first, &blocks);
     let root = fs.open_root(place.base()).map_err(|e| error::base(place.base(), &e))?;
+    let mut target = Target { fs, place, tree: place.tree(), root, folder: LastFolder::none() };
     let mut start = 0;
     let mut byte = 0;
     while start < places.len() {
         let wrong = bad.binary_search(&(run.first + start as u64)).is_ok();
         let (mut end, mut bytes) = (start + 1, places[start].len);
         while end < places.len()
-            && same_file(&places[start], &places[end])
+            && places[start].same_file(&places[end])
             && bad.binary_search(&(run.first + end as u64)).is_ok() == wrong
         {
             bytes += places[end].len;
             end += 1;
         }
         if !wrong {
-            write(fs, &root, place, image, &places[start], &data[byte..byte + bytes])?;
+            target.write(&places[start], &data[byte..byte + bytes])?;
         }
         byte += bytes;
         start = end;
@@ -54,36 +56,40 @@ pub fn store<F: FileSystem>(fs: &F, place: &Place, image: &Image, run: Run, data
     Ok(Stored { bad })
 }
 
-fn same_file(a: &BlockPlace<'_>, b: &BlockPlace<'_>) -> bool {
-    // Within one image: the same name in the same directory.
-    std::ptr::eq(a.directory, b.directory) && a.name == b.name
+/// The staged tree.
+struct Target<'a, F: FileSystem> {
+    fs: &'a F,
+    place: &'a Place,
+    tree: PathBuf,
+    root: F::Root,
+    folder: LastFolder<F::Root>,
 }
 
-/// Writes consecutive blocks of one file, the first of which is `first`.
-fn write<F: FileSystem>(
-    fs: &F,
-    root: &F::Root,
-    place: &Place,
-    image: &Image,
-    first: &BlockPlace<'_>,
-    data: &[u8],
-) -> Result<(), Failure> {
-    let path = file_path(&place.tree(), first.directory, first.name);
-    let changed = |why: &str| error::found(FailureKind::Poisoned, place, &path, why);
-    let file = image.file(&first.directory.join(first.name)).ok_or_else(|| changed("isn't in the image"))?;
-    let handle = match open(fs, root, &path, &file) {
-        Ok(Opened::Made(handle)) => handle,
-        Ok(Opened::Found(handle)) => {
-            let stat = fs.file_stat(&handle).map_err(|e| error::at(place, "look at", &path, &e))?;
-            if stat.kind != Kind::File || stat.links != 1 {
-                return Err(changed("isn't a file of our own any more"));
+impl<F: FileSystem> Target<'_, F> {
+    /// Writes consecutive blocks of one file, the first of which is `first`.
+    fn write(&mut self, first: &BlockPlace<'_>, data: &[u8]) -> Result<(), Failure> {
+        let Self { fs, place, tree, root, folder } = self;
+        let file = &first.file;
+        let path = || file_path(tree, file.directory, file.name);
+        let changed = |why: &str| error::found(FailureKind::Poisoned, place, &path(), why);
+        let directory = Path::new(&*file.directory.path);
+        let folder = folder.get(tree, directory, || fs.open_dir(root, &tree.join(directory)));
+        let handle = match folder.and_then(|folder| open(*fs, folder, file)) {
+            Ok(Opened::Made(handle)) => handle,
+            Ok(Opened::Found(handle)) => {
+                let stat = fs.file_stat(&handle).map_err(|e| error::at(place, "look at", &path(), &e))?;
+                if stat.kind != Kind::File || stat.links != 1 {
+                    return Err(changed("isn't a file of our own any more"));
+                }
+                handle
             }
-            handle
-        }
-        Err(e) if is(&e, Errno::NOENT) => return Err(changed("the staged tree was changed: its directory is gone")),
-        Err(e) => return Err(error::at(place, "open for writing", &path, &e)),
-    };
-    fs.write_at(&handle, first.offset, data).map_err(|e| error::at(place, "write", &path, &e))
+            Err(e) if is(&e, Errno::NOENT) => {
+                return Err(changed("the staged tree was changed: its directory is gone"));
+            }
+            Err(e) => return Err(error::at(place, "open for writing", &path(), &e)),
+        };
+        fs.write_at(&handle, first.offset, data).map_err(|e| error::at(place, "write", &path(), &e))
+    }
 }
 
 enum Opened<F> {
@@ -92,9 +98,10 @@ enum Opened<F> {
 }
 
 /// Opens a file, or makes it: first what is more likely.
-fn open<F: FileSystem>(fs: &F, root: &F::Root, path: &Path, file: &FileRef<'_>) -> io::Result<Opened<F::File>> {
-    let make = || fs.create_file(root, path, mode_of(file.executable)).map(Opened::Made);
-    let find = || fs.open_file(root, path, Access::Write).map(Opened::Found);
+fn open<F: FileSystem>(fs: &F, folder: &F::Root, file: &FileRef<'_>) -> io::Result<Opened<F::File>> {
+    let name = Path::new(file.name);
+    let make = || fs.create_file(folder, name, mode_of(file.executable)).map(Opened::Made);
+    let find = || fs.open_file(folder, name, Access::Write).map(Opened::Found);
     if file.size > BLOCK_BYTES as u64 {
         match find() {
             Err(e) if is(&e, Errno::NOENT) => {}

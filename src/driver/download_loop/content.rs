@@ -75,11 +75,8 @@ impl Content {
         if !rest.is_empty() || hash_blocks(found.image.hash_kind(), &blocks) != expected {
             return Err(StoreError::Wrong);
         }
-        let same_file = |a: &(&BlockPlace<'_>, &[u8]), b: &(&BlockPlace<'_>, &[u8])| {
-            std::ptr::eq(a.0.directory, b.0.directory) && a.0.name == b.0.name
-        };
         let placed: Vec<_> = places.iter().zip(blocks).collect();
-        for blocks in placed.chunk_by(same_file) {
+        for blocks in placed.chunk_by(|a, b| a.0.same_file(b.0)) {
             self.write(found, blocks).map_err(StoreError::Local)?;
         }
         Ok(())
@@ -88,9 +85,8 @@ impl Content {
     /// Blocks of one file.
     fn write(&self, found: &Found, blocks: &[(&BlockPlace<'_>, &[u8])]) -> Result<(), String> {
         let Some((first, _)) = blocks.first() else { return Ok(()) };
-        let inner = first.directory.join(first.name);
-        let path = self.path(found, &inner);
-        let file = open(&path, found.image.file(&inner).is_some_and(|file| file.executable))?;
+        let path = self.path(found, &first.file.path());
+        let file = open(&path, first.file.executable)?;
         for (place, block) in blocks {
             file.write_all_at(block, place.offset).map_err(|error| cannot("write", &path, &error))?;
         }

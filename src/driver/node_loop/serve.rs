@@ -135,7 +135,7 @@ fn read_data<F: FileSystem + Clone>(
             let damage = image.place(block).map(|place| Damage {
                 path: tree.path.clone(),
                 root,
-                file: place.directory.join(place.name).into(),
+                file: place.file.path().into(),
                 what,
             });
             (format!("block {block} is damaged on this node"), damage)

@@ -153,7 +153,7 @@ impl Download {
             // What nobody could give in one is then asked for block by block.
             let Some(run) = runs.given_up(&sources) else { return self.ask_everybody(now, outbox) };
             let place = found.image.place(run.first);
-            let file = place.map_or_else(String::new, |place| place.directory.join(place.name));
+            let file = place.map_or_else(String::new, |place| place.file.path());
             format!("block {} of image {}, which is in {file:?}", run.first, found.id)
         };
         if !self.look_at_one(outbox) {

@@ -273,7 +273,7 @@ impl Job {
         }
         let place = self.image.place(run.first)?;
         let hash = *self.image.block_hashes(run.first, 1).first()?;
-        let file = place.directory.join(place.name);
+        let file = place.file.path();
         Some(Question::Block { path, image, block: run.first, hash, file, offset: place.offset })
     }
 

@@ -109,9 +109,7 @@ impl Sample {
         let mut data = Vec::new();
         for block in run.blocks() {
             let place = self.image.place(block).expect("in the image");
-            let Some(Item::File { bytes, .. }) = self.items.get(&place.directory.join(place.name)) else {
-                panic!("no such file")
-            };
+            let Some(Item::File { bytes, .. }) = self.items.get(&place.file.path()) else { panic!("no such file") };
             let start = usize::try_from(place.offset).expect("small");
             data.extend_from_slice(&bytes[start..start + place.len]);
         }
