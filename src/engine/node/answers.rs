@@ -36,7 +36,7 @@ impl Node {
             Some(
                 Purpose::Register(_)
                 | Purpose::Incarnation(_)
-                | Purpose::Damage(_)
+                | Purpose::Damage
                 | Purpose::Forgone
                 | Purpose::Survey(_)
                 | Purpose::Mark(..)
@@ -53,7 +53,6 @@ impl Node {
             Some(Purpose::Deploy(path)) => self.deploy(now, deploy::Input::Written { path, result }, outbox),
             Some(Purpose::Register(done)) => self.registered(now, done, result, outbox),
             Some(Purpose::Incarnation(incarnation)) if result.is_ok() => self.incarnated(now, incarnation, outbox),
-            Some(Purpose::Damage(path)) => self.damage_written(now, &path, result, outbox),
             Some(Purpose::Mark(path, change, cleaned)) => self.marked(now, path, (change, cleaned), result, outbox),
             Some(Purpose::ForgetDeleted(path)) => {
                 self.removal(now, removal::Input::Forgotten { path, result }, outbox);
@@ -62,6 +61,7 @@ impl Node {
             Some(
                 Purpose::Store(..)
                 | Purpose::Incarnation(_)
+                | Purpose::Damage
                 | Purpose::Forgone
                 | Purpose::Survey(_)
                 | Purpose::Remove(_)

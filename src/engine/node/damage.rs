@@ -22,13 +22,11 @@ struct Known {
     record: DamageRecord,
     /// Somebody has published it once more since.
     again: bool,
-    /// The database knows, too: from then on nothing is taken from there.
-    durable: bool,
 }
 
 impl Damaged {
     pub(super) fn new(records: BTreeMap<VPath, DamageRecord>) -> Self {
-        let known = |(path, record)| (path, Known { record, again: false, durable: true });
+        let known = |(path, record)| (path, Known { record, again: false });
         Self { by_path: records.into_iter().map(known).collect(), unread: BTreeMap::new() }
     }
 
@@ -49,25 +47,13 @@ impl Heads {
             return None;
         }
         let record = DamageRecord { root, file, what };
-        self.damaged.by_path.insert(path.clone(), Known { record: record.clone(), again: false, durable: false });
+        self.damaged.by_path.insert(path.clone(), Known { record: record.clone(), again: false });
         Some((path, record))
     }
 
     /// Whether something is wrong with the visible directory.
     pub(super) fn is_damaged(&self, path: &VPath) -> bool {
         self.damaged.by_path.contains_key(path)
-    }
-
-    /// What is wrong with the visible directory, if the database doesn't know it yet.
-    pub(super) fn unwritten_damage(&self, path: &VPath) -> Option<&DamageRecord> {
-        self.damaged.by_path.get(path).filter(|known| !known.durable).map(|known| &known.record)
-    }
-
-    /// The database knows what is wrong there.
-    pub(super) fn damage_written(&mut self, path: &VPath) {
-        if let Some(known) = self.damaged.by_path.get_mut(path) {
-            known.durable = true;
-        }
     }
 
     /// What is wrong with the visible directory.

@@ -16,12 +16,9 @@ use crate::model::vpath::VPath;
 impl Node {
     /// Orders the deployment of the head at a path, if its directory is configured.
     pub(super) fn order(&mut self, now: Now, path: &VPath, outbox: &mut Outbox<Effect>) {
-        let Some(directory) = self.config.serves(path).filter(|_| !self.is_held_back(path)).cloned() else { return };
+        let Some(directory) = self.config.serves(path).filter(|_| !self.is_held_back(path)) else { return };
         let heal = self.heals(path);
-        if heal && self.waits_for_damage(path, outbox) {
-            return;
-        }
-        let Some(order) = self.heads.order(path, directory, heal) else { return };
+        let Some(order) = self.heads.order(path, directory.clone(), heal) else { return };
         self.deploy(now, deploy::Input::Order(order), outbox);
     }
 

@@ -76,7 +76,7 @@ enum Purpose {
     Store(VPath, Run),
     Register(Registration),
     Incarnation(u64),
-    Damage(VPath),
+    Damage,
     Forgone,
     Survey(Box<str>),
     Mark(VPath, ChangeId, bool),

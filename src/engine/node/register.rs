@@ -62,37 +62,8 @@ impl Node {
         if let Some((path, record)) = self.heads.damage(damage) {
             let DamageRecord { file, what, .. } = record.clone();
             outbox.push(Effect::Note(Note::Damaged { path: path.clone(), file, what }));
-            self.write_damage(path, record, outbox);
-        }
-    }
-
-    fn write_damage(&mut self, path: VPath, record: DamageRecord, outbox: &mut Outbox<Effect>) {
-        let job = self.job(Purpose::Damage(path.clone()));
-        outbox.push(Effect::Write { job, rows: vec![Row::Damaged { path, record }] });
-    }
-
-    /// Whether the database doesn't know yet that a directory is damaged: until then its files would be linked, as if they were right. If
-    /// it couldn't be told, it is told once more.
-    pub(super) fn waits_for_damage(&mut self, path: &VPath, outbox: &mut Outbox<Effect>) -> bool {
-        let Some(record) = self.heads.unwritten_damage(path).cloned() else { return false };
-        let is_written = |purpose: &Purpose| matches!(purpose, Purpose::Damage(written) if written == path);
-        if !self.jobs.values().any(is_written) {
-            self.write_damage(path.clone(), record, outbox);
-        }
-        true
-    }
-
-    /// The database was told of damage, or couldn't be: then whatever asks for the directory to be healed tells it again.
-    pub(super) fn damage_written(
-        &mut self,
-        now: Now,
-        path: &VPath,
-        result: Result<(), Failure>,
-        outbox: &mut Outbox<Effect>,
-    ) {
-        if result.is_ok() {
-            self.heads.damage_written(path);
-            self.heal(now, path, outbox);
+            let job = self.job(Purpose::Damage);
+            outbox.push(Effect::Write { job, rows: vec![Row::Damaged { path, record }] });
         }
     }
 

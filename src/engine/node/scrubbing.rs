@@ -109,8 +109,8 @@ impl Node {
     }
 
     /// Deploys a damaged directory again, if its config says so.
-    pub(super) fn heal(&mut self, now: Now, path: &VPath, outbox: &mut Outbox<Effect>) {
-        if self.heals(path) && !self.waits_for_damage(path, outbox) {
+    fn heal(&mut self, now: Now, path: &VPath, outbox: &mut Outbox<Effect>) {
+        if self.heals(path) {
             self.order(now, path, outbox);
             self.spread(now, path, outbox);
         }

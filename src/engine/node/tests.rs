@@ -20,7 +20,6 @@ use crate::model::image::{Image, ImageBuilder};
 use crate::model::key::{NamedKey, Scheme, Signature};
 use crate::model::limits;
 use crate::model::peer::{ConnectionId, ProtocolVersion};
-use crate::model::reuse::Damage;
 use crate::model::time::Stamp;
 
 pub(super) const C: ConnectionId = ConnectionId(1);
@@ -185,51 +184,6 @@ pub(super) fn deployed() -> Node {
     let effects = ask(&mut node, C, 1, submit(1, Verb::Append, 5));
     settle(&mut node, effects, &Ok(empty_image()));
     node
-}
-
-/// Until the database knows, the files of the damaged directory would be linked as if they were right. What can't be written is
-/// written at the next occasion.
-#[test]
-fn nothing_is_healed_before_the_damage_is_written() {
-    let mut node = deployed();
-    connect(&mut node, D);
-    let root = FileIdentity { dev: 1, ino: 7 };
-    let damage = Damage { path: "/key/a".parse().expect("valid"), root, file: "x".into(), what: "is gone".into() };
-    let marks = |effects: &[Effect]| {
-        let marks = effects.iter().filter_map(|effect| match effect {
-            Effect::Write { job, rows } if matches!(rows[..], [Row::Damaged { .. }]) => Some(*job),
-            _ => None,
-        });
-        marks.collect::<Vec<_>>()
-    };
-    let heals = |effects: &[Effect]| {
-        effects
-            .iter()
-            .any(|effect| matches!(effect, Effect::Disk { task, .. } if matches!(task.action, DiskAction::Look)))
-    };
-    let first = tell(&mut node, Input::Damaged(damage));
-    // Somebody wants to have it again. What asks is answered, but for what the database is told of the damage.
-    let again = |node: &mut Node, id| {
-        let (mut todo, mut all) = (VecDeque::from(ask(node, D, id, submit(1, Verb::Append, 5))), Vec::new());
-        while let Some(effect) = todo.pop_front() {
-            if let Effect::Write { job, .. } = effect
-                && marks(std::slice::from_ref(&effect)).is_empty()
-            {
-                todo.extend(tell(node, Input::Written { job, result: Ok(()) }));
-            }
-            all.push(effect);
-        }
-        all
-    };
-    let waiting = again(&mut node, 1);
-    assert_eq!((marks(&first).len(), marks(&waiting).len()), (1, 0));
-    let full = Err(Failure { kind: FailureKind::NoSpace, text: "full".to_owned() });
-    let refused = tell(&mut node, Input::Written { job: marks(&first)[0], result: full });
-    let second = again(&mut node, 2);
-    assert_eq!(marks(&second).len(), 1, "once more");
-    assert!(![&first, &waiting, &refused, &second].into_iter().any(|effects| heals(effects)));
-    let last = tell(&mut node, Input::Written { job: marks(&second)[0], result: Ok(()) });
-    assert!(heals(&last));
 }
 
 fn empty_image() -> Arc<Image> {
