@@ -4,7 +4,8 @@
 //! TCP over loopback. With `parts FILE FOLDER...` it instead does what no program can leave out that gives each folder a
 //! verified copy of the file over the network: reads it, hashes it, reads it again and sends it once to each; each receiver
 //! hashes what it gets in memory and writes it. `benches/rsync_compare.py` sets the processors' seconds of that beside
-//! those of the daemons and the client.
+//! those of the daemons and the client. `swarm FILE FOLDER...` sends each byte once only: whoever gets it passes it on to the
+//! others, with the masks of RFC 6455.
 
 use std::fs::{self, File};
 use std::hint::black_box;
@@ -30,9 +31,10 @@ fn main() -> ExitCode {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let result = match &words[..] {
         ["parts", file, folders @ ..] if !folders.is_empty() => parts(Path::new(file), folders),
+        ["swarm", file, folders @ ..] if !folders.is_empty() => swarm(Path::new(file), folders),
         [] => table(Path::new("/dev/shm")),
         ["--work", work] => table(Path::new(work)),
-        _ => Err(io::Error::other("usage: machine [--work FOLDER] | machine parts FILE FOLDER...")),
+        _ => Err(io::Error::other("usage: machine [--work FOLDER] | machine parts|swarm FILE FOLDER...")),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -134,8 +136,8 @@ fn parts(path: &Path, folders: &[&str]) -> io::Result<()> {
         for folder in folders {
             senders.push(TcpStream::connect(listener.local_addr()?)?);
             let (receiver, _) = listener.accept()?;
-            let target = PathBuf::from(folder).join("file");
-            all.push(scope.spawn(move || receive(receiver, &target, size)));
+            let target = File::create_new(PathBuf::from(folder).join("file"))?;
+            all.push(scope.spawn(move || receive(receiver, false, &target, runs(size), Vec::new())));
         }
         let mut run = vec![0; RUN_BYTES_MAX];
         for (offset, len) in runs(size) {
@@ -163,15 +165,74 @@ fn index(file: &File, size: u64) -> io::Result<()> {
     thread::scope(|scope| (0..THREADS).map(|_| scope.spawn(work)).collect::<Vec<_>>().into_iter().try_for_each(joined))
 }
 
-fn receive(mut from: TcpStream, target: &Path, size: u64) -> io::Result<()> {
-    let file = File::create_new(target)?;
-    let mut run = vec![0; RUN_BYTES_MAX];
-    for (offset, len) in runs(size) {
+/// The same as [`parts`], where nodes pass on to each other what the client sends once. The least that this takes: nobody asks or waits
+/// for an answer, what is passed on is at hand, and each way has a connection and a thread of its own.
+fn swarm(path: &Path, folders: &[&str]) -> io::Result<()> {
+    let file = File::open(path)?;
+    let size = file.metadata()?.len();
+    index(&file, size)?;
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let connection = || Ok::<_, io::Error>((TcpStream::connect(listener.local_addr()?)?, listener.accept()?.0));
+    let targets = folders.iter().map(|folder| File::create_new(PathBuf::from(folder).join("file")));
+    let targets = targets.collect::<io::Result<Vec<_>>>()?;
+    let share = |node: usize| runs(size).skip(node).step_by(targets.len());
+    thread::scope(|scope| {
+        let (mut all, mut senders) = (Vec::new(), Vec::new());
+        for (node, target) in targets.iter().enumerate() {
+            let mut others = Vec::new();
+            for (other, target) in targets.iter().enumerate().filter(|(other, _)| *other != node) {
+                let (to, from) = connection()?;
+                // Of two nodes, one has opened their connection: it masks what it sends.
+                let masked = node < other;
+                others.push((to, masked));
+                all.push(scope.spawn(move || receive(from, masked, target, share(node), Vec::new())));
+            }
+            let (to, from) = connection()?;
+            senders.push(to);
+            all.push(scope.spawn(move || receive(from, true, target, share(node), others)));
+        }
+        let mut run = vec![0; RUN_BYTES_MAX];
+        for (number, (offset, len)) in runs(size).enumerate() {
+            file.read_exact_at(&mut run[..len], offset)?;
+            mask(&mut run[..len]);
+            senders[number % targets.len()].write_all(&run[..len])?;
+        }
+        all.into_iter().try_for_each(joined)
+    })
+}
+
+/// Receives, hashes, writes, and passes on to others.
+fn receive(
+    mut from: TcpStream,
+    masked: bool,
+    file: &File,
+    runs: impl Iterator<Item = (u64, usize)>,
+    mut others: Vec<(TcpStream, bool)>,
+) -> io::Result<()> {
+    let (mut run, mut copy) = (vec![0; RUN_BYTES_MAX], vec![0; RUN_BYTES_MAX]);
+    for (offset, len) in runs {
         from.read_exact(&mut run[..len])?;
+        if masked {
+            mask(&mut run[..len]);
+        }
         hash(HashKind::default(), &run[..len]);
         file.write_all_at(&run[..len], offset)?;
+        for (to, masked) in &mut others {
+            if *masked {
+                copy[..len].copy_from_slice(&run[..len]);
+                mask(&mut copy[..len]);
+            }
+            to.write_all(if *masked { &copy[..len] } else { &run[..len] })?;
+        }
     }
     Ok(())
+}
+
+/// Section 5.3, with any key.
+fn mask(bytes: &mut [u8]) {
+    for word in bytes.as_chunks_mut::<4>().0 {
+        *word = (u32::from_ne_bytes(*word) ^ 0x1234_5678).to_ne_bytes();
+    }
 }
 
 /// Where each run begins, and its length.

@@ -155,7 +155,7 @@ impl<'a, F: FileSystem> Stage<'a, F> {
         let mut found = self.shape()?;
         let mut linker = Linker::new(self.fs, self.root, self.image);
         let mut reused = Reused::nothing(found.missing.len());
-        let linked = self.link(library, &mut found, &mut linker, &mut reused);
+        let linked = self.link((library, siblings), &mut found, &mut linker, &mut reused);
         linker.tell(library);
         linked?;
         self.create_missing(&found)?;
@@ -198,7 +198,7 @@ impl<'a, F: FileSystem> Stage<'a, F> {
     /// Links those of the missing files which are elsewhere on this node.
     fn link(
         &self,
-        library: &dyn Library,
+        (library, siblings): (&dyn Library, &[SiblingTree]),
         found: &mut Found<'a>,
         linker: &mut Linker<'_, F>,
         reused: &mut Reused,
@@ -212,7 +212,8 @@ impl<'a, F: FileSystem> Stage<'a, F> {
             }
             for ((number, file), sources) in numbers.iter().zip(&some).zip(linker.look_up(library, &some)) {
                 let path = file_path(&self.place.tree(), file.directory, file.name);
-                let sources = if file.size == 0 { Vec::new() } else { sources };
+                let mut sources = if file.size == 0 { Vec::new() } else { sources };
+                sources.retain(|source| !siblings.iter().any(|sibling| sibling.taints(source)));
                 let fail = |e| error::at(self.place, "link the file", &path, &e);
                 let present = shared.contains(*number).then(|| self.fs.stat(self.root, &path)).transpose();
                 if linker.link(file, &path, present.map_err(fail)?, sources).map_err(fail)? {

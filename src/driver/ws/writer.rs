@@ -134,6 +134,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
         if self.masks.is_none() {
             return self.buffer.extend_from_slice(payload);
         }
+        self.buffer.reserve(payload.len());
         // Few at a time are still in the processor's nearest cache when they are masked.
         for part in payload.chunks(MASKED_BYTES) {
             let at = self.buffer.len();

@@ -35,6 +35,8 @@ struct Machine {
     fs: MemoryFs,
     storage: MemoryStorage,
     images: BTreeMap<ImageId, Arc<Image>>,
+    /// A directory with which something is known to be wrong, though not to the database.
+    damaged: Option<&'static str>,
 }
 
 /// The tree of a sample with one file changed, one executable, and one larger in which a block was changed.
@@ -59,13 +61,13 @@ impl Machine {
         let power = Power::default();
         let fs = MemoryFs::new(power.clone(), Path::new(BASE), abilities);
         let images = samples.iter().map(|sample| (sample.id, Arc::new(sample.image.clone()))).collect();
-        Self { fs, storage: MemoryStorage::new(power.clone()), power, images }
+        Self { fs, storage: MemoryStorage::new(power.clone()), power, images, damaged: None }
     }
 
     fn copy(&self) -> Self {
         let power = Power::default();
         let (fs, storage) = (self.fs.copy(power.clone()), self.storage.copy(power.clone()));
-        Self { power, fs, storage, images: self.images.clone() }
+        Self { power, fs, storage, images: self.images.clone(), damaged: self.damaged }
     }
 
     /// What the daemon does from a start on which finds nothing at the path, or what is to be replaced.
@@ -82,7 +84,7 @@ impl Machine {
             image: row.image,
             root: row.root,
             previous: false,
-            damaged: false,
+            damaged: self.damaged == Some(path.as_str()),
         };
         let known: Vec<_> = snapshot.committed.iter().map(sibling).collect();
         let trees = siblings(&directory, &known);
@@ -242,6 +244,22 @@ fn what_has_rotted_is_not_trusted_by_its_status() {
         let reused = machine.deploy("/key/third", &third).expect("nothing fails");
         assert_eq!(machine.visible("/key/third") == third.items, scrubbed, "who looks at no byte can't know");
         assert_eq!(reused.damaged.len(), if scrubbed { 2 } else { 0 });
+    }
+}
+
+/// What is found wrong while it is given to another node isn't in the database at once.
+#[test]
+fn nothing_of_what_is_to_be_healed_is_linked() {
+    let old = Sample::new(1);
+    for known in [false, true] {
+        let mut machine = Machine::new(Abilities::renames(true), &[&old]);
+        machine.deploy(OLD, &old).expect("nothing fails");
+        machine.fs.rot(&Path::new(BASE).join("old/sub/run"), b"x");
+        machine.damaged = known.then_some(OLD);
+        let reused = machine.deploy(OLD, &old).expect("nothing fails");
+        assert_eq!(machine.visible(OLD) == old.items, known, "who looks at no byte can't know");
+        assert_eq!(reused.bytes_linked == 0, known);
+        assert!(!known || reused.bytes_copied > 0, "what is right is copied");
     }
 }
 

@@ -59,6 +59,11 @@ pub struct SiblingTree {
 }
 
 impl SiblingTree {
+    /// Whether something is known to be wrong with the tree, and the file is of it. The library may not know that yet.
+    pub(super) fn taints(&self, source: &Source) -> bool {
+        self.damaged && self.path == source.path && self.tree == source.tree
+    }
+
     /// Whether it is the tree at this place below the base.
     pub(super) fn lies_at(&self, target: &Path) -> bool {
         self.tree.target == target
