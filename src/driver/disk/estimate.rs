@@ -92,9 +92,8 @@ impl<F: FileSystem> Look<'_, F> {
         };
         let mut intact = known.damaged.iter();
         for some in files.chunks(FILES_LOOKED_UP_MAX) {
-            let mut sources = linker.look_up(library, some);
-            for (file, sources) in some.iter().zip(&mut sources) {
-                sources.retain(|source| !siblings.iter().any(|sibling| sibling.taints(source)));
+            let sources = linker.look_up(library, siblings, some);
+            for (file, sources) in some.iter().zip(&sources) {
                 let intact = intact.next().is_some_and(|before| self.is_intact(file, before));
                 let links = linker.would_link(file, sources);
                 if links {

@@ -210,10 +210,9 @@ impl<'a, F: FileSystem> Stage<'a, F> {
             if some.is_empty() {
                 break;
             }
-            for ((number, file), sources) in numbers.iter().zip(&some).zip(linker.look_up(library, &some)) {
+            for ((number, file), sources) in numbers.iter().zip(&some).zip(linker.look_up(library, siblings, &some)) {
                 let path = file_path(&self.place.tree(), file.directory, file.name);
-                let mut sources = if file.size == 0 { Vec::new() } else { sources };
-                sources.retain(|source| !siblings.iter().any(|sibling| sibling.taints(source)));
+                let sources = if file.size == 0 { Vec::new() } else { sources };
                 let fail = |e| error::at(self.place, "link the file", &path, &e);
                 let present = shared.contains(*number).then(|| self.fs.stat(self.root, &path)).transpose();
                 if linker.link(file, &path, present.map_err(fail)?, sources).map_err(fail)? {

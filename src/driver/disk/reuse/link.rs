@@ -7,7 +7,7 @@ use std::path::Path;
 use rustix::io::Errno;
 
 use super::sources::Trees;
-use super::{Donor, Library};
+use super::{Donor, Library, SiblingTree};
 use crate::driver::disk::collect::{touch, unlink};
 use crate::driver::disk::error::{is, unsupported};
 use crate::driver::disk::folder::LastFolder;
@@ -59,9 +59,18 @@ impl<'a, F: FileSystem> Linker<'a, F> {
         }
     }
 
-    /// Where the contents of the files should be.
-    pub(in crate::driver::disk) fn look_up(&self, library: &dyn Library, files: &[FileRef<'_>]) -> Vec<Vec<Source>> {
-        library.sources(self.image, files)
+    /// Where the contents of the files should be, but for siblings with which something is known to be wrong.
+    pub(in crate::driver::disk) fn look_up(
+        &self,
+        library: &dyn Library,
+        siblings: &[SiblingTree],
+        files: &[FileRef<'_>],
+    ) -> Vec<Vec<Source>> {
+        let mut all = library.sources(self.image, files);
+        for sources in &mut all {
+            sources.retain(|source| !siblings.iter().any(|sibling| sibling.taints(source)));
+        }
+        all
     }
 
     /// Tells the library of inodes that were touched. From then on it knows them.
